@@ -1,0 +1,77 @@
+"""Every error the engine raises on purpose.
+
+    EngineError
+    ├── EditError        the edit document is wrong: where in it, and why
+    ├── SourceError      a file cannot be used: which file, and why
+    │   └── DecodeError  a wanted frame or sample cannot be had: when in the file, and why
+    ├── EncoderError     an encoder, option or value that does not exist, or an encoder that refuses
+    ├── UpscalerError    an upscaler that does not exist or cannot run here
+    ├── ChunkError       a rendered chunk is not what the plan says
+    ├── JoinError        the finished file is not what the plan says
+    └── Cancelled        the caller asked to stop
+
+Nothing here knows how an error is shown: the command line turns `EditError` into exit code 2,
+`Cancelled` into 130 and the others into 1; the HTTP layer into its own codes.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+
+class EngineError(Exception):
+    """Base of all errors raised on purpose; its text is one readable line."""
+
+
+class EditError(EngineError):
+    """The edit document is wrong.
+
+    `where` is the path in the document (`clips[1].segmentsData.trimRange`), `reason` says what is
+    wrong with the value that stands there.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}" if where else reason)
+        self.where = where
+        self.reason = reason
+
+
+class SourceError(EngineError):
+    """A source file cannot be used."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class DecodeError(SourceError):
+    """A wanted frame or sample cannot be decoded. `time_s` is source presentation time."""
+
+    def __init__(self, path: Path | str, time_s: Fraction | float, reason: str) -> None:
+        super().__init__(path, f"at {float(time_s):.3f} s: {reason}")
+        self.time_s = float(time_s)
+
+
+class EncoderError(EngineError):
+    """An encoder, option or value that does not exist here, or an encoder that refuses a frame."""
+
+
+class UpscalerError(EngineError):
+    """An upscaler that does not exist, or cannot run on this machine."""
+
+
+class ChunkError(EngineError):
+    """A rendered chunk is not what the plan says."""
+
+
+class JoinError(EngineError):
+    """The finished file is not what the plan says; nothing was put under the final name."""
+
+
+class Cancelled(EngineError):
+    """The caller asked to stop; finished chunks are kept."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled")

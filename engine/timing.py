@@ -1,0 +1,98 @@
+"""Exact time: frame rates, rounding, half-open ranges. Knows no edit, no file and no pixel.
+
+Times are `Fraction` seconds or integer ticks. Floats come in only at the edge (`exact_seconds`)
+and leave only into arrays of rectangles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+SAMPLE_RATE_HZ = 48_000
+"""Sample rate of every sound track the engine writes."""
+
+MICROSECOND = Fraction(1, 1_000_000)
+
+_NTSC_FAMILY = {
+    "23.976": Fraction(24000, 1001),
+    "23.98": Fraction(24000, 1001),
+    "29.97": Fraction(30000, 1001),
+    "47.952": Fraction(48000, 1001),
+    "47.95": Fraction(48000, 1001),
+    "59.94": Fraction(60000, 1001),
+    "119.88": Fraction(120000, 1001),
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FrameRange:
+    """Half-open range `[start, stop)` of frames."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if self.stop < self.start:
+            raise ValueError(f"range stops before it starts: [{self.start}, {self.stop})")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.stop))
+
+    def overlap(self, other: FrameRange) -> FrameRange | None:
+        """The frames in both ranges, or None when they share none."""
+        start, stop = max(self.start, other.start), min(self.stop, other.stop)
+        return FrameRange(start, stop) if start < stop else None
+
+    def __str__(self) -> str:
+        return f"[{self.start}, {self.stop})"
+
+
+def round_half_up(value: Fraction) -> int:
+    """Nearest integer, halves towards +infinity (unlike `round`, which goes to even)."""
+    return math.floor(value + Fraction(1, 2))
+
+
+def exact_seconds(value: float | int | Fraction) -> Fraction:
+    """A time as written by a user, resolved to 1 microsecond.
+
+    Raises ValueError for NaN and infinities.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    exact = value if isinstance(value, Fraction) else Fraction(str(value))
+    return round_half_up(exact / MICROSECOND) * MICROSECOND
+
+
+def exact_rate(value: float | int | str | Fraction) -> Fraction:
+    """A frame rate as written by a user: `30`, `29.97`, `"30000/1001"`.
+
+    The usual decimal spellings of the NTSC family (29.97, 59.94, 23.976 ...) mean n*1000/1001.
+    Raises ValueError for anything that is not a positive finite rate.
+    """
+    text = str(value).strip()
+    try:
+        rate = _NTSC_FAMILY[text] if text in _NTSC_FAMILY else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{value!r} is not a frame rate") from None
+    if rate <= 0:
+        raise ValueError("must be above 0")
+    return rate.limit_denominator(1001 * 1000)
+
+
+def frame_time_s(frame: int, fps: Fraction) -> Fraction:
+    """Presentation time of output frame `frame`."""
+    return frame / fps
+
+
+def first_sample(frame: int, fps: Fraction) -> int:
+    """The 48 kHz sample at which output frame `frame` starts (nearest, halves up).
+
+    Frames share out samples through this one function, so sound and picture cannot drift.
+    """
+    return round_half_up(frame * SAMPLE_RATE_HZ / fps)
