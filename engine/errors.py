@@ -70,7 +70,7 @@ class JoinError(EngineError):
     """The finished file is not what the plan says; nothing was put under the final name."""
 
 
-class Cancelled(EngineError):
+class Cancelled(EngineError):  # noqa: N818 - a decision of the caller, not a fault
     """The caller asked to stop; finished chunks are kept."""
 
     def __init__(self) -> None:
