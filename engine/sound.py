@@ -44,8 +44,9 @@ class SoundSpan:
     start_sample: int
     pieces: tuple[TempoPiece, ...]
     rise_samples: int
+    rise_ramp: Ramp
     fall_samples: int
-    ramp: Ramp
+    fall_ramp: Ramp
 
     @property
     def sample_count(self) -> int:
