@@ -1,0 +1,68 @@
+"""Cuts a plan into chunks, each with a digest of everything that decides its pixels.
+
+A chunk is the unit of rendering, of retry, of resume and of cache. Pure: no file, no pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from engine.plan import Layer, Plan
+from engine.timing import FrameRange
+
+MAX_CHUNK_FRAMES = 240
+"""Long enough to hide an encoder's start and end, short enough to lose little to a crash."""
+
+RENDER_VERSION = 1
+"""Raised whenever the engine would give an encoder other pixels for the same plan."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A half-open range of output frames with one or two layers, rendered as one closed GOP."""
+
+    index: int
+    frames: FrameRange
+    layers: tuple[Layer, ...]
+    digest: str
+    """Hex. Covers sources, layers, upscaler, encoder and render version; not the place in the
+    export, so that a chunk is found again wherever an edit moves it."""
+
+
+def cut_into_chunks(plan: Plan, *, upscaler_key: str, encoder_key: str) -> tuple[Chunk, ...]:
+    """Cuts at every clip and transition border, then into at most `MAX_CHUNK_FRAMES`.
+
+    Cuts depend only on the stretch between two borders, so changing one clip leaves the chunks of
+    the others as they were. The two keys name the upscaler and the encoder with all their settings.
+    """
+    common = f"{RENDER_VERSION}|{plan.size}|{plan.fps}|{upscaler_key}|{encoder_key}".encode()
+    chunks = []
+    for index, frames in enumerate(_ranges(plan.borders)):
+        layers = plan.layers(frames)
+        chunks.append(Chunk(index, frames, layers, _digest(common, layers)))
+    return tuple(chunks)
+
+
+def _ranges(borders: Iterable[int]) -> Iterator[FrameRange]:
+    for start, stop in pairwise(borders):
+        count = -(-(stop - start) // MAX_CHUNK_FRAMES)
+        for part in range(count):
+            yield FrameRange(
+                start + (stop - start) * part // count,
+                start + (stop - start) * (part + 1) // count,
+            )
+
+
+def _digest(common: bytes, layers: Iterable[Layer]) -> str:
+    digest = hashlib.blake2b(common, digest_size=16)
+    for layer in layers:
+        digest.update(f"|{layer.clip.source.fingerprint}|{layer.clip.fit}|".encode())
+        digest.update(np.ascontiguousarray(layer.pts, "<i8").tobytes())
+        digest.update(np.ascontiguousarray(layer.rects, "<f8").tobytes())
+        digest.update(np.ascontiguousarray(layer.weights, "<f8").tobytes())
+    return digest.hexdigest()

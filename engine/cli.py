@@ -1,0 +1,320 @@
+"""The command line. The only place in the engine that prints, reads signals and exits.
+
+Commands import what they use when they run, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from engine.errors import Cancelled, EditError, EncoderError, EngineError, UpscalerError
+
+if TYPE_CHECKING:
+    from engine.encode import Encoder
+    from engine.plan import Plan
+    from engine.report import Report
+    from engine.upscale.upscaler import Upscaler
+
+EXIT_FAILED, EXIT_BAD_EDIT, EXIT_CANCELLED = 1, 2, 130
+
+app = typer.Typer(
+    name="framestream",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Export highlight reels: crop, retime, join and encode in one pass.\n\n"
+    "Start with [bold]framestream demo[/bold]: it makes its own footage and renders a reel.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad edit or bad option, 130 cancelled.",
+)
+
+
+class Device(StrEnum):
+    """Where an upscaling network runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+EditArgument = Annotated[
+    Path, typer.Argument(metavar="EDIT.json", help="The edit document.", show_default=False)
+]
+
+
+@app.command()
+def render(
+    edit: EditArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.mp4", help="The file to write.")
+    ],
+    device: Annotated[Device, typer.Option(help="Where a network would run.")] = Device.AUTO,
+    upscaler: Annotated[
+        str, typer.Option(metavar="auto|none|NAME", help="How the crop becomes the target size.")
+    ] = "auto",
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|h264_nvenc|hevc_nvenc|libx264",
+            help="[bold]auto[/bold] takes h264_nvenc where it opens, else libx264.",
+        ),
+    ] = "auto",
+    quality: Annotated[
+        float | None,
+        typer.Option(help="Constant quality, lower is better: crf of libx264 (18), cq of NVENC."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The encoder's preset: veryfast for libx264, p5 for NVENC.")
+    ] = None,
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Passed on to the encoder; may be repeated."),
+    ] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Where finished chunks lie (OUT.mp4.parts).")
+    ] = None,
+    keep_parts: Annotated[
+        bool, typer.Option("--keep-parts", help="Keep the finished chunks after success.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Any damage in a source is an error.")
+    ] = False,
+    lenient: Annotated[
+        bool, typer.Option("--allow-unknown-keys", help="Unknown keys of the edit only warn.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what was done, and why, as JSON.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no result.")] = False,
+) -> None:
+    """Render an edit into one MP4.
+
+    File names in the edit are relative to its folder. A run that was cut short goes on where it
+    stopped when the same command is given again.
+    """
+    with _errors_as_exit_codes():
+        from engine.encode import choose_encoder
+        from engine.upscale.upscaler import choose_upscaler
+
+        plan = _planned(edit, lenient)
+        made = _watched_export(
+            plan,
+            output,
+            upscaler=choose_upscaler(upscaler, device),
+            encoder=choose_encoder(
+                plan.size,
+                plan.fps,
+                name=encoder,
+                quality=quality,
+                preset=preset,
+                options=_pairs(encoder_option or []),
+            ),
+            work_dir=work_dir,
+            keep_parts=keep_parts,
+            strict=strict,
+            quiet=quiet,
+        )
+        if report is not None:
+            made.write(report)
+
+
+@app.command(name="plan")
+def plan_command(
+    edit: EditArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    frames: Annotated[
+        bool,
+        typer.Option("--frames", help="Every output frame as CSV: source time, crop, weight."),
+    ] = False,
+    lenient: Annotated[
+        bool, typer.Option("--allow-unknown-keys", help="Unknown keys of the edit only warn.")
+    ] = False,
+) -> None:
+    """Show what an edit would become; renders nothing."""
+    with _errors_as_exit_codes():
+        from engine.describe import (
+            dump_document,
+            timeline_document,
+            timeline_table,
+            write_frames,
+        )
+
+        plan = _planned(edit, lenient)
+        for warning in plan.warnings:
+            _warn(warning)
+        if frames:
+            write_frames(plan, sys.stdout)
+        elif as_json:
+            typer.echo(dump_document(timeline_document(plan)))
+        else:
+            Console().print(timeline_table(plan))
+
+
+@app.command()
+def probe(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what the engine makes of source files."""
+    with _errors_as_exit_codes():
+        from engine.probe import probe as probe_file
+        from engine.describe import dump_document, source_document, source_table
+
+        sources = [probe_file(path) for path in files]
+        if as_json:
+            typer.echo(dump_document({"files": [source_document(each) for each in sources]}))
+        else:
+            for source in sources:
+                Console().print(source_table(source))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can do: encoders, decoders, disk."""
+    from engine.doctor import findings
+
+    marks = {True: "[green]yes[/green]", False: "[yellow]no[/yellow] ", None: "   "}
+    console = Console()
+    for finding in findings(Path()):
+        console.print(
+            f"{marks[finding.works]} [bold]{finding.what:<15}[/bold] {escape(finding.detail)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where clips, edit and reel are put.")
+    ] = Path("framestream-demo"),
+) -> None:
+    """Make three clips, and render a reel of them: pan, zoom, slow motion, dissolve, fade."""
+    with _errors_as_exit_codes():
+        from engine.demo import make_demo
+
+        _console.print(f"making three clips in {folder}", highlight=False, soft_wrap=True)
+        edit = make_demo(folder)
+        _watched_export(_planned(edit, lenient=False), folder / "reel.mp4", quiet=False)
+        typer.echo(f"The edit is {edit}; change it and run: framestream render {edit} -o reel.mp4")
+
+
+_console = Console(stderr=True)
+
+
+def _planned(edit: Path, lenient: bool) -> Plan:
+    from engine.edit import Edit
+    from engine.export import probe_sources
+    from engine.plan import build_plan
+
+    document = Edit.load(edit, unknown="warn" if lenient else "error")
+    for warning in document.warnings:
+        _warn(warning)
+    return build_plan(document, probe_sources(document, edit.parent))
+
+
+def _watched_export(
+    plan: Plan,
+    output: Path,
+    *,
+    upscaler: Upscaler | None = None,
+    encoder: Encoder | None = None,
+    work_dir: Path | None = None,
+    keep_parts: bool = False,
+    strict: bool = False,
+    quiet: bool,
+) -> Report:
+    """Exports with progress on the console; Ctrl-C stops it between two frames."""
+    from engine.console import progress_view
+    from engine.export import Listener, export
+
+    with _stop_on_signals() as stopped, progress_view(_console, quiet=quiet) as view:
+        made = export(
+            plan,
+            output,
+            upscaler=upscaler,
+            encoder=encoder,
+            work_dir=work_dir,
+            keep_parts=keep_parts,
+            strict=strict,
+            listener=Listener(on_progress=view.show, on_warning=_warn, should_stop=stopped),
+        )
+    if not quiet:
+        typer.echo(
+            f"{made.output}: {plan.size}, {made.duration_s:.3f} s, {made.frames} frames "
+            f"({made.frames_resumed} kept from an earlier run) in {made.wall_s:.1f} s, "
+            f"{made.frames_per_s:.1f} frames/s, {made.encoder}"
+        )
+    return made
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C and SIGTERM into a question the export asks; a second Ctrl-C ends at once."""
+    stop = threading.Event()
+
+    def request(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    """Each error of the engine becomes one line on stderr and an exit code."""
+    try:
+        yield
+    except Cancelled:
+        _console.print("cancelled; finished chunks are kept, the same command goes on from them")
+        raise typer.Exit(EXIT_CANCELLED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_CANCELLED) from None
+    except (EditError, EncoderError, UpscalerError) as error:
+        _fail(str(error), EXIT_BAD_EDIT)
+    except EngineError as error:
+        _fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _console.print(f"[bold red]error[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _warn(message: str) -> None:
+    _console.print(f"[yellow]warning[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    pairs = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key and equals and value):
+            raise EncoderError(f"--encoder-option {option}: is not KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def main() -> None:
+    """The `framestream` program."""
+    app()

@@ -1,0 +1,269 @@
+"""Exports a plan: renders the chunks that are not there yet, mixes the sound, joins, verifies.
+
+Together with `render.py` the only file that sees both a plan and pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from engine.audio import write_sound
+from engine.chunks import Chunk, cut_into_chunks
+from engine.edit import Edit
+from engine.encode import Encoder, choose_encoder
+from engine.errors import EditError, EngineError, SourceError
+from engine.join import ChapterMark, join
+from engine.parts import PartRecord, Parts
+from engine.plan import Plan
+from engine.probe import probe
+from engine.progress import Phase, Progress, ProgressMeter, StageClock
+from engine.render import Sources, render_chunk
+from engine.report import ChunkReport, Report
+from engine.source import SourceInfo
+from engine.upscale.upscaler import Upscaler, choose_upscaler
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """How an export talks to its caller, from the caller's own thread.
+
+    `on_progress` gets the state at most ten times a second, `on_warning` one line for everything
+    that was not as it should be, `should_stop` is asked between frames.
+    """
+
+    on_progress: Callable[[Progress], None] | None = None
+    on_warning: Callable[[str], None] | None = None
+    should_stop: Callable[[], bool] | None = None
+
+
+def probe_sources(edit: Edit, folder: Path | str = ".") -> list[SourceInfo]:
+    """What the files of an edit are, one per clip; each file is probed once.
+
+    Relative names are taken from `folder`. Raises `EditError` that names the clip whose file is
+    missing or cannot be used.
+    """
+    found: dict[Path, SourceInfo] = {}
+    for index, clip in enumerate(edit.clips):
+        path = Path(folder) / clip.file_name
+        if path not in found:
+            try:
+                found[path] = probe(path)
+            except SourceError as error:
+                raise EditError(f"clips[{index}].fileName", str(error)) from error
+    return [found[Path(folder) / clip.file_name] for clip in edit.clips]
+
+
+def export(
+    plan: Plan,
+    destination: Path | str,
+    *,
+    upscaler: Upscaler | None = None,
+    encoder: Encoder | None = None,
+    work_dir: Path | str | None = None,
+    keep_parts: bool = False,
+    strict: bool = False,
+    listener: Listener | None = None,
+) -> Report:
+    """Renders `plan` into one MP4 at `destination`, and says what was done.
+
+    Finished chunks lie in `work_dir` (by default `DESTINATION.parts/`), so a run that was cut short
+    goes on where it stopped; the folder is removed after success unless `keep_parts`. With
+    `strict`, any damage in a source is an error. `destination` is replaced only by a whole,
+    verified file. Raises `EngineError` (see `errors.py`), `Cancelled` among them.
+    """
+    job = _Job(
+        plan=plan,
+        destination=Path(destination),
+        upscaler=upscaler or choose_upscaler(),
+        encoder=encoder or choose_encoder(plan.size, plan.fps),
+        parts=Parts(Path(work_dir) if work_dir else _parts_folder(Path(destination))),
+        strict=strict,
+        listener=listener or Listener(),
+    )
+    _check_destination(job.destination, plan)
+    with job.parts.locked():
+        report = job.run()
+    if not keep_parts:
+        job.parts.remove()
+    return report
+
+
+def _parts_folder(destination: Path) -> Path:
+    return destination.with_name(destination.name + ".parts")
+
+
+def _check_destination(destination: Path, plan: Plan) -> None:
+    if destination.is_dir():
+        raise EngineError(f"{destination}: is a folder, not a file to write")
+    if not destination.parent.is_dir():
+        raise EngineError(f"{destination}: there is no folder {destination.parent}")
+    if destination.exists() and any(
+        destination.samefile(clip.source.path) for clip in plan.clips if clip.source.path.exists()
+    ):
+        raise EngineError(f"{destination}: is one of the sources; it is not overwritten")
+
+
+@dataclass(slots=True)
+class _Job:
+    """One run of one export."""
+
+    plan: Plan
+    destination: Path
+    upscaler: Upscaler
+    encoder: Encoder
+    parts: Parts
+    strict: bool
+    listener: Listener
+    clock: StageClock = field(default_factory=StageClock)
+    warnings: list[str] = field(default_factory=list)
+
+    def run(self) -> Report:
+        started_s = time.monotonic()
+        meter = ProgressMeter(
+            self.plan.frame_count, self.listener.on_progress, self.listener.should_stop
+        )
+        for warning in self.plan.warnings:
+            self.warn(warning)
+        chunks = cut_into_chunks(
+            self.plan, upscaler_key=self.upscaler.key, encoder_key=self.encoder.key
+        )
+        meter.enter(Phase.SOUND)
+        sound = self._sound(meter)
+        meter.enter(Phase.FRAMES)
+        done, decoded = self._render(chunks, meter)
+        meter.enter(Phase.JOIN)
+        with self.clock.working("join"):
+            self._join(chunks, sound, meter)
+        meter.enter(Phase.DONE)
+        return self._report(chunks, done, decoded, time.monotonic() - started_s)
+
+    def warn(self, warning: str) -> None:
+        """Takes a warning once; the same damage met by two chunks is one fact."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+            if self.listener.on_warning is not None:
+                self.listener.on_warning(warning)
+
+    def _sound(self, meter: ProgressMeter) -> Path | None:
+        """The sound track, from an earlier run where it is the same."""
+        if not self.plan.sound:
+            return None
+        path = self.parts.folder / f"sound-{self._sound_digest()}.m4a"
+        if path.exists():
+            return path
+        with self.clock.working("sound"):
+            write_sound(
+                self.plan.sound,
+                [clip.source for clip in self.plan.clips],
+                self.plan.sample_count,
+                path,
+                on_warning=self.warn,
+                on_step=meter.step,
+            )
+        return path
+
+    def _sound_digest(self) -> str:
+        prints = [clip.source.fingerprint for clip in self.plan.clips]
+        text = repr((SOUND_VERSION, self.plan.sound, prints, self.plan.sample_count))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _render(
+        self, chunks: Sequence[Chunk], meter: ProgressMeter
+    ) -> tuple[dict[str, tuple[PartRecord, bool]], int]:
+        """Renders what is missing. Per digest: its record, and whether it was there before."""
+        done: dict[str, tuple[PartRecord, bool]] = {}
+        for chunk in chunks:
+            if chunk.digest not in done and (found := self.parts.find(chunk, self.encoder)):
+                done[chunk.digest] = found, True
+        found_frames = sum(len(chunk.frames) for chunk in chunks if chunk.digest in done)
+        meter.keep(found_frames)
+        with Sources(strict=self.strict, on_warning=self.warn) as sources:
+            for chunk in chunks:
+                if chunk.digest in done:
+                    if not done[chunk.digest][1]:  # shown before in this very export
+                        meter.keep(len(chunk.frames))
+                    continue
+                rendered = render_chunk(
+                    chunk,
+                    sources,
+                    self.upscaler,
+                    self.encoder,
+                    self.parts.path(chunk),
+                    clock=self.clock,
+                    on_frame=meter.frame,
+                )
+                done[chunk.digest] = self.parts.accept(chunk, rendered, self.encoder), False
+        return done, sources.decoded_frames
+
+    def _join(self, chunks: Sequence[Chunk], sound: Path | None, meter: ProgressMeter) -> None:
+        join(
+            [self.parts.path(chunk) for chunk in chunks],
+            sound,
+            [
+                ChapterMark(chapter.title, chapter.start_s, chapter.stop_s)
+                for chapter in self.plan.chapters
+            ],
+            self.destination,
+            frame_count=self.plan.frame_count,
+            sample_count=self.plan.sample_count,
+            fps=self.plan.fps,
+            size=self.plan.size,
+            on_step=meter.step,
+        )
+
+    def _report(
+        self,
+        chunks: Sequence[Chunk],
+        done: dict[str, tuple[PartRecord, bool]],
+        decoded: int,
+        wall_s: float,
+    ) -> Report:
+        reports = [
+            ChunkReport(
+                chunk.frames.start,
+                chunk.frames.stop,
+                chunk.digest,
+                done[chunk.digest][0].frame_hash,
+                resumed=done[chunk.digest][1],
+            )
+            for chunk in chunks
+        ]
+        resumed = _frame_sum(each for each in reports if each.resumed)
+        rendered = self.plan.frame_count - resumed
+        stages = {name: round(seconds, 3) for name, seconds in self.clock.seconds.items()}
+        return Report(
+            output=str(self.destination),
+            engine_version=version("framestream"),
+            duration_s=float(self.plan.duration_s),
+            frames=self.plan.frame_count,
+            frames_rendered=rendered,
+            frames_resumed=resumed,
+            source_frames=self.plan.source_frame_count(),
+            source_frames_decoded=decoded,
+            device="cpu",
+            device_why="plain resampling runs on the CPU",
+            upscaler=self.upscaler.name,
+            upscaler_why=self.upscaler.why,
+            encoder=self.encoder.name,
+            encoder_why=self.encoder.why,
+            encoder_options=dict(self.encoder.options),
+            wall_s=round(wall_s, 3),
+            frames_per_s=round(rendered / wall_s, 3),
+            stage_s=stages,
+            bottleneck=max(stages, key=stages.__getitem__),
+            warnings=tuple(self.warnings),
+            chunks=tuple(reports),
+        )
+
+
+SOUND_VERSION = 1
+"""Raised whenever the engine would mix another track for the same plan."""
+
+
+def _frame_sum(chunks: Iterable[ChunkReport]) -> int:
+    return sum(chunk.stop_frame - chunk.start_frame for chunk in chunks)

@@ -1,0 +1,105 @@
+"""The folder of finished chunks beside an export: what makes it resumable.
+
+A part is a chunk file and a record beside it, written last. One is accepted only when the record
+fits the file, byte for byte, and the file holds what the plan says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engine.chunks import Chunk
+from engine.encode import Encoder
+from engine.errors import ChunkError, EngineError
+from engine.files import whole_file
+from engine.join import chunk_facts
+from engine.render import RenderedChunk
+
+
+@dataclass(frozen=True, slots=True)
+class PartRecord:
+    """What is known of a finished chunk."""
+
+    digest: str
+    frame_count: int
+    frame_hash: str
+    """Hash of the frames given to the encoder, in order."""
+    file_hash: str
+
+
+class Parts:
+    """The parts of one export, in one folder. One process at a time works in it (`locked`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder, and keeps other exports out of it.
+
+        Raises `EngineError` when another process is in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EngineError(f"{self.folder}: another export is working here") from None
+            yield
+
+    def path(self, chunk: Chunk) -> Path:
+        """Where the chunk's file lies, or will."""
+        return self.folder / f"{chunk.digest}.mp4"
+
+    def find(self, chunk: Chunk, encoder: Encoder) -> PartRecord | None:
+        """The record of a part that is there and whole, else None."""
+        try:
+            record = PartRecord(**json.loads(self._record_path(chunk).read_text()))
+            if record.file_hash != _file_hash(self.path(chunk)):
+                return None
+            _check(chunk, record, self.path(chunk), encoder)
+        except (OSError, ValueError, TypeError, ChunkError):
+            return None  # lost, torn or foreign: it is rendered again
+        return record
+
+    def accept(self, chunk: Chunk, rendered: RenderedChunk, encoder: Encoder) -> PartRecord:
+        """Checks a chunk that was just rendered and records it. Raises `ChunkError`."""
+        encoded = rendered.encoded
+        record = PartRecord(
+            digest=chunk.digest,
+            frame_count=encoded.frame_count,
+            frame_hash=encoded.frame_hash,
+            file_hash=_file_hash(rendered.path),
+        )
+        _check(chunk, record, rendered.path, encoder)
+        with whole_file(self._record_path(chunk)) as path:
+            path.write_text(json.dumps(asdict(record), indent=1))
+        return record
+
+    def remove(self) -> None:
+        """Deletes the folder with all parts."""
+        shutil.rmtree(self.folder)
+
+    def _record_path(self, chunk: Chunk) -> Path:
+        return self.folder / f"{chunk.digest}.json"
+
+
+def _check(chunk: Chunk, record: PartRecord, path: Path, encoder: Encoder) -> None:
+    facts = chunk_facts(path)
+    wanted = len(chunk.frames)
+    if record.digest != chunk.digest or not record.frame_count == facts.frame_count == wanted:
+        raise ChunkError(f"{path}: holds {facts.frame_count} frames, the plan says {wanted}")
+    if (facts.size, facts.fps) != (encoder.size, encoder.fps):
+        raise ChunkError(f"{path}: is {facts.size} at {facts.fps} fps")
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,72 @@
+"""A bounded queue between two stages: one thread works ahead, the consumer takes in order."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_POLL_S = 0.1
+
+
+class _End:
+    """Follows the last item; carries what the worker raised, if anything."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class Prefetch(Generic[T]):
+    """Runs an iterable in a thread of its own, at most `depth` items ahead of the consumer.
+
+    An exception in the iterable reaches the consumer, with its traceback, after the items that
+    came before it. Leaving the `with` block stops the thread and waits for it, so nothing of the
+    iterable runs on afterwards.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int, name: str) -> None:
+        self._items = items
+        self._queue: queue.Queue[T | _End] = queue.Queue(depth)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return self._taken()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        iterator = iter(self._items)
+        end = _End()
+        try:
+            for item in iterator:
+                if not self._put(item):
+                    break
+        except BaseException as error:  # handed to the consumer, never lost
+            end = _End(error)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+        self._put(end)
+
+    def _put(self, item: T | _End) -> bool:
+        while not self._stopping.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _taken(self) -> Iterator[T]:
+        while not isinstance(item := self._queue.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error

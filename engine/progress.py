@@ -1,0 +1,146 @@
+"""What is reported while an export runs: one value, and the arithmetic of speed and ETA."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from engine.errors import Cancelled
+
+T = TypeVar("T")
+
+EMIT_INTERVAL_S = 0.1
+"""Shortest time between two reports of the same phase."""
+
+
+class Phase(StrEnum):
+    """What an export is doing, in this order."""
+
+    SOUND = "sound"
+    FRAMES = "frames"
+    JOIN = "join"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The state of an export. Frames that were already rendered count as done."""
+
+    phase: Phase
+    frames_done: int
+    frames_total: int
+    fps: float
+    """Frames rendered per second of this run; 0 before the first."""
+    eta_s: float | None
+    """Seconds until the last frame is rendered, None before there is anything to tell from."""
+
+
+class ProgressMeter:
+    """Counts frames, tells the listener at most every `EMIT_INTERVAL_S`, and stops on request.
+
+    `should_stop` is asked at every step; when it says yes, the step raises `Cancelled`.
+    """
+
+    def __init__(
+        self,
+        frames_total: int,
+        on_progress: Callable[[Progress], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._total = frames_total
+        self._listener = on_progress
+        self._should_stop = should_stop
+        self._phase = Phase.SOUND
+        self._kept = 0
+        self._rendered = 0
+        self._started_s: float | None = None
+        self._emitted_s = float("-inf")
+
+    def check(self) -> None:
+        """Raises `Cancelled` when the caller wants to stop."""
+        if self._should_stop is not None and self._should_stop():
+            raise Cancelled
+
+    def enter(self, phase: Phase) -> None:
+        self.check()
+        self._phase = phase
+        self._emit()
+
+    def keep(self, frames: int) -> None:
+        """Counts frames of a chunk that was already there."""
+        self._kept += frames
+        self.step()
+
+    def frame(self) -> None:
+        """Counts one rendered frame."""
+        if self._started_s is None:
+            self._started_s = time.monotonic()
+        self._rendered += 1
+        self.step()
+
+    def step(self) -> None:
+        """Called often, from wherever time passes."""
+        self.check()
+        if time.monotonic() - self._emitted_s >= EMIT_INTERVAL_S:
+            self._emit()
+
+    @property
+    def fps(self) -> float:
+        if self._started_s is None or self._rendered < 2:
+            return 0.0
+        return self._rendered / max(time.monotonic() - self._started_s, 1e-6)
+
+    def _emit(self) -> None:
+        self._emitted_s = time.monotonic()
+        if self._listener is None:
+            return
+        done, fps = self._kept + self._rendered, self.fps
+        eta_s = (self._total - done) / fps if fps else None
+        self._listener(Progress(self._phase, done, self._total, fps, eta_s))
+
+
+class StageClock:
+    """Seconds each stage was at work, by name. Stages overlap, so they add up to more than the
+    wall; the busiest one is the bottleneck.
+
+    Each stage runs in one thread at a time, so a name has one writer.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def working(self, stage: str) -> Iterator[None]:
+        """Adds the time the block takes."""
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._add(stage, time.perf_counter() - start_s)
+
+    def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Adds the time it takes to have each item."""
+        return self._each(stage, items, 1)
+
+    def waited_for(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Takes away the time a timed stage spends waiting for what it works on."""
+        return self._each(stage, items, -1)
+
+    def _each(self, stage: str, items: Iterable[T], sign: int) -> Iterator[T]:
+        iterator = iter(items)
+        while True:
+            start_s = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._add(stage, sign * (time.perf_counter() - start_s))
+            yield item
+
+    def _add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

@@ -1,0 +1,168 @@
+"""Renders one chunk: decode, crop, blend and encode overlap; memory holds a few frames.
+
+    decode ─▶ [shots] ─▶ crop / upscale ─▶ [pictures] ─▶ blend ─▶ encode
+    a thread per layer     a thread per layer             the caller's thread
+
+Boxes are bounded queues. An exception in any stage reaches the caller with its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engine.chunks import Chunk
+from engine.compose import blend
+from engine.decode import FrameReader
+from engine.encode import ChunkWriter, EncodedChunk, Encoder
+from engine.errors import ChunkError
+from engine.files import whole_file
+from engine.geometry import Size
+from engine.picture import Picture
+from engine.plan import Layer, PlannedClip
+from engine.prefetch import Prefetch
+from engine.progress import StageClock
+from engine.upscale.upscaler import Shot, Upscaler
+
+PREFETCH_SHOTS = 6
+PREFETCH_PICTURES = 4
+
+
+class Sources:
+    """The open files of a run of chunks, one reader per clip.
+
+    A reader stays open between chunks, so that a long GOP is decoded once and not again for every
+    chunk; those of clips that are over are closed.
+    """
+
+    def __init__(self, *, strict: bool, on_warning: Callable[[str], None]) -> None:
+        self._strict = strict
+        self._on_warning = on_warning
+        self._readers: dict[int, FrameReader] = {}
+        self.decoded_frames = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.keep_only(())
+
+    def reader(self, clip: PlannedClip) -> FrameReader:
+        """The clip's reader, opened at its first use."""
+        if clip.index not in self._readers:
+            reader = FrameReader(clip.source, strict=self._strict, on_warning=self._on_warning)
+            self._readers[clip.index] = reader.__enter__()
+        return self._readers[clip.index]
+
+    def keep_only(self, clips: Sequence[PlannedClip]) -> None:
+        """Closes the readers of all other clips."""
+        wanted = {clip.index for clip in clips}
+        for index in [index for index in self._readers if index not in wanted]:
+            reader = self._readers.pop(index)
+            self.decoded_frames += reader.decoded_frames
+            reader.__exit__(None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedChunk:
+    """A chunk that was written."""
+
+    encoded: EncodedChunk
+    path: Path
+
+
+def render_chunk(
+    chunk: Chunk,
+    sources: Sources,
+    upscaler: Upscaler,
+    encoder: Encoder,
+    destination: Path,
+    *,
+    clock: StageClock,
+    on_frame: Callable[[], None],
+) -> RenderedChunk:
+    """Renders `chunk` into one MP4 file with a single closed GOP, whole or not at all.
+
+    `on_frame` is called before each frame is encoded and may raise to stop. Raises `DecodeError`,
+    `UpscalerError`, `EncoderError`, or `ChunkError` when a frame is missing.
+    """
+    sources.keep_only([layer.clip for layer in chunk.layers])
+    with whole_file(destination) as path, ExitStack() as stack:
+        layers = [
+            _layer_pictures(stack, layer, sources, upscaler, encoder.size, clock)
+            for layer in chunk.layers
+        ]
+        with ChunkWriter(encoder, path) as writer:
+            for picture in _blended(chunk, layers, encoder.size, clock):
+                on_frame()
+                with clock.working("encode"):
+                    writer.write(picture)
+        if writer.result.frame_count != len(chunk.frames):
+            raise ChunkError(
+                f"frames {chunk.frames} gave {writer.result.frame_count} pictures, "
+                f"not {len(chunk.frames)}"
+            )
+    return RenderedChunk(writer.result, destination)
+
+
+def _layer_pictures(
+    stack: ExitStack,
+    layer: Layer,
+    sources: Sources,
+    upscaler: Upscaler,
+    size: Size,
+    clock: StageClock,
+) -> Iterator[Picture]:
+    """The layer's pictures, made ahead of the consumer by two threads that end with `stack`."""
+    shots = stack.enter_context(
+        Prefetch(
+            clock.timed("decode", _shots(layer, sources.reader(layer.clip))),
+            PREFETCH_SHOTS,
+            f"decode clip {layer.clip.index}",
+        )
+    )
+    pictures = upscaler.pictures(
+        clock.waited_for("crop", shots), layer.clip.source, size, layer.clip.fit
+    )
+    return stack.enter_context(
+        Prefetch(clock.timed("crop", pictures), PREFETCH_PICTURES, f"crop clip {layer.clip.index}")
+    )
+
+
+def _shots(layer: Layer, reader: FrameReader) -> Iterator[Shot]:
+    """The layer's frames with their rectangles; a source frame shown several times is decoded
+    once."""
+    shown = [(pts, list(rows)) for pts, rows in groupby(range(len(layer.pts)), layer.pts.item)]
+    frames = reader.frames([pts for pts, _ in shown])
+    for frame, (_, rows) in zip(frames, shown, strict=True):
+        for row in rows:
+            yield Shot(frame, layer.rects[row])
+
+
+def _blended(
+    chunk: Chunk, layers: Sequence[Iterator[Picture]], size: Size, clock: StageClock
+) -> Iterator[Picture]:
+    """One picture per frame. A single layer of full weight is passed on as it is."""
+    out = Picture(size)
+    for row in range(len(chunk.frames)):
+        pictures = [next(layer, None) for layer in layers]
+        present = [picture for picture in pictures if picture is not None]
+        if len(present) < len(layers):
+            raise ChunkError(f"frame {chunk.frames.start + row} lacks a layer")
+        weights = [float(layer.weights[row]) for layer in chunk.layers]
+        if weights == [1.0]:
+            yield present[0]
+            continue
+        with clock.working("blend"):
+            blend(list(zip(present, weights, strict=True)), out)
+        yield out

@@ -1,0 +1,58 @@
+"""What an export did, as a value that is written as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engine.files import whole_file
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """One chunk of an export."""
+
+    start_frame: int
+    stop_frame: int
+    digest: str
+    frame_hash: str
+    """Hash of the frames given to the encoder, in order."""
+    resumed: bool
+    """True where an earlier run had rendered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A finished export: what was made, with what, why, and where the time went."""
+
+    output: str
+    engine_version: str
+    duration_s: float
+    frames: int
+    frames_rendered: int
+    frames_resumed: int
+    source_frames: int
+    """Distinct source frames the whole export shows."""
+    source_frames_decoded: int
+    """Frames that decoders put out in this run, those on the way to a wanted one included."""
+    device: str
+    device_why: str
+    upscaler: str
+    upscaler_why: str
+    encoder: str
+    encoder_why: str
+    encoder_options: dict[str, str]
+    wall_s: float
+    frames_per_s: float
+    """Frames rendered in this run over the whole run's wall time."""
+    stage_s: dict[str, float]
+    """Seconds each stage was at work; stages overlap."""
+    bottleneck: str
+    warnings: tuple[str, ...]
+    chunks: tuple[ChunkReport, ...]
+
+    def write(self, path: Path | str) -> None:
+        """Writes the report as JSON, whole or not at all."""
+        with whole_file(Path(path)) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
