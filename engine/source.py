@@ -84,6 +84,8 @@ class SourceInfo:
     end_pts: int
     """When the last frame stops being shown."""
     sound: SoundInfo | None
+    known_by_order: bool = False
+    """Frames are told apart by their order, as their own timestamps are missing or wrong."""
 
     @property
     def duration_s(self) -> Fraction:

@@ -1,0 +1,391 @@
+"""What a source file is: one pass over its packets, one decoded frame. Knows no edit and no plan.
+
+Where a container's packets cannot be taken for frames (MPEG-TS and PS, interlaced streams, frames
+without timestamps), the frames are counted by decoding the file once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import SourceError
+from engine.geometry import Size
+from engine.source import Colour, Matrix, SoundInfo, SourceInfo, Transfer
+from engine.timing import round_half_up
+
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,mxf,ogg,nut,ivf,gif,"
+    "h264,hevc,av1,m4v,yuv4mpegpipe,dv,mp3,wav,flac,aac,w64,aiff"
+)
+"""What may be opened. Playlists and image patterns are not files: they name other files to read."""
+
+RGB_BECOMES = Matrix.BT709
+"""The matrix with which `FrameReader` turns RGB into limited-range YCbCr."""
+
+TAIL_TOLERANCE_S = Fraction(1, 2)
+"""How much earlier than promised a file may end without frames being missed."""
+
+_TIMESTAMPED = {"mov", "matroska", "flv"}
+_SEEKABLE = {"mov", "matroska", "avi"}
+_FRAME_PER_PACKET = {"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"}
+_EDGE_BYTES, _BLOCK_BYTES, _BLOCKS = 1 << 20, 1 << 16, 16
+_MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+_INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_MATRICES = {  # by AVColorSpace (ITU-T H.273 matrix coefficients)
+    1: Matrix.BT709,
+    4: Matrix.BT601,
+    5: Matrix.BT601,
+    6: Matrix.BT601,
+    7: Matrix.BT709,  # SMPTE 240M: within 1 % of BT.709
+    9: Matrix.BT2020,
+    10: Matrix.BT2020,
+}
+_TRANSFERS = {16: Transfer.PQ, 18: Transfer.HLG}  # by AVColorTransferCharacteristic
+
+
+def probe(path: Path) -> SourceInfo:
+    """Read everything the engine wants to know about a file.
+
+    Raises SourceError where there is no such file, or no video in it that can be decoded.
+    """
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        packets, first = _read_packets(container, stream, path)
+        family, codec = container.format.name.split(",")[0], stream.codec.canonical_name
+        shown = _shown(packets, first, stream, family, path)
+        keyframe_pts = _keyframes(shown, packets, first, codec, family)
+        step, time_base = _typical_step(shown.pts, stream), _time_base(stream)
+        end_pts = _end_pts(shown, packets, step)
+        promised_end = _promised_end(shown, packets, stream, container)
+        if promised_end and (promised_end - end_pts) * time_base > TAIL_TOLERANCE_S:
+            shown = _with_promised_tail(shown, end_pts, promised_end, step)
+            end_pts = promised_end
+        listed_end = int(shown.pts[0]) + (stream.duration or 0)
+        if family == "mov" and shown.pts[-1] < listed_end:
+            end_pts = min(end_pts, listed_end)  # an edit list may end inside the last frame
+        return SourceInfo(
+            path=path,
+            fingerprint=fingerprint(path),
+            container=family,
+            codec=codec,
+            pixel_format=first.format.name,
+            coded_size=Size(first.width, first.height),
+            display_size=_display_size(first, stream.sample_aspect_ratio),
+            rotation_deg=_clockwise(first),
+            colour=_colour(first),
+            interlaced=shown.interlaced,
+            time_base=time_base,
+            frame_pts=shown.pts,
+            keyframe_pts=keyframe_pts,
+            end_pts=end_pts,
+            sound=_sound(container, int(shown.pts[0]) * time_base),
+            known_by_order=shown.by_order,
+        )
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a media file, or raise SourceError in one readable line."""
+    if path.is_dir():
+        raise SourceError(path, "is a folder, not a file")
+    try:
+        if path.stat().st_size == 0:
+            raise SourceError(path, "is empty")
+        # "file:" because a name may contain a colon, which FFmpeg reads as a protocol
+        options = {"format_whitelist": CONTAINERS}
+        return av.open(f"file:{path}", metadata_errors="replace", container_options=options)
+    except FileNotFoundError:
+        raise SourceError(path, "does not exist") from None
+    except PermissionError:
+        raise SourceError(path, "may not be read") from None
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(path, _why_not_opened(path, error)) from None
+
+
+def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The stream that is shown. Its packets alone will be read; cover art does not count.
+
+    Raises SourceError where there is none, or no decoder for it.
+    """
+    stream = container.streams.best("video")
+    cover = av.stream.Disposition.attached_pic
+    if not isinstance(stream, av.VideoStream) or stream.disposition & cover:
+        raise SourceError(path, "has no video stream")
+    if stream.codec_context is None:
+        raise SourceError(path, "has video in a format that cannot be decoded")
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    stream.codec_context.thread_type = "AUTO"
+    return stream
+
+
+def fingerprint(path: Path) -> str:
+    """Hex digest of a file's size and a sample of its bytes; independent of its name and age."""
+    with path.open("rb") as file:
+
+        def read(start: int, length: int) -> bytes:
+            file.seek(start)
+            return file.read(length)
+
+        return fingerprint_of(path.stat().st_size, read)
+
+
+def fingerprint_of(size: int, read: Callable[[int, int], bytes]) -> str:
+    """Hex digest of `size` bytes reached through `read(start, length)`.
+
+    Covers the size, the first and last MiB and 16 evenly spread blocks of 64 KiB.
+    """
+    digest = blake2b(str(size).encode(), digest_size=16)
+    digest.update(read(0, _EDGE_BYTES))
+    digest.update(read(max(0, size - _EDGE_BYTES), _EDGE_BYTES))
+    for block in range(_BLOCKS):
+        digest.update(read(size * block // _BLOCKS, _BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Packets:
+    """The video packets of a file, in file order; times in ticks."""
+
+    pts: list[int | None]
+    duration: list[int]
+    key: list[bool]
+    shown: list[bool]
+    """False for what an edit list only decodes."""
+    indexed: int
+    """Entries in the container's index before anything was read."""
+
+    def known_pts(self) -> NDArray[np.int64]:
+        return np.unique(np.array([tick for tick in self.pts if tick is not None], np.int64))
+
+    def shown_pts(self) -> NDArray[np.int64] | None:
+        """Timestamps of the shown frames, ascending; None where the packets do not tell."""
+        pts = [tick for tick, shown in zip(self.pts, self.shown, strict=True) if shown]
+        if not pts or None in pts:
+            return None
+        unique = np.unique(np.array(pts, np.int64))
+        return unique if len(unique) == len(pts) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The frames that are shown: ascending timestamps, and how they were found."""
+
+    pts: NDArray[np.int64]
+    interlaced: bool
+    by_order: bool
+
+
+def _shown(
+    packets: _Packets, first: av.VideoFrame, stream: av.VideoStream, family: str, path: Path
+) -> _Shown:
+    """The shown frames: from the packets where those can be trusted, else by decoding."""
+    interlaced = (
+        first.interlaced_frame or stream.codec_context.field_order in _INTERLACED_FIELD_ORDERS
+    )
+    pts = packets.shown_pts()
+    one_to_one = family in _TIMESTAMPED and stream.codec.canonical_name in _FRAME_PER_PACKET
+    if one_to_one and not interlaced and pts is not None and pts[0] == first.pts:
+        return _Shown(pts, interlaced=False, by_order=False)
+    return _count_by_decoding(path, _typical_step(packets.known_pts(), stream))
+
+
+def _read_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+) -> tuple[_Packets, av.VideoFrame]:
+    """All packets, and the first frame that decodes."""
+    packets = _Packets([], [], [], [], len(stream.index_entries))
+    first: av.VideoFrame | None = None
+    for packet in _until_damage(container, stream, path):
+        if first is None:
+            first = next(iter(_decoded(packet)), None)
+        if packet.size:
+            packets.pts.append(packet.pts)
+            packets.duration.append(packet.duration or 0)
+            packets.key.append(packet.is_keyframe)
+            packets.shown.append(not packet.is_discard)
+    if first is None:
+        raise SourceError(path, "has no video frame that can be decoded")
+    return packets, first
+
+
+def _until_damage(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """The packets up to the end, or up to where the file stops making sense.
+
+    What its index promises beyond is added by `_with_promised_tail` and found missing on decoding.
+    """
+    try:
+        yield from container.demux(stream)
+    except av.InvalidDataError:
+        return
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(path, f"cannot be read: {error.strerror}") from None
+
+
+def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+    try:
+        return packet.decode()
+    except av.InvalidDataError:
+        return []  # a frame less: it is not listed, or FrameReader finds it missing
+
+
+def _count_by_decoding(path: Path, typical_step: int) -> _Shown:
+    """Decode the whole file once for the timestamps of its frames.
+
+    Where frames have none, or theirs are out of order, they are known by their order instead: the
+    known timestamps sorted, the others a typical step apart.
+    """
+    pts: list[int | None] = []
+    interlaced = False
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        for packet in _until_damage(container, stream, path):
+            for frame in _decoded(packet):
+                pts.append(frame.pts)
+                interlaced |= frame.interlaced_frame
+    known = [tick for tick in pts if tick is not None]
+    if len(known) == len(pts) and all(a < b for a, b in pairwise(known)):
+        return _Shown(np.array(known, np.int64), interlaced, by_order=False)
+    if len(set(known)) == len(pts):
+        return _Shown(np.unique(np.array(known, np.int64)), interlaced, by_order=True)
+    position, tick = next(((n, tick) for n, tick in enumerate(pts) if tick is not None), (0, 0))
+    grid = tick + (np.arange(len(pts), dtype=np.int64) - position) * typical_step
+    tail = np.array(pts[position:], dtype=object)
+    if known and None not in tail and all(a < b for a, b in pairwise(tail)):
+        grid[position:] = tail.astype(np.int64)  # only the beginning has no timestamps
+    return _Shown(grid, interlaced, by_order=True)
+
+
+def _with_promised_tail(shown: _Shown, end: int, promised_end: int, step: int) -> _Shown:
+    """`shown` and the frames that should fill `[end, promised_end)` and are not in the file."""
+    tail = np.arange(end, promised_end, step, dtype=np.int64)
+    return replace(shown, pts=np.concatenate([shown.pts, tail]))
+
+
+def _promised_end(
+    shown: _Shown,
+    packets: _Packets,
+    stream: av.VideoStream,
+    container: av.container.InputContainer,
+) -> int | None:
+    """When the picture should end by the container's own account, if that can be relied on."""
+    if stream.frames > len(packets.pts) and stream.duration:  # MP4, MOV and AVI count their frames
+        return int(shown.pts[0]) + stream.duration
+    written = _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
+    if written and container.duration:
+        hours, minutes, seconds = written.groups()
+        stream_end_s = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+        container_end_s = Fraction(container.duration, av.time_base)
+        return round_half_up(min(stream_end_s, container_end_s) / _time_base(stream))
+    return None
+
+
+def _end_pts(shown: _Shown, packets: _Packets, step: int) -> int:
+    """When the last frame stops being shown, by its own duration."""
+    last = int(shown.pts[-1])
+    duration = 0
+    if not shown.interlaced and last in packets.pts:  # a field lasts half a frame
+        duration = packets.duration[packets.pts.index(last)]
+    return last + (duration or step)
+
+
+def _typical_step(pts: NDArray[np.int64], stream: av.VideoStream) -> int:
+    """Ticks from frame to frame: the median, else what the container names, else 1/25 s."""
+    if len(pts) > 1:
+        return max(1, int(np.median(np.diff(pts))))
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    return max(1, round_half_up(1 / rate / _time_base(stream)))
+
+
+def _keyframes(
+    shown: _Shown, packets: _Packets, first: av.VideoFrame, codec: str, family: str
+) -> NDArray[np.int64]:
+    """Key frames that are also shown, where a seek can be trusted to find them."""
+    unsafe = (
+        shown.by_order
+        or family not in _SEEKABLE
+        or (family == "avi" and not packets.indexed)
+        # x264 names its version in the first packet only, and 4:4:4 is decoded by that version
+        or (codec == "h264" and "444" in first.format.name)
+    )
+    if unsafe:
+        return np.empty(0, np.int64)
+    keys = [pts for pts, key in zip(packets.pts, packets.key, strict=True) if key]
+    known = np.array([pts for pts in keys if pts is not None], np.int64)
+    return np.intersect1d(known, shown.pts)
+
+
+def _clockwise(frame: av.VideoFrame) -> int:
+    return -90 * round(frame.rotation / 90) % 360
+
+
+def _display_size(frame: av.VideoFrame, sample_aspect: Fraction | None) -> Size:
+    width = max(1, round_half_up(frame.width * (sample_aspect or Fraction(1))))
+    upright = _clockwise(frame) % 180 == 0
+    return Size(width, frame.height) if upright else Size(frame.height, width)
+
+
+def _colour(frame: av.VideoFrame) -> Colour:
+    transfer = _TRANSFERS.get(frame.color_trc, Transfer.SDR)
+    if is_rgb(frame.format):
+        return Colour(RGB_BECOMES, full_range=False, transfer=transfer, assumed=False)
+    matrix = _MATRICES.get(frame.colorspace)
+    full_range = frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE
+    assumed = matrix is None or not (full_range or frame.color_range)
+    return Colour(matrix or _usual_matrix(frame, transfer), full_range, transfer, assumed)
+
+
+def _usual_matrix(frame: av.VideoFrame, transfer: Transfer) -> Matrix:
+    if transfer is not Transfer.SDR:
+        return Matrix.BT2020
+    high_definition = frame.width >= 1280 or frame.height > 576
+    return Matrix.BT709 if high_definition else Matrix.BT601
+
+
+def is_rgb(pixel_format: av.VideoFormat) -> bool:
+    """Whether frames of this format have to be given a matrix (`RGB_BECOMES`)."""
+    return pixel_format.is_rgb or pixel_format.has_palette or pixel_format.is_bayer
+
+
+def _sound(container: av.container.InputContainer, shown_from_s: Fraction) -> SoundInfo | None:
+    """The first sound stream that can be decoded, one marked as the default before others."""
+    usual = av.stream.Disposition.default
+    streams = [stream for stream in container.streams.audio if stream.codec_context]
+    for stream in sorted(streams, key=lambda stream: not stream.disposition & usual):
+        time_base = _time_base(stream)
+        start_s = stream.start_time * time_base if stream.start_time is not None else shown_from_s
+        return SoundInfo(
+            stream_index=stream.index,
+            codec=stream.codec.canonical_name,
+            sample_rate_hz=stream.sample_rate,
+            channels=stream.channels,
+            start_s=start_s - shown_from_s,
+        )
+    return None
+
+
+def _time_base(stream: av.stream.Stream) -> Fraction:
+    assert stream.time_base  # set for every stream of an opened file
+    return stream.time_base
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    if not isinstance(error, av.InvalidDataError):
+        return f"cannot be opened: {getattr(error, 'strerror', error)}"
+    with path.open("rb") as file:
+        if file.read(8)[4:] == b"ftyp":
+            return "is an unfinished or damaged MP4 or MOV: its index (moov) cannot be read"
+    return "is not a video file that can be read"
