@@ -64,7 +64,13 @@ class PlainResampler:
     def pictures(
         self, shots: Iterable[Shot], source: SourceInfo, target: Size, fit: Fit
     ) -> Iterator[Picture]:
-        sampler = CropSampler(source, target, fit)
+        sampler = CropSampler(
+            display_size=source.display_size,
+            rotation_deg=source.rotation_deg,
+            colour=source.colour,
+            target=target,
+            fit=fit,
+        )
         last: Shot | None = None
         picture = Picture(target)
         for shot in shots:
