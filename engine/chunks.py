@@ -35,10 +35,11 @@ class Chunk:
 
 
 def cut_into_chunks(plan: Plan, *, upscaler_key: str, encoder_key: str) -> tuple[Chunk, ...]:
-    """Cuts at every clip and transition border, then into at most `MAX_CHUNK_FRAMES`.
+    """Cuts at every clip and transition border, and then every `MAX_CHUNK_FRAMES`.
 
-    Cuts depend only on the stretch between two borders, so changing one clip leaves the chunks of
-    the others as they were. The two keys name the upscaler and the encoder with all their settings.
+    Cuts are counted from the border before them, so changing one clip leaves the chunks of the
+    others as they were, and changing its end leaves those before it. The two keys name the
+    upscaler and the encoder with all their settings.
     """
     common = f"{RENDER_VERSION}|{plan.size}|{plan.fps}|{upscaler_key}|{encoder_key}".encode()
     chunks = []
@@ -50,12 +51,8 @@ def cut_into_chunks(plan: Plan, *, upscaler_key: str, encoder_key: str) -> tuple
 
 def _ranges(borders: Iterable[int]) -> Iterator[FrameRange]:
     for start, stop in pairwise(borders):
-        count = -(-(stop - start) // MAX_CHUNK_FRAMES)
-        for part in range(count):
-            yield FrameRange(
-                start + (stop - start) * part // count,
-                start + (stop - start) * (part + 1) // count,
-            )
+        for first in range(start, stop, MAX_CHUNK_FRAMES):
+            yield FrameRange(first, min(first + MAX_CHUNK_FRAMES, stop))
 
 
 def _digest(common: bytes, layers: Iterable[Layer]) -> str:

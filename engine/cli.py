@@ -169,8 +169,8 @@ def probe(
 ) -> None:
     """Show what the engine makes of source files."""
     with _errors_as_exit_codes():
-        from engine.probe import probe as probe_file
         from engine.describe import dump_document, source_document, source_table
+        from engine.probe import probe as probe_file
 
         sources = [probe_file(path) for path in files]
         if as_json:
@@ -216,7 +216,7 @@ _console = Console(stderr=True)
 
 def _planned(edit: Path, lenient: bool) -> Plan:
     from engine.edit import Edit
-    from engine.export import probe_sources
+    from engine.exporter import probe_sources
     from engine.plan import build_plan
 
     document = Edit.load(edit, unknown="warn" if lenient else "error")
@@ -238,7 +238,7 @@ def _watched_export(
 ) -> Report:
     """Exports with progress on the console; Ctrl-C stops it between two frames."""
     from engine.console import progress_view
-    from engine.export import Listener, export
+    from engine.exporter import Listener, export
 
     with _stop_on_signals() as stopped, progress_view(_console, quiet=quiet) as view:
         made = export(

@@ -64,7 +64,7 @@ def timeline_document(plan: Plan) -> dict[str, Any]:
 def write_frames(plan: Plan, out: TextIO) -> None:
     """The proof, as CSV: which source time through which rectangle, per layer of each frame."""
     table = csv.writer(out, lineterminator="\n")
-    table.writerow("frame clip source_s x y width height weight".split())
+    table.writerow(["frame", "clip", "source_s", "x", "y", "width", "height", "weight"])
     for frame in range(plan.frame_count):
         for layer in plan.layers(FrameRange(frame, frame + 1)):
             time_s = float(layer.clip.source.time_of(layer.pts[0]))

@@ -1,4 +1,4 @@
-"""Where tests find material: real files that are not part of the project, and the ffmpeg program."""
+"""Where tests find material: real files outside the project, and the ffmpeg program."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction as F
+from itertools import pairwise
 from math import floor
 
 import pytest
@@ -20,9 +21,7 @@ microseconds = st.integers(0, 60_000_000).map(lambda us: F(us, 1_000_000))
 @st.composite
 def retimings(draw: st.DrawFn) -> Retiming:
     cuts = sorted(draw(st.sets(microseconds, min_size=2, max_size=8)))
-    segments = [
-        (a, b, draw(speeds)) for a, b in zip(cuts, cuts[1:], strict=False) if draw(st.booleans())
-    ]
+    segments = [(a, b, draw(speeds)) for a, b in pairwise(cuts) if draw(st.booleans())]
     return retiming(cuts[0], cuts[-1], segments)
 
 
