@@ -35,9 +35,14 @@ RGB_BECOMES = Matrix.BT709
 TAIL_TOLERANCE_S = Fraction(1, 2)
 """How much earlier than promised a file may end without frames being missed."""
 
-_TIMESTAMPED = {"mov", "matroska", "flv"}
 _SEEKABLE = {"mov", "matroska", "avi"}
-_FRAME_PER_PACKET = {"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"}
+_INTRA = {"mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"}
+_FRAME_PER_PACKET = {  # by container: codecs whose packets are frames, with the right timestamps
+    "mov": _INTRA | {"h264", "hevc", "vp9", "av1"},
+    "matroska": _INTRA | {"h264", "hevc", "vp9", "av1"},
+    "flv": {"h264", "hevc", "av1"},
+    "avi": _INTRA,  # AVI knows no reordering
+}
 _EDGE_BYTES, _BLOCK_BYTES, _BLOCKS = 1 << 20, 1 << 16, 16
 _MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
@@ -195,7 +200,7 @@ def _shown(
         first.interlaced_frame or stream.codec_context.field_order in _INTERLACED_FIELD_ORDERS
     )
     pts = packets.shown_pts()
-    one_to_one = family in _TIMESTAMPED and stream.codec.canonical_name in _FRAME_PER_PACKET
+    one_to_one = stream.codec.canonical_name in _FRAME_PER_PACKET.get(family, ())
     if one_to_one and not interlaced and pts is not None and pts[0] == first.pts:
         return _Shown(pts, interlaced=False, by_order=False)
     return _count_by_decoding(path, _typical_step(packets.known_pts(), stream))
@@ -383,7 +388,7 @@ def _time_base(stream: av.stream.Stream) -> Fraction:
 
 
 def _why_not_opened(path: Path, error: Exception) -> str:
-    if not isinstance(error, av.InvalidDataError):
+    if not isinstance(error, av.InvalidDataError | av.ArgumentError):
         return f"cannot be opened: {getattr(error, 'strerror', error)}"
     with path.open("rb") as file:
         if file.read(8)[4:] == b"ftyp":

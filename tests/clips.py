@@ -87,7 +87,8 @@ def numbered_clip(
     last_step = ticks[-1] - ticks[-2] if pts and frames > 1 else round(1 / rate / time_base)
     duration = dict(zip(ticks, [*np.diff(ticks).tolist(), last_step], strict=True))
     with av.open(str(path), "w", options=dict(container_options or {})) as container:
-        stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
+        given = {"sc_threshold": "0"} if codec == "libx264" else {}  # no key frames by chance
+        stream = container.add_stream(codec, rate=rate, options={**given, **(options or {})})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
@@ -98,8 +99,7 @@ def numbered_clip(
         voice = _sound_stream(container, path) if sound else None
         packets = []
         for number, tick in enumerate(ticks):
-            frame = av.VideoFrame.from_ndarray(painted(number, size), "gray")
-            frame = frame.reformat(format=pix_fmt) if pix_fmt != "gray" else frame
+            frame = _frame(painted(number, size), pix_fmt)
             frame.pts, frame.time_base = tick, time_base
             packets += stream.encode(frame)
         packets += stream.encode(None)
@@ -112,6 +112,14 @@ def numbered_clip(
         packets.sort(key=lambda packet: (packet.dts or 0) * packet.time_base)
         container.mux(packets)
     return path
+
+
+def _frame(luma: NDArray[np.uint8], pix_fmt: str) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(luma, "gray")
+    if pix_fmt != "gray":  # FFmpeg takes grey for full range; the values stay only without a change
+        frame = frame.reformat(format=pix_fmt, src_color_range=2, dst_color_range=2)
+        frame.color_range = 0
+    return frame
 
 
 def burst_samples(start_s: Fraction, end_s: Fraction) -> NDArray[np.float32]:
