@@ -8,6 +8,7 @@ the file, on one thread, and what comes then is taken for the picture.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
@@ -56,7 +57,7 @@ class FrameReader:
     ) -> None:
         """`strict`: damage is an error. `on_warning` is told, in one line, what was made good."""
         self.decoded_frames = 0
-        """How many frames were decoded so far, wanted or not."""
+        """How many pictures were passed so far, wanted or not."""
         self._source = source
         self._strict = strict
         self._warn = on_warning
@@ -160,12 +161,9 @@ class FrameReader:
         """The next picture and its index; None and the number of frames at the file's end."""
         index, picture = next(decoding.pictures, (len(self._source.frame_pts), None))
         self.decoded_frames += picture is not None
-        damaged = picture is not None and picture.is_corrupt
-        if (damaged or index > self._at + 1) and not decoding.sure:
-            raise _StumbledError
         if index > self._at + 1:
             self._missing(range(self._at + 1, index))
-        if damaged and index >= self._matters_from:
+        if picture is not None and picture.is_corrupt and index >= self._matters_from:
             self._conceal(index)
         return index, picture
 
@@ -269,11 +267,12 @@ class _Decoding:
         self, packets: Iterator[av.Packet[av.VideoStream]], first: int
     ) -> Iterator[tuple[int, av.VideoFrame]]:
         frames = self._listed(self._decoded(packets), first)
+        if not self.sure:
+            frames = self._confirmed(frames)
         if self._source.interlaced:
             frames = self._deinterlaced(frames)
         for frame in frames:
-            assert frame.pts is not None  # each has a listed timestamp by now
-            index = int(np.searchsorted(self._source.frame_pts, frame.pts))
+            index = self._index_of(frame)
             if index >= self.start:
                 yield index, frame
 
@@ -300,16 +299,37 @@ class _Decoding:
 
         Left out are the leading pictures of an open GOP, for want of the frames they refer to.
         """
-        pts = self._source.frame_pts
+        pts, by_order = self._source.frame_pts, self._source.known_by_order
         last = first - 1
         for frame in frames:
-            if self._source.known_by_order:
-                index = last + 1
-            else:
-                index = int(np.searchsorted(pts, frame.pts)) if frame.pts is not None else -1
-            if last < index < len(pts) and (self._source.known_by_order or pts[index] == frame.pts):
+            index = last + 1 if by_order else self._index_of(frame)
+            if last < index < len(pts):
+                if frame.is_corrupt or index > last + 1:
+                    self._stumble()
                 last, frame.pts = index, int(pts[index])
                 yield frame
+        if last + 1 < len(pts):
+            self._stumble()
+
+    def _index_of(self, frame: av.VideoFrame) -> int:
+        """-1 for a frame that is not listed."""
+        pts = self._source.frame_pts
+        if frame.pts is None or not pts[0] <= frame.pts <= pts[-1]:
+            return -1
+        index = int(np.searchsorted(pts, frame.pts))
+        return index if pts[index] == frame.pts else -1
+
+    def _confirmed(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Frames held back until all that was decoded before them has proved whole.
+
+        What a frame refers to can be shown later than it, and only then is found damaged.
+        """
+        waiting: deque[av.VideoFrame] = deque()
+        for frame in frames:
+            waiting.append(frame)
+            if len(waiting) > self._stream.codec_context.reorder_depth:
+                yield waiting.popleft()
+        yield from waiting
 
     def _deinterlaced(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """One frame for each, made from it and its two neighbours."""
