@@ -200,13 +200,16 @@ def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Where clips, edit and reel are put.")
     ] = Path("framestream-demo"),
+    size: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="The reel's size.")
+    ] = "1080x1920",
 ) -> None:
     """Make three clips, and render a reel of them: pan, zoom, slow motion, dissolve, fade."""
     with _errors_as_exit_codes():
         from engine.demo import make_demo
 
         _console.print(f"making three clips in {folder}", highlight=False, soft_wrap=True)
-        edit = make_demo(folder)
+        edit = make_demo(folder, *_sides(size))
         _watched_export(_planned(edit, lenient=False), folder / "reel.mp4", quiet=False)
         typer.echo(f"The edit is {edit}; change it and run: framestream render {edit} -o reel.mp4")
 
@@ -313,6 +316,13 @@ def _pairs(options: list[str]) -> dict[str, str]:
             raise EncoderError(f"--encoder-option {option}: is not KEY=VALUE")
         pairs[key] = value
     return pairs
+
+
+def _sides(size: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise EditError("--size", f"{size} is not WIDTHxHEIGHT")
+    return int(width), int(height)
 
 
 def main() -> None:

@@ -21,13 +21,14 @@ TEAM_COLOURS = ((200, 40, 40), (40, 60, 200))
 GRASS = ((46, 125, 50), (56, 142, 60))
 
 
-def make_demo(folder: Path) -> Path:
+def make_demo(folder: Path, target_width: int, target_height: int) -> Path:
     """Writes `clip_1.mp4` to `clip_3.mp4` and `edit.json` into `folder`; gives the edit's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in (1, 2, 3):
         _write_clip(folder / f"clip_{number}.mp4", number)
     edit = folder / "edit.json"
-    edit.write_text(json.dumps(_edit(), indent=2) + "\n")
+    target = {"targetWidth": target_width, "targetHeight": target_height}
+    edit.write_text(json.dumps(_edit() | target, indent=2) + "\n")
     return edit
 
 

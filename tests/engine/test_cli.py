@@ -1,0 +1,215 @@
+"""The command line as a user meets it: files, exit codes, one readable line per error."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from engine.cli import app
+from tests.clips import numbered_clip
+from tests.media import needs_ffmpeg
+from tests.witness import video_stream
+
+EDITS = Path(__file__).parents[1] / "edits"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def framestream(*words: str | Path) -> Done:
+    """Runs a command in this process, on a wide plain console."""
+    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, [str(w) for w in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture
+def edit(tmp_path: Path) -> Path:
+    """An edit over one clip of two seconds, in a folder of its own."""
+    folder = tmp_path / "match"
+    folder.mkdir()
+    numbered_clip(folder / "a.mp4", 60, sound="bursts")
+    return write_edit(folder / "edit.json", {"clips": [{"fileName": "a.mp4"}]})
+
+
+def write_edit(path: Path, document: dict[str, Any]) -> Path:
+    small = {"targetWidth": 240, "targetHeight": 144}
+    path.write_text(json.dumps(document | small))
+    return path
+
+
+def test_render_writes_file_and_report(edit: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    done = framestream("render", edit, "-o", out, "--report", report)
+    assert (done.returncode, done.stdout.startswith(f"{out}: 240x144, 2.000 s, 60 frames")) == (
+        0,
+        True,
+    )
+    assert "rendering: " in done.stderr and "ETA" in done.stderr
+    facts = json.loads(report.read_text())
+    assert (facts["frames"], facts["encoder"], facts["bottleneck"]) == (
+        60,
+        "libx264",
+        facts["bottleneck"],
+    )
+    assert {"decode", "crop", "encode", "sound", "join"} <= set(facts["stage_s"])
+    assert facts["encoder_why"] and facts["upscaler_why"] and facts["device_why"]
+    assert not (tmp_path / "out.mp4.parts").exists()
+
+
+@needs_ffmpeg
+def test_render_passes_encoder_options_on(edit: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    done = framestream(
+        "render", edit, "-o", out, "--encoder-option", "bf=0", "-q", "--preset", "slow"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert video_stream(out)["has_b_frames"] == 0
+
+
+def test_plan_tells_the_timeline(edit: Path) -> None:
+    table = framestream("plan", edit)
+    assert table.returncode == 0 and "a.mp4" in table.stdout and "60 frames" in table.stdout
+    document = json.loads(framestream("plan", edit, "--json").stdout)
+    assert (document["frames"], document["sourceFrames"], document["samples"]) == (60, 60, 96_000)
+    rows = framestream("plan", edit, "--frames").stdout.splitlines()
+    assert rows[0] == "frame,clip,source_s,x,y,width,height,weight"
+    assert rows[31].startswith("30,0,1.000000,0.000,0.000,160.000,96.000,1.0")
+    assert len(rows) == 61
+
+
+def test_probe_tells_what_a_file_is(edit: Path) -> None:
+    done = framestream("probe", edit.parent / "a.mp4", "--json")
+    facts = json.loads(done.stdout)["files"][0]
+    assert (facts["displaySize"], facts["frames"], facts["constantFrameRate"]) == (
+        "160x96",
+        60,
+        True,
+    )
+    assert "160x96" in framestream("probe", edit.parent / "a.mp4").stdout
+
+
+def test_doctor_names_what_it_tried() -> None:
+    done = framestream("doctor")
+    assert done.returncode == 0
+    for what in ("libx264", "h264_nvenc", "NVDEC", "FFmpeg", "free disk"):
+        assert what in done.stdout
+
+
+def test_demo_makes_a_reel(tmp_path: Path) -> None:
+    done = framestream("demo", tmp_path / "here", "--size", "270x480")
+    assert done.returncode == 0, done.stderr
+    reel = tmp_path / "here" / "reel.mp4"
+    assert f"{reel}: 270x480, 14.000 s, 420 frames" in done.stdout
+    assert reel.stat().st_size > 50_000
+
+
+@pytest.mark.parametrize(
+    "malformed", sorted((EDITS / "malformed").glob("*.json")), ids=lambda p: p.stem
+)
+def test_a_malformed_edit_is_one_line_and_exit_code_2(malformed: Path, tmp_path: Path) -> None:
+    done = framestream("render", malformed, "-o", tmp_path / "out.mp4")
+    assert done.returncode == 2
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error ") and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("gone.mp4", None, "does not exist"),
+        ("text.mp4", b"not a film", "not"),
+        ("empty.mp4", b"", ""),
+    ],
+)
+def test_a_bad_file_is_named_with_its_place_in_the_edit(
+    name: str, content: bytes | None, reason: str, edit: Path
+) -> None:
+    if content is not None:
+        (edit.parent / name).write_bytes(content)
+    write_edit(edit, {"clips": [{"fileName": "a.mp4"}, {"fileName": name}]})
+    done = framestream("render", edit, "-o", edit.parent / "out.mp4")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error clips[1].fileName: ") and name in done.stderr
+    assert reason in done.stderr.lower() and len(done.stderr.splitlines()) == 1
+
+
+def test_a_sound_file_is_not_a_clip(edit: Path) -> None:
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=d=1", edit.parent / "tune.m4a"],
+        check=True,
+    )
+    write_edit(edit, {"clips": [{"fileName": "tune.m4a"}]})
+    done = framestream("plan", edit)
+    assert done.returncode == 2 and "no video" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--encoder", "nonsense"],
+        ["--encoder-option", "bogus=1"],
+        ["--encoder-option", "bf"],
+        ["--preset", "warp"],
+        ["--upscaler", "magic"],
+        ["--device", "cuda"],
+    ],
+)
+def test_a_bad_option_is_one_line_and_exit_code_2(words: list[str], edit: Path) -> None:
+    done = framestream("render", edit, "-o", edit.parent / "out.mp4", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error ") and len(done.stderr.splitlines()) == 1
+
+
+def test_unknown_keys_are_errors_or_warnings(edit: Path) -> None:
+    write_edit(edit, {"clips": [{"fileName": "a.mp4", "titel": "x"}]})
+    refused = framestream("plan", edit)
+    assert refused.returncode == 2 and "clips[0].titel" in refused.stderr
+    allowed = framestream("plan", edit, "--allow-unknown-keys")
+    assert allowed.returncode == 0 and allowed.stderr.startswith("warning clips[0].titel")
+
+
+def test_an_output_that_cannot_be_written_is_exit_code_1(edit: Path) -> None:
+    done = framestream("render", edit, "-o", edit.parent / "nowhere" / "out.mp4")
+    assert done.returncode == 1 and "there is no folder" in done.stderr
+
+
+def test_ctrl_c_is_exit_code_130_and_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    numbered_clip(tmp_path / "a.mp4", 600)
+    clips = [{"fileName": "a.mp4"}] * 10
+    edit = write_edit(tmp_path / "edit.json", {"clips": clips})
+    out = tmp_path / "out.mp4"
+    with subprocess.Popen(
+        [sys.executable, "-m", "engine", "render", edit, "-o", out, "--preset", "slower"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("rendering: "):
+                break
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        asked_s = time.monotonic()
+        said = process.stderr.read()
+        code = process.wait()
+    assert (code, "cancelled" in said) == (130, True)
+    assert time.monotonic() - asked_s < 5
+    assert not out.exists() and not list(tmp_path.glob(".*.partial"))
