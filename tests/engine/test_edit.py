@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.edit import (
@@ -577,7 +577,6 @@ def written_edits(draw: st.DrawFn) -> Edit:
     )
 
 
-@settings(deadline=None)
 @given(written_edits())
 def test_a_written_document_reads_back_as_the_same_edit(edit: Edit) -> None:
     text = json.dumps(edit.to_document(), allow_nan=False)
@@ -619,13 +618,11 @@ def reads_or_complains_in_one_line(document: Any) -> None:
             assert Edit.parse(edit.to_document()) == edit
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_any_value_is_an_edit_or_an_edit_error(document: Any) -> None:
     reads_or_complains_in_one_line(document)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_change_to_an_edit_is_an_edit_or_an_edit_error(data: st.DataObject) -> None:
     document = deepcopy(data.draw(st.sampled_from(DOCUMENTS)))

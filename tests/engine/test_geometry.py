@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from engine.geometry import STRETCH_TOLERANCE, Box, Fit, Rect, Size, largest_centred, placed
@@ -36,7 +36,6 @@ def test_the_largest_centred_rectangle(frame: Size, aspect: float, rect: Rect) -
     assert largest_centred(frame, aspect) == rect
 
 
-@settings(deadline=None)
 @given(frames, st.floats(0.05, 20))
 def test_the_largest_centred_rectangle_touches_two_sides(frame: Size, aspect: float) -> None:
     rect = largest_centred(frame, aspect)
@@ -84,7 +83,6 @@ def test_an_aspect_further_off_is_not_stretched() -> None:
     assert shown == Rect(6, 0, 900, 1600)
 
 
-@settings(deadline=None)
 @given(crops, targets, st.sampled_from(Fit))
 def test_a_box_is_even_and_inside_the_target(crop: Rect, target: Size, fit: Fit) -> None:
     _, box = placed(crop, target, fit)
@@ -97,7 +95,6 @@ def test_a_box_is_even_and_inside_the_target(crop: Rect, target: Size, fit: Fit)
     assert box.y + box.height <= target.height
 
 
-@settings(deadline=None)
 @given(crops, targets)
 def test_contain_fills_one_side_and_keeps_the_aspect(crop: Rect, target: Size) -> None:
     shown, box = placed(crop, target, Fit.CONTAIN)
@@ -112,7 +109,6 @@ def test_contain_fills_one_side_and_keeps_the_aspect(crop: Rect, target: Size) -
         assert box.width == pytest.approx(max(2, target.height * crop.aspect), abs=1 + 1e-6)
 
 
-@settings(deadline=None)
 @given(crops, targets, st.sampled_from(Fit))
 def test_bars_are_alike_to_a_chroma_sample(crop: Rect, target: Size, fit: Fit) -> None:
     _, box = placed(crop, target, fit)
@@ -120,7 +116,6 @@ def test_bars_are_alike_to_a_chroma_sample(crop: Rect, target: Size, fit: Fit) -
     assert 0 <= target.height - box.height - 2 * box.y <= 2
 
 
-@settings(deadline=None)
 @given(crops, targets)
 def test_cover_shows_the_targets_aspect_from_the_middle_of_the_crop(
     crop: Rect, target: Size

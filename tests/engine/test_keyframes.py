@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -162,7 +162,6 @@ def moving(
 sampled = st.lists(st.floats(-1, 6), min_size=1, max_size=20)
 
 
-@settings(deadline=None)
 @given(moving(anywhere), sampled, frames)
 def test_the_rectangle_is_always_inside_the_frame(
     keyframes: list[CropKeyframe], times_s: list[float], frame: Size
@@ -176,7 +175,6 @@ def test_the_rectangle_is_always_inside_the_frame(
     assert (y + height <= frame.height).all()
 
 
-@settings(deadline=None)
 @given(st.data(), st.floats(0.2, 5), sampled, frames)
 def test_keyframes_of_one_aspect_keep_it(
     data: st.DataObject, aspect: float, times_s: list[float], frame: Size
@@ -186,7 +184,6 @@ def test_keyframes_of_one_aspect_keep_it(
     np.testing.assert_allclose(rects[:, 2] / rects[:, 3], aspect, rtol=1e-9)
 
 
-@settings(deadline=None)
 @given(st.data(), frames)
 def test_every_keyframe_inside_the_frame_is_met_exactly(data: st.DataObject, frame: Size) -> None:
     keyframes = data.draw(moving(inside(frame)))
@@ -195,7 +192,6 @@ def test_every_keyframe_inside_the_frame_is_met_exactly(data: st.DataObject, fra
     assert rects.tolist() == [[rect.x, rect.y, rect.width, rect.height] for rect in written]
 
 
-@settings(deadline=None)
 @given(st.data(), st.lists(st.floats(0, 1), min_size=1, max_size=20), frames)
 def test_a_movement_never_passes_its_two_keyframes(
     data: st.DataObject, shares: list[float], frame: Size
@@ -210,7 +206,6 @@ def test_a_movement_never_passes_its_two_keyframes(
         assert (rects <= np.maximum(ends[index], ends[index + 1]) + 1e-9).all()
 
 
-@settings(deadline=None)
 @given(st.data(), frames)
 def test_a_smooth_movement_never_turns_back_on_its_way(data: st.DataObject, frame: Size) -> None:
     start, stop = data.draw(inside(frame)), data.draw(inside(frame))
@@ -225,7 +220,6 @@ def test_a_smooth_movement_never_turns_back_on_its_way(data: st.DataObject, fram
     assert (steps >= -1e-9).all()
 
 
-@settings(deadline=None)
 @given(moving(anywhere), sampled, frames)
 def test_a_rectangle_depends_on_its_own_time_alone(
     keyframes: list[CropKeyframe], times_s: list[float], frame: Size
@@ -235,7 +229,6 @@ def test_a_rectangle_depends_on_its_own_time_alone(
     assert np.array_equal(together, alone)
 
 
-@settings(deadline=None)
 @given(frames, st.floats(0.1, 10))
 def test_the_default_rectangle_is_that_of_geometry(frame: Size, aspect: float) -> None:
     expected = largest_centred(frame, aspect)

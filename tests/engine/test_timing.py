@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.timing import (
@@ -50,7 +50,6 @@ small = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(
 )
 
 
-@settings(deadline=None)
 @given(small, small)
 def test_an_overlap_holds_the_frames_of_both(one: FrameRange, other: FrameRange) -> None:
     shared = one.overlap(other)
@@ -67,7 +66,6 @@ def test_halves_round_up(value: str, rounded: int) -> None:
     assert round_half_up(Fraction(value)) == rounded
 
 
-@settings(deadline=None)
 @given(st.fractions())
 def test_rounding_moves_by_at_most_a_half(value: Fraction) -> None:
     assert -Fraction(1, 2) < round_half_up(value) - value <= Fraction(1, 2)
@@ -95,7 +93,6 @@ def test_a_time_is_finite(value: float) -> None:
         exact_seconds(value)
 
 
-@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15))
 def test_microseconds_survive_the_way_through_a_float(microseconds: int) -> None:
     exact = Fraction(microseconds, 1_000_000)
@@ -138,7 +135,6 @@ def test_what_is_no_rate_is_refused(written: float | str, complaint: str) -> Non
         exact_rate(written)
 
 
-@settings(deadline=None)
 @given(rates)
 def test_rates_in_use_read_back_as_themselves(fps: Fraction) -> None:
     assert exact_rate(str(fps)) == exact_rate(float(fps)) == exact_rate(fps) == fps
@@ -148,7 +144,6 @@ def test_an_hour_of_ntsc_is_3_6_seconds_long_of_an_hour() -> None:
     assert frame_time_s(108_000, NTSC) == Fraction(36036, 10)
 
 
-@settings(deadline=None)
 @given(frames, rates)
 def test_frame_times_are_exact(frame: int, fps: Fraction) -> None:
     assert frame_time_s(frame, fps) * fps == frame
@@ -162,14 +157,12 @@ def test_samples_of_ntsc_frames_come_in_the_cadence_of_five() -> None:
     assert starts[5] == 8008
 
 
-@settings(deadline=None)
 @given(frames, rates)
 def test_a_sample_starts_within_half_a_sample_of_its_frame(frame: int, fps: Fraction) -> None:
     off = first_sample(frame, fps) - frame_time_s(frame, fps) * SAMPLE_RATE_HZ
     assert -Fraction(1, 2) < off <= Fraction(1, 2)
 
 
-@settings(deadline=None)
 @given(ranges, st.data(), rates)
 def test_however_frames_are_shared_out_their_samples_add_up(
     whole: FrameRange, data: st.DataObject, fps: Fraction
