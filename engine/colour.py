@@ -36,6 +36,8 @@ HDR_PEAK_NIT = 1000.0
 """Peak of the HDR display that is adapted from: HLG's nominal one, and where most PQ is graded."""
 SDR_GAMMA = 2.4
 """Display gamma (ITU-R BT.1886 with a black of 0)."""
+SDR_HEADROOM = (256 - 16) / 219
+"""Signal of the highest code: whites above 235 that an SDR source has are kept."""
 
 Conversion = Callable[[Sequence[NDArray[np.uint16]], Picture, Box], None]
 """Takes 4:2:0 planes of the box's size, in limited-range codes * 2**FINE_BITS; fills the box."""
@@ -47,13 +49,13 @@ _LUMA_WEIGHTS = {
 }
 """Kr and Kb of BT.601, BT.709 and BT.2020."""
 
-_BT2020_TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
+BT2020_TO_BT709 = np.array(
+    [[1.6605, -0.5877, -0.0728], [-0.1246, 1.1330, -0.0084], [-0.0182, -0.1006, 1.1188]]
 )
-"""Linear RGB, ITU-R BT.2087 (and BT.2407) in four digits; its rows sum to 1 within 1e-4."""
+"""Linear RGB, ITU-R BT.2407, four digits, of which the last is set so that rows sum to 1."""
 
-_LUMA_NODES, _CHROMA_NODES = 65, 33
-_Y_STEP, _CB_STEP = _CHROMA_NODES * _CHROMA_NODES, _CHROMA_NODES
+_NODES = 65
+_Y_STEP, _CB_STEP = _NODES * _NODES, _NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +152,18 @@ def tone_mapped(nit: NDArray[np.float64]) -> NDArray[np.float64]:
     return pq_to_nit(np.where(e1 < knee, e1, bent) * peak)
 
 
-def into_gamut(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Linear BT.709 RGB (..., 3) with every channel in 0 ... 1.
+def into_gamut(rgb: NDArray[np.float64], top: float = 1.0) -> NDArray[np.float64]:
+    """Linear BT.709 RGB (..., 3) with every channel in 0 ... `top`.
 
     A colour outside moves towards the grey of its own luminance until it fits, which keeps its
     hue and its lightness, unlike cutting off each channel.
     """
-    grey = np.clip(rgb @ _luminance(Matrix.BT709), 0.0, 1.0)[..., None]
+    grey = np.clip(rgb @ _luminance(Matrix.BT709), 0.0, top)[..., None]
     off = rgb - grey
-    room = np.where(off > 0, 1 - grey, grey)
+    room = np.where(off > 0, top - grey, grey)
     reach = np.abs(off)
     share = np.min(np.where(reach > room, room / np.maximum(reach, 1e-12), 1.0), -1, keepdims=True)
-    return np.asarray(np.clip(grey + share * off, 0.0, 1.0))
+    return np.asarray(np.clip(grey + share * off, 0.0, top))
 
 
 def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> NDArray[np.float64]:
@@ -172,14 +174,16 @@ def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> N
     """
     ycc = (code - (16.0, 128.0, 128.0)) / (219.0, 224.0, 224.0)
     signal = ycc @ to_rgb(matrix).T
+    top = 1.0
     if transfer is Transfer.SDR:
+        top = SDR_HEADROOM**SDR_GAMMA
         light = np.maximum(signal, 0.0) ** SDR_GAMMA
     else:
         nit = hlg_to_nit(signal) if transfer is Transfer.HLG else pq_to_nit(signal)
         light = tone_mapped(nit) / SDR_WHITE_NIT
     if matrix is Matrix.BT2020 or transfer is not Transfer.SDR:
-        light = light @ (_BT2020_TO_BT709 / _BT2020_TO_BT709.sum(1, keepdims=True)).T
-    encoded = into_gamut(light) ** (1 / SDR_GAMMA)
+        light = light @ BT2020_TO_BT709.T
+    encoded = into_gamut(light, top) ** (1 / SDR_GAMMA)
     ycc = encoded @ np.linalg.inv(to_rgb(Matrix.BT709)).T
     return ycc * (219.0, 224.0, 224.0) + (16.0, 128.0, 128.0)
 
@@ -188,11 +192,10 @@ def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> N
 def conversion_table(matrix: Matrix, transfer: Transfer) -> tuple[NDArray[np.uint16], ...]:
     """`to_bt709` on a grid over Y, Cb, Cr: one flat table for each of Y, Cb, Cr.
 
-    Nodes are 4 codes of luma and 8 of chroma apart; values are codes * 2**FINE_BITS.
+    Nodes are 4 codes apart; values are codes * 2**FINE_BITS.
     """
-    y = np.arange(_LUMA_NODES) * 4.0
-    c = np.arange(_CHROMA_NODES) * 8.0
-    code = np.stack(np.meshgrid(y, c, c, indexing="ij"), -1)
+    codes = np.arange(_NODES) * 4.0
+    code = np.stack(np.meshgrid(codes, codes, codes, indexing="ij"), -1)
     table = np.floor(to_bt709(code, matrix, transfer) * 2**FINE_BITS + 0.5).astype(np.uint16)
     return tuple(table[..., plane].reshape(-1).copy() for plane in range(3))
 
@@ -280,14 +283,14 @@ def _matrix_kernel(
 def _corners(
     y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any], index: NDArray[Any], weight: NDArray[Any]
 ) -> None:
-    """Per colour, the four corners of the tetrahedron around it, and weights that sum to 512.
+    """Per colour, the four corners of the tetrahedron around it, and weights that sum to 256.
 
     The corners lie on the walk from the cell's lowest corner to its highest that goes along the
     axis with the largest remainder first.
     """
     for x in range(y.size):
         lightness, blue, red = np.int32(y[x]), np.int32(cb[x]), np.int32(cr[x])
-        a, b, c = np.int32((lightness & 255) << 1), np.int32(blue & 511), np.int32(red & 511)
+        a, b, c = np.int32(lightness & 255), np.int32(blue & 255), np.int32(red & 255)
         step_a, step_b, step_c = np.int32(_Y_STEP), np.int32(_CB_STEP), np.int32(1)
         a, b, step_a, step_b = (
             a if a >= b else b, b if a >= b else a,
@@ -301,12 +304,12 @@ def _corners(
             a if a >= b else b, b if a >= b else a,
             step_a if a >= b else step_b, step_b if a >= b else step_a,
         )  # fmt: skip
-        first = np.int32((lightness >> 8) * _Y_STEP + (blue >> 9) * _CB_STEP + (red >> 9))
+        first = np.int32((lightness >> 8) * _Y_STEP + (blue >> 8) * _CB_STEP + (red >> 8))
         index[0, x] = first
         index[1, x] = first + step_a
         index[2, x] = first + step_a + step_b
         index[3, x] = first + step_a + step_b + step_c
-        weight[0, x] = 512 - a
+        weight[0, x] = 256 - a
         weight[1, x] = a - b
         weight[2, x] = b - c
         weight[3, x] = c
@@ -318,11 +321,11 @@ def _look_up(
 ) -> None:
     """Interpolate one row of the table's values, rounded to whole codes."""
     for x in range(out.size):
-        total = np.int32(16384)
+        total = np.int32(8192)
         for corner in range(4):
             at = np.uint64(index[corner, x])  # unsigned: no wrap-around test
             total += np.int32(table[at]) * weight[corner, x]
-        out[x] = min(total >> 15, 255)
+        out[x] = min(total >> 14, 255)
 
 
 @njit(cache=True, nogil=True)

@@ -285,14 +285,13 @@ def _fill_taps(
         for k in range(4 * groups):
             raw[k] = _keys((start + k - centre) / stretch)
             total += raw[k]
-        rest, largest = unit, 0
+        # each weight is what the rounded running sum grows by: exact in sum, errors spread evenly
+        running, before = 0.0, 0
         for k in range(4 * groups):
-            weight = math.floor(raw[k] / total * unit + 0.5)
-            weights[k // 4, i, k % 4] = weight
-            rest -= weight
-            if raw[k] > raw[largest]:
-                largest = k
-        weights[largest // 4, i, largest % 4] += rest
+            running += raw[k]
+            after = math.floor(running / total * unit + 0.5)
+            weights[k // 4, i, k % 4] = after - before
+            before = after
 
 
 @njit(cache=True, nogil=True)
