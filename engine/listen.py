@@ -108,9 +108,8 @@ class SoundReader:
         return _Block(block.start, np.nan_to_num(block.samples, nan=0, posinf=0, neginf=0))
 
     def _report_silence(self, until: int, tolerated: int) -> None:
-        damage = self._decoder.damage
-        if damage:
-            self._warn(self._decoded, until, f"sound is damaged ({damage}), silent there")
+        if self._decoder.damaged:
+            self._warn(self._decoded, until, "sound is damaged, silent there")
         elif until - self._decoded > tolerated:
             self._warn(self._decoded, until, "sound is missing, silent there")
 
@@ -145,7 +144,7 @@ class _Block(NamedTuple):
 class _Decoder:
     """Decodes a source's sound from sample `start` or earlier on.
 
-    `damage` is what was wrong with what should have come before the next block, if anything was.
+    `damaged`: what should have come before the next block does not decode.
     """
 
     def __init__(self, source: SourceInfo, start: int) -> None:
@@ -156,11 +155,11 @@ class _Decoder:
         self._origin_s: Fraction = int(source.frame_pts[0]) * source.time_base
         self._seekable = len(source.keyframe_pts) > 0
         self._start = start
-        self.damage: str | None = None
+        self.damaged = False
 
     def blocks(self) -> Generator[_Block]:
         """48 kHz stereo in the order of the file; places may leave gaps and overlap."""
-        return self._placed(self._frames_after_seek() or self._frames(None))
+        yield from self._placed(self._frames_after_seek() or self._frames(None))
 
     def _frames_after_seek(self) -> Iterator[av.AudioFrame] | None:
         """Frames from `start` or earlier on; None where only the file's beginning is sure.
@@ -179,7 +178,7 @@ class _Decoder:
         place = None if first is None else self._place(first)
         if first is None or place is None or place > self._start - SAMPLE_RATE_HZ // 2:
             frames.close()
-            self.damage = None
+            self.damaged = False
             return None
         return chain([first], frames)
 
@@ -197,16 +196,16 @@ class _Decoder:
             for packet in self._packets(container, stream):
                 try:
                     yield from packet.decode()
-                except av.FFmpegError as error:
-                    self.damage = error.strerror
+                except av.FFmpegError:
+                    self.damaged = True
 
     def _packets(
         self, container: av.container.InputContainer, stream: av.AudioStream
     ) -> Iterator[av.Packet[av.AudioStream]]:
         try:
             yield from container.demux(stream)
-        except av.InvalidDataError as error:
-            self.damage = error.strerror
+        except av.InvalidDataError:
+            self.damaged = True
         except av.FFmpegError as error:
             raise SourceError(self._path, f"cannot be read: {error.strerror}") from error
 
@@ -219,7 +218,7 @@ class _Decoder:
                     yield from stretch.blocks(None)
                 stretch = _Stretch(frame, self._first_place() if place is None else place)
             yield from stretch.blocks(frame)
-            self.damage = None
+            self.damaged = False
         if stretch is not None:
             yield from stretch.blocks(None)
 
