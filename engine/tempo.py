@@ -8,8 +8,8 @@ errors do not add up and lengths are exact.
 
 Attacks are kept whole. Cut into grains, a click would be heard several times in slow motion and not
 at all in a fast one; here the two grains that play over an attack are laid so that it sounds once,
-unstretched, exactly when it should (as in J. Laroche, M. Dolson, "Improved phase vocoder time-scale
-modification of audio", 1999, and C. Duxbury et al., 2002, who do so for other stretchers).
+unstretched, exactly when it should (the aim of S. Grofit, Y. Lavner, "Time-scale modification of
+audio signals using enhanced WSOLA with management of transients", IEEE TASLP 16(1), 2008).
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _overlap_add(
 
     Places are indices into `source` of the middles of grains, `previous` the one before the first;
     `origin` is where `source` starts, so that frames lie alike in every call. `begin`: there is no
-    grain before the first. `tail` is the right half of the grain before, and afterwards
-    that of the last. Returns the last grain's place.
+    grain before the first. `tail` is the right half of the grain before, and afterwards that of the
+    last. Returns the last grain's place.
     """
     mono = source[0] + source[1]
     attacks = _attacks(mono, origin)

@@ -45,9 +45,10 @@ def sounding_clip(
     codec: str = "pcm_f32le",
     picture_start_s: Fraction | int = 0,
     sound_start_s: Fraction | int = 0,
+    picture_fps: int = 5,
     packets_at: Sequence[tuple[int, int, int]] | None = None,
 ) -> Path:
-    """Write a clip of 32x32 grey at 5 fps, as long as its sound, with `channels` as the sound.
+    """Write a clip of 32x32 grey, as long as its sound, with `channels` as the sound.
 
     `channels`: shape (samples,) for the same in every channel of `layout`, or (channels, samples).
     `packets_at`: (pts, first, stop) per packet instead of one row of them: samples
@@ -61,7 +62,7 @@ def sounding_clip(
         for first in range(0, planes.shape[1], 1024)
     ]
     with av.open(str(path), "w") as container:
-        video = container.add_stream("mjpeg", rate=5)
+        video = container.add_stream("mjpeg", rate=picture_fps)
         video.width = video.height = 32
         video.pix_fmt = "yuvj420p"
         video.time_base = video.codec_context.time_base = Fraction(1, 1000)
@@ -71,8 +72,8 @@ def sounding_clip(
         grey = av.VideoFrame.from_ndarray(np.full((32, 32), 128, np.uint8), "gray")
         picture = grey.reformat(format="yuvj420p")
         picture.time_base = Fraction(1, 1000)
-        for number in range(max(1, int(duration_s * 5))):
-            picture.pts = round((Fraction(picture_start_s) + Fraction(number, 5)) * 1000)
+        for number in range(max(1, int(duration_s * picture_fps))):
+            picture.pts = round((Fraction(picture_start_s) + Fraction(number, picture_fps)) * 1000)
             packets += video.encode(picture)
         packets += video.encode(None)
         for pts, first, stop in pieces:

@@ -135,14 +135,16 @@ def test_a_clip_ends_where_its_trim_ends(tmp_path: Path) -> None:
     assert not heard[:, RATE_HZ:].any()
 
 
-@pytest.mark.parametrize("speed", ["1", "1.25"])
-def test_nothing_drifts_in_ten_minutes(tmp_path: Path, speed: str) -> None:
+def test_nothing_drifts_in_ten_minutes(tmp_path: Path) -> None:
     times_s = [float(second) + 0.25 for second in range(0, 600, 60)]
     sound = bursts(times_s, 600, rate_hz=8000)
-    path = sounding_clip(tmp_path / "a.mov", sound, rate_hz=8000, layout="mono", codec="pcm_s16le")
-    starts = burst_starts(mixed([span(0, 0, (0, 600, speed))], [path])[0])
-    ideal = np.array(times_s) / float(speed) * RATE_HZ
-    np.testing.assert_allclose(starts, ideal, atol=0.001 * RATE_HZ)
+    path = sounding_clip(
+        tmp_path / "a.mov", sound, rate_hz=8000, layout="mono", codec="pcm_s16le", picture_fps=1
+    )
+    for speed in ("1", "1.25"):
+        starts = burst_starts(mixed([span(0, 0, (0, 600, speed))], [path])[0])
+        ideal = np.array(times_s) / float(speed) * RATE_HZ
+        np.testing.assert_allclose(starts, ideal, atol=0.001 * RATE_HZ)
 
 
 def test_a_dissolve_keeps_the_power(tmp_path: Path) -> None:
