@@ -169,8 +169,8 @@ def into_gamut(rgb: NDArray[np.float64], top: float = 1.0) -> NDArray[np.float64
 def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> NDArray[np.float64]:
     """8-bit limited-range codes Y, Cb, Cr (..., 3) to those of BT.709 SDR, unrounded.
 
-    Display light is kept where the SDR display can show it: the reference against which the table
-    is tested, and slow.
+    Primaries are those of BT.2020. Display light is kept where the SDR display can show it. Slow:
+    the table is made of it, and tested against it.
     """
     ycc = (code - (16.0, 128.0, 128.0)) / (219.0, 224.0, 224.0)
     signal = ycc @ to_rgb(matrix).T
@@ -181,9 +181,7 @@ def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> N
     else:
         nit = hlg_to_nit(signal) if transfer is Transfer.HLG else pq_to_nit(signal)
         light = tone_mapped(nit) / SDR_WHITE_NIT
-    if matrix is Matrix.BT2020 or transfer is not Transfer.SDR:
-        light = light @ BT2020_TO_BT709.T
-    encoded = into_gamut(light, top) ** (1 / SDR_GAMMA)
+    encoded = into_gamut(light @ BT2020_TO_BT709.T, top) ** (1 / SDR_GAMMA)
     ycc = encoded @ np.linalg.inv(to_rgb(Matrix.BT709)).T
     return ycc * (219.0, 224.0, 224.0) + (16.0, 128.0, 128.0)
 

@@ -53,13 +53,13 @@ def a_frame(size: Size, pixel_format: str = "yuv420p", *, full_range: bool = Fal
         across, down = step if index else (1, 1)
         picture = scene(-(-size.width // across), -(-size.height // down), seed=index)
         codes = np.round((low + picture * (high - low)) * 2 ** (depth - 8))
-        planes.append(codes.astype(np.uint8) if depth == 8 else codes.astype(np.uint16))
+        planes.append(codes.astype(np.uint8 if depth == 8 else np.uint16))
     y, u, v = planes
     return SourceFrame(0, (y, u, v), depth, step, offset, None)
 
 
 def flat_frame(size: Size, codes: tuple[int, int, int], depth: int = 8) -> SourceFrame:
-    kind: type[np.uint8] | type[np.uint16] = np.uint8 if depth == 8 else np.uint16
+    kind: Any = np.uint8 if depth == 8 else np.uint16
     half = ((size.height + 1) // 2, (size.width + 1) // 2)
     shapes = ((size.height, size.width), half, half)
     y, u, v = (np.full(shape, code, kind) for shape, code in zip(shapes, codes, strict=True))
