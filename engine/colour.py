@@ -54,6 +54,9 @@ BT2020_TO_BT709 = np.array(
 )
 """Linear RGB, ITU-R BT.2407, four digits, of which the last is set so that rows sum to 1."""
 
+_ZERO, _SPAN = np.array([16.0, 128.0, 128.0]), np.array([219.0, 224.0, 224.0])
+"""Limited-range codes of zero, and what they span."""
+
 _NODES = 65
 _Y_STEP, _CB_STEP = _NODES * _NODES, _NODES
 
@@ -87,12 +90,28 @@ def colour_conversion(colour: Colour) -> Conversion | None:
     return partial(_apply_table, conversion_table(colour.matrix, colour.transfer))
 
 
-def to_rgb(matrix: Matrix) -> NDArray[np.float64]:
-    """3x3 from (E'Y, E'Cb, E'Cr) to (E'R, E'G, E'B); luma 0 ... 1, chroma -0.5 ... 0.5."""
+# Sums of three are written out: a library's matrix product rounds differently from CPU to CPU.
+
+
+def rgb_of(ycc: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
+    """(E'Y, E'Cb, E'Cr) to (E'R, E'G, E'B), shape (..., 3); chroma -0.5 ... 0.5, others 0 ... 1."""
     kr, kb = _LUMA_WEIGHTS[matrix]
-    kg = 1 - kr - kb
-    red, blue = 2 * (1 - kr), 2 * (1 - kb)
-    return np.array([[1, 0, red], [1, -kb * blue / kg, -kr * red / kg], [1, blue, 0]])
+    y, cb, cr = ycc[..., 0], ycc[..., 1], ycc[..., 2]
+    red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    return np.stack((red, (y - kr * red - kb * blue) / (1 - kr - kb), blue), -1)
+
+
+def ycc_of(rgb: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
+    """The inverse of `rgb_of`."""
+    kr, kb = _LUMA_WEIGHTS[matrix]
+    y = luminance(rgb, matrix)
+    return np.stack((y, (rgb[..., 2] - y) / (2 - 2 * kb), (rgb[..., 0] - y) / (2 - 2 * kr)), -1)
+
+
+def luminance(rgb: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
+    """Luma of R'G'B', and luminance of linear light in the primaries that go with `matrix`."""
+    kr, kb = _LUMA_WEIGHTS[matrix]
+    return np.asarray(kr * rgb[..., 0] + (1 - kr - kb) * rgb[..., 1] + kb * rgb[..., 2])
 
 
 def matrix_weights(matrix: Matrix) -> NDArray[np.int32]:
@@ -101,10 +120,9 @@ def matrix_weights(matrix: Matrix) -> NDArray[np.int32]:
     In order: Cb and Cr into Y, Cb and Cr into Cb, Cb and Cr into Cr. Y goes into Y as it is and
     into chroma not at all, because both matrices make grey of equal red, green and blue.
     """
-    change = np.linalg.inv(to_rgb(Matrix.BT709)) @ to_rgb(matrix)
-    codes = np.array([219.0, 224.0, 224.0])
-    change = change * codes[:, None] / codes[None, :]
-    return np.asarray(np.floor(change[:, 1:].reshape(-1) * UNIT + 0.5), np.int32)
+    unit_chroma = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) / _SPAN
+    change = ycc_of(rgb_of(unit_chroma, matrix), Matrix.BT709) * _SPAN
+    return np.asarray(np.floor(change.T.reshape(-1) * UNIT + 0.5), np.int32)
 
 
 # Display light. Formulas of ITU-R BT.2100-2 unless another source is named.
@@ -115,8 +133,7 @@ def hlg_to_nit(signal: NDArray[np.float64]) -> NDArray[np.float64]:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     signal = np.maximum(signal, 0.0)
     scene = np.where(signal <= 0.5, signal * signal / 3, (np.exp((signal - c) / a) + b) / 12)
-    luminance = scene @ _luminance(Matrix.BT2020)
-    return HDR_PEAK_NIT * luminance[..., None] ** 0.2 * scene
+    return HDR_PEAK_NIT * luminance(scene, Matrix.BT2020)[..., None] ** 0.2 * scene
 
 
 _PQ_M1, _PQ_M2 = 2610 / 16384, 2523 / 4096 * 128
@@ -158,7 +175,7 @@ def into_gamut(rgb: NDArray[np.float64], top: float = 1.0) -> NDArray[np.float64
     A colour outside moves towards the grey of its own luminance until it fits, which keeps its
     hue and its lightness, unlike cutting off each channel.
     """
-    grey = np.clip(rgb @ _luminance(Matrix.BT709), 0.0, top)[..., None]
+    grey = np.clip(luminance(rgb, Matrix.BT709), 0.0, top)[..., None]
     off = rgb - grey
     room = np.where(off > 0, top - grey, grey)
     reach = np.abs(off)
@@ -172,8 +189,7 @@ def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> N
     Primaries are those of BT.2020. Display light is kept where the SDR display can show it. Slow:
     the table is made of it, and tested against it.
     """
-    ycc = (code - (16.0, 128.0, 128.0)) / (219.0, 224.0, 224.0)
-    signal = ycc @ to_rgb(matrix).T
+    signal = rgb_of((code - _ZERO) / _SPAN, matrix)
     top = 1.0
     if transfer is Transfer.SDR:
         top = SDR_HEADROOM**SDR_GAMMA
@@ -181,9 +197,21 @@ def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> N
     else:
         nit = hlg_to_nit(signal) if transfer is Transfer.HLG else pq_to_nit(signal)
         light = tone_mapped(nit) / SDR_WHITE_NIT
-    encoded = into_gamut(light @ BT2020_TO_BT709.T, top) ** (1 / SDR_GAMMA)
-    ycc = encoded @ np.linalg.inv(to_rgb(Matrix.BT709)).T
-    return ycc * (219.0, 224.0, 224.0) + (16.0, 128.0, 128.0)
+    red, green, blue = light[..., 0], light[..., 1], light[..., 2]
+    narrow = np.stack([r * red + g * green + b * blue for r, g, b in BT2020_TO_BT709], -1)
+    encoded = into_gamut(narrow, top) ** (1 / SDR_GAMMA)
+    return np.asarray(ycc_of(encoded, Matrix.BT709) * _SPAN + _ZERO)
+
+
+def unrounded_table(matrix: Matrix, transfer: Transfer) -> NDArray[np.float64]:
+    """What `conversion_table` rounds down, shape (Y, Cb, Cr, 3).
+
+    A little more than a half is added, so that what lies half way by construction goes up whatever
+    the last bit says: mathematics libraries differ in it.
+    """
+    codes = np.arange(_NODES) * 4.0
+    code = np.stack(np.meshgrid(codes, codes, codes, indexing="ij"), -1)
+    return to_bt709(code, matrix, transfer) * 2**FINE_BITS + 0.500001
 
 
 @cache
@@ -192,15 +220,8 @@ def conversion_table(matrix: Matrix, transfer: Transfer) -> tuple[NDArray[np.uin
 
     Nodes are 4 codes apart; values are codes * 2**FINE_BITS.
     """
-    codes = np.arange(_NODES) * 4.0
-    code = np.stack(np.meshgrid(codes, codes, codes, indexing="ij"), -1)
-    table = np.floor(to_bt709(code, matrix, transfer) * 2**FINE_BITS + 0.5).astype(np.uint16)
+    table = np.floor(unrounded_table(matrix, transfer)).astype(np.uint16)
     return tuple(table[..., plane].reshape(-1).copy() for plane in range(3))
-
-
-def _luminance(matrix: Matrix) -> NDArray[np.float64]:
-    kr, kb = _LUMA_WEIGHTS[matrix]
-    return np.array([kr, 1 - kr - kb, kb])
 
 
 def _apply_matrix(
