@@ -211,7 +211,7 @@ def unrounded_table(matrix: Matrix, transfer: Transfer) -> NDArray[np.float64]:
     """
     codes = np.arange(_NODES) * 4.0
     code = np.stack(np.meshgrid(codes, codes, codes, indexing="ij"), -1)
-    return to_bt709(code, matrix, transfer) * 2**FINE_BITS + 0.500001
+    return np.asarray(to_bt709(code, matrix, transfer) * 2**FINE_BITS + 0.500001)
 
 
 @cache
