@@ -61,7 +61,8 @@ def _auto_encoder() -> Finding:
 
 def _nvdec() -> Finding:
     try:
-        with av.open(_tiny_clip(), hwaccel=HWAccel("cuda", allow_software_fallback=False)) as clip:
+        accelerator = HWAccel("cuda", allow_software_fallback=False)
+        with av.open(_tiny_clip(), "r", hwaccel=accelerator) as clip:
             next(clip.decode(video=0))
     except (FFmpegError, RuntimeError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)

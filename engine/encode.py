@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import av
+import numpy as np
 import xxhash
 from av.codec.context import CodecOption
 from av.error import FFmpegError
@@ -259,6 +260,19 @@ def _configure(context: VideoCodecContext, encoder: Encoder) -> None:
     context.options = dict(encoder.options)
 
 
+def _video_frame(picture: Picture) -> av.VideoFrame:
+    """A copy of the picture as a frame for FFmpeg.
+
+    Not `VideoFrame.from_numpy_buffer`: that takes I420 of any height for one of a multiple of 4,
+    and the encoder would silently stretch the rest.
+    """
+    frame = av.VideoFrame(picture.size.width, picture.size.height, "yuv420p")
+    for plane, samples in zip(frame.planes, picture.planes, strict=True):
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        rows[:, : plane.width] = samples
+    return frame
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
     """What was written: how many frames, and a hash of the frames given to the encoder."""
@@ -291,8 +305,10 @@ class ChunkWriter:
 
     def write(self, picture: Picture) -> None:
         """Encodes the next frame. The picture may be reused afterwards."""
+        if picture.size != self._encoder.size:
+            raise ValueError(f"the encoder takes {self._encoder.size}, not {picture.size}")
         self._hash.update(picture.buffer.data)
-        frame = av.VideoFrame.from_numpy_buffer(picture.buffer, format="yuv420p")
+        frame = _video_frame(picture)
         frame.pts, frame.time_base = self._count, 1 / self._encoder.fps
         frame.pict_type = PictureType.I if self._count == 0 else PictureType.NONE
         self._mux(frame)

@@ -47,11 +47,24 @@ class SourceError(EngineError):
 
 
 class DecodeError(SourceError):
-    """A wanted frame or sample cannot be decoded. `time_s` is source presentation time."""
+    """A wanted frame or sample cannot be decoded.
 
-    def __init__(self, path: Path | str, time_s: Fraction | float, reason: str) -> None:
-        super().__init__(path, f"at {float(time_s):.3f} s: {reason}")
+    `time_s` is source presentation time; `clip` the place of the clip in play order, where known.
+    """
+
+    def __init__(
+        self, path: Path | str, time_s: Fraction | float, reason: str, clip: int | None = None
+    ) -> None:
+        place = "" if clip is None else f"clips[{clip}]: "
+        EngineError.__init__(self, f"{place}{path}: at {float(time_s):.3f} s: {reason}")
+        self.path = str(path)
+        self.reason = reason
         self.time_s = float(time_s)
+        self.clip = clip
+
+    def of_clip(self, clip: int) -> DecodeError:
+        """The same error, naming the clip."""
+        return DecodeError(self.path, self.time_s, self.reason, clip)
 
 
 class EncoderError(EngineError):

@@ -32,6 +32,12 @@ Packet: TypeAlias = "AvPacket[Stream]"
 
 AAC_FRAME_SAMPLES = 1024
 
+_MP4_OPTIONS = {
+    "movflags": "+faststart",
+    # edit lists count in this: at the default of 1000 the sound would be cut to whole milliseconds
+    "movie_timescale": str(SAMPLE_RATE_HZ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkFacts:
@@ -124,9 +130,7 @@ def join(
     _check_they_fit(chunks, facts, size, fps)
     with whole_file(destination) as path:
         try:
-            with av.open(
-                str(path), "w", format="mp4", options={"movflags": "+faststart"}
-            ) as container:
+            with av.open(str(path), "w", format="mp4", options=_MP4_OPTIONS) as container:
                 _write(container, chunks, facts, sound, chapters, fps, on_step)
         except FFmpegError as error:
             raise JoinError(f"{destination}: cannot be written ({error.strerror})") from error

@@ -23,6 +23,9 @@ from engine.sound import Ramp, SoundSpan, TempoPiece
 from engine.source import SourceInfo
 from engine.timing import SAMPLE_RATE_HZ, FrameRange, first_sample, frame_time_s, round_half_up
 
+CUT_RAMP_SAMPLES = 96
+"""At a cut the sound falls and rises within 2 ms, since a step in it would be heard as a click."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedClip:
@@ -298,16 +301,11 @@ def _sound_span(
     total = stop_sample - start_sample
     pieces = clip.retiming.pieces
     offsets = [min(total, round_half_up(piece.at_s * SAMPLE_RATE_HZ)) for piece in pieces]
-    rise, rise_ramp = 0, Ramp.LINEAR
-    fall, fall_ramp = 0, Ramp.LINEAR
-    if clip.index > 0:
-        joined = transitions[clip.index - 1]
-        rise = first_sample(start + joined.frame_count, fps) - start_sample
-        rise_ramp = _ramp(joined)
-    if clip.index < len(transitions):
-        joined = transitions[clip.index]
-        fall = stop_sample - first_sample(stop - joined.frame_count, fps)
-        fall_ramp = _ramp(joined)
+    before = transitions[clip.index - 1] if clip.index > 0 else None
+    after = transitions[clip.index] if clip.index < len(transitions) else None
+    rise = first_sample(start + before.frame_count, fps) - start_sample if before else 0
+    fall = stop_sample - first_sample(stop - after.frame_count, fps) if after else 0
+    declick = min(CUT_RAMP_SAMPLES, (total - rise - fall) // 2)
     return SoundSpan(
         clip=clip.index,
         start_sample=start_sample,
@@ -315,12 +313,13 @@ def _sound_span(
             TempoPiece(piece.start_s, piece.stop_s, piece.speed, until - offset)
             for piece, (offset, until) in zip(pieces, pairwise([*offsets, total]), strict=True)
         ),
-        rise_samples=rise,
-        rise_ramp=rise_ramp,
-        fall_samples=fall,
-        fall_ramp=fall_ramp,
+        rise_samples=rise or (declick if before else 0),
+        rise_ramp=_ramp(before),
+        fall_samples=fall or (declick if after else 0),
+        fall_ramp=_ramp(after),
     )
 
 
-def _ramp(transition: PlannedTransition) -> Ramp:
-    return Ramp.EQUAL_POWER if transition.type is TransitionType.DISSOLVE else Ramp.LINEAR
+def _ramp(transition: PlannedTransition | None) -> Ramp:
+    dissolves = transition is not None and transition.type is TransitionType.DISSOLVE
+    return Ramp.EQUAL_POWER if dissolves else Ramp.LINEAR

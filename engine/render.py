@@ -20,7 +20,7 @@ from engine.chunks import Chunk
 from engine.compose import blend
 from engine.decode import FrameReader
 from engine.encode import ChunkWriter, EncodedChunk, Encoder
-from engine.errors import ChunkError
+from engine.errors import ChunkError, DecodeError
 from engine.files import whole_file
 from engine.geometry import Size
 from engine.picture import Picture
@@ -60,7 +60,11 @@ class Sources:
     def reader(self, clip: PlannedClip) -> FrameReader:
         """The clip's reader, opened at its first use."""
         if clip.index not in self._readers:
-            reader = FrameReader(clip.source, strict=self._strict, on_warning=self._on_warning)
+            reader = FrameReader(
+                clip.source,
+                strict=self._strict,
+                on_warning=lambda warning: self._on_warning(f"clips[{clip.index}]: {warning}"),
+            )
             self._readers[clip.index] = reader.__enter__()
         return self._readers[clip.index]
 
@@ -144,9 +148,12 @@ def _shots(layer: Layer, reader: FrameReader) -> Iterator[Shot]:
     once."""
     shown = [(pts, list(rows)) for pts, rows in groupby(range(len(layer.pts)), layer.pts.item)]
     frames = reader.frames([pts for pts, _ in shown])
-    for frame, (_, rows) in zip(frames, shown, strict=True):
-        for row in rows:
-            yield Shot(frame, layer.rects[row])
+    try:
+        for frame, (_, rows) in zip(frames, shown, strict=True):
+            for row in rows:
+                yield Shot(frame, layer.rects[row])
+    except DecodeError as error:
+        raise error.of_clip(layer.clip.index) from error
 
 
 def _blended(

@@ -38,6 +38,7 @@ TOGETHER = {
     "doctor",
     "cli",
     "__init__",
+    "__main__",
 }
 ABOVE_THE_ENGINE = {"backend", "modal_functions", "bench"}
 HEAVY = {"av", "numba", "numpy", "torch", "rich.progress"}

@@ -182,6 +182,13 @@ def test_sound_spans_follow_the_frame_grid_and_overlap_in_a_dissolve() -> None:
     assert (second.rise_samples, second.fall_samples) == (24_000, 0)
 
 
+def test_a_cut_ramps_the_sound_for_two_milliseconds_and_the_ends_of_the_export_do_not() -> None:
+    first, second = planned(Clip("a.mp4", trim_stop_s=1), Clip("b.mp4", trim_stop_s=1)).sound
+    assert (first.rise_samples, first.fall_samples) == (0, 96)
+    assert (second.rise_samples, second.fall_samples) == (96, 0)
+    assert second.start_sample == first.sample_count == 48_000
+
+
 def test_without_sound_there_are_no_spans() -> None:
     plan = build_plan(Edit([Clip("a.mp4")], include_audio=False), [a_source()])
     assert (plan.sound, plan.sample_count) == ((), 0)
