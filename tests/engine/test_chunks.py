@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 
 from engine.chunks import MAX_CHUNK_FRAMES, Chunk, cut_into_chunks
 from engine.edit import Clip, CropKeyframe, Edit, Transition
-from engine.geometry import Rect, Size
+from engine.geometry import Fit, Rect, Size
 from engine.plan import Plan, build_plan
 from tests.engine.test_plan import edits, planned
 from tests.sources import a_source
@@ -69,11 +70,11 @@ def test_everything_that_decides_pixels_is_in_the_digest(change: str) -> None:
     if change == "source":
         sources = [replace(source, fingerprint=f"new {source.path}") for source in sources]
     elif change == "fit":
-        edit = replace(edit, fit="cover")
+        edit = replace(edit, fit=Fit.COVER)
     elif change == "size":
         edit = replace(edit, target_size=Size(720, 1280))
     elif change == "fps":
-        edit = replace(edit, target_fps=29.97)
+        edit = replace(edit, target_fps=Fraction(25))
     elif change == "type":
         edit = Edit(clips, Transition("fade", 1))
     else:

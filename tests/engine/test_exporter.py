@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from fractions import Fraction as F
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def shown(times_s: Sequence[F], at_s: Sequence[F]) -> list[int]:
     return [max(n for n, t in enumerate(times_s) if t <= at + F(1, 1000)) for at in at_s]
 
 
-CLIPS = {
+CLIPS: dict[str, dict[str, Any]] = {
     "cfr": {"fps": 30},
     "60 to 30": {"fps": 60},
     "25 to 30": {"fps": 25},

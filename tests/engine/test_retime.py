@@ -32,13 +32,18 @@ def source_time_s(retimed: Retiming, k: int, fps: F) -> F:
     return piece.start_s + (at_s - piece.at_s) * piece.speed
 
 
+def spans(retimed: Retiming) -> list[tuple[float, float, float]]:
+    """(start_s, stop_s, speed) of each piece; the numbers of these tests are exact as floats."""
+    return [(float(p.start_s), float(p.stop_s), float(p.speed)) for p in retimed.pieces]
+
+
 def test_uncovered_parts_play_at_speed_one() -> None:
     retimed = retiming(F(1), F(10), [(F(2), F(4), F(2)), (F(6), F(8), F(1, 2))])
-    assert [(p.start_s, p.stop_s, p.speed) for p in retimed.pieces] == [
+    assert spans(retimed) == [
         (1, 2, 1),
         (2, 4, 2),
         (4, 6, 1),
-        (6, 8, F(1, 2)),
+        (6, 8, 0.5),
         (8, 10, 1),
     ]
     assert [p.at_s for p in retimed.pieces] == [0, 1, 2, 4, 8]
@@ -49,10 +54,10 @@ def test_segments_are_cut_to_the_trim_range() -> None:
     retimed = retiming(
         F(2), F(5), [(F(0), F(3), F(3)), (F(4), F(9), F(1, 4)), (F(20), F(30), F(2))]
     )
-    assert [(p.start_s, p.stop_s, p.speed) for p in retimed.pieces] == [
+    assert spans(retimed) == [
         (2, 3, 3),
         (3, 4, 1),
-        (4, 5, F(1, 4)),
+        (4, 5, 0.25),
     ]
 
 
