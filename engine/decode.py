@@ -64,6 +64,8 @@ class FrameReader:
         self._keys = np.searchsorted(source.frame_pts, source.keyframe_pts)
         self._planar = _Planar(source, on_warning)
         self._closed = False
+        self._sure = False  # the stream is damaged: decode on one thread and from the beginning
+        self._may_jump = True  # until a seek goes wrong
         self._decoding: _Decoding | None = None
         self._at = -1  # index of the last picture passed
         self._picture: av.VideoFrame | None = None  # that picture
@@ -113,7 +115,8 @@ class FrameReader:
             self._go_to(wanted)
             self._advance(wanted)
         except _StumbledError:
-            self._begin(_Decoding(self._source, self._planar, sure=True))
+            self._sure, self._may_jump = True, False
+            self._begin(self._opened())
             self._advance(wanted)
         if self._at < wanted:
             self._check_hold()
@@ -128,16 +131,19 @@ class FrameReader:
         place = int(np.searchsorted(self._keys, start_by, side="right")) - 1
         key = int(self._keys[place]) if place >= 0 else 0
         self._matters_from = key
-        if self._decoding and self._at <= wanted and key - self._at <= _JUMP_WORTH_FRAMES:
+        ahead = key - self._at if self._may_jump else 0
+        if self._decoding and self._at <= wanted and ahead <= _JUMP_WORTH_FRAMES:
             return
-        if self._decoding is None or self._decoding.sure or key <= _JUMP_WORTH_FRAMES:
-            self._begin(_Decoding(self._source, self._planar, sure=False))
-        if key > _JUMP_WORTH_FRAMES:
-            assert self._decoding
-            if self._decoding.seek(key, self._keys):
+        if self._may_jump and key > _JUMP_WORTH_FRAMES:
+            self._decoding = self._decoding or self._opened()
+            self._may_jump = self._decoding.seek(key, self._keys)
+            if self._may_jump:
                 self._begin(self._decoding)
-            else:
-                self._begin(_Decoding(self._source, self._planar, sure=False))
+                return
+        self._begin(self._opened())
+
+    def _opened(self) -> _Decoding:
+        return _Decoding(self._source, self._planar, sure=self._sure)
 
     def _begin(self, decoding: _Decoding) -> None:
         """Go on from where `decoding` stands."""
@@ -236,6 +242,8 @@ class _Decoding:
         if sure:
             self._stream.codec_context.thread_type = "NONE"
             self._stream.codec_context.thread_count = 1
+        self._refers_up_to: dict[int, int] = {}
+        """By timestamp: the latest one among all that is decoded no later."""
         self.pictures = self._run(self._container.demux(self._stream), first=0)
         """Pictures with their indices, ascending."""
 
@@ -278,8 +286,12 @@ class _Decoding:
 
     def _decoded(self, packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
         path = self._source.path
+        latest: int | None = None
         try:
             for packet in packets:
+                if packet.pts is not None:
+                    latest = packet.pts if latest is None else max(latest, packet.pts)
+                    self._refers_up_to[packet.pts] = latest
                 try:
                     yield from packet.decode()
                 except av.InvalidDataError:
@@ -322,14 +334,16 @@ class _Decoding:
     def _confirmed(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Frames held back until all that was decoded before them has proved whole.
 
-        What a frame refers to can be shown later than it, and only then is found damaged.
+        What a frame refers to can be shown later than it, and only then is found damaged or lost.
         """
-        waiting: deque[av.VideoFrame] = deque()
+        waiting: deque[tuple[int, av.VideoFrame]] = deque()
         for frame in frames:
-            waiting.append(frame)
-            if len(waiting) > self._stream.codec_context.reorder_depth:
-                yield waiting.popleft()
-        yield from waiting
+            now = frame.pts or 0
+            waiting.append((self._refers_up_to.pop(now, now), frame))
+            while waiting and waiting[0][0] <= now:
+                yield waiting.popleft()[1]
+        for _, frame in waiting:
+            yield frame
 
     def _deinterlaced(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """One frame for each, made from it and its two neighbours."""
