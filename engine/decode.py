@@ -3,7 +3,8 @@
 A frame looks the same whichever frames were asked for before it. A reader jumps to key frames and
 decodes on several threads as long as nothing is wrong. Where something is, what a decoder makes of
 the damage depends on where it started and on its threads: so it starts over from the beginning of
-the file, on one thread, and what comes then is taken for the picture.
+the file, on one thread, and what comes then is taken for the picture. (Damage that the decoder
+itself does not report, as with most HEVC, is seen by nobody.)
 """
 
 from __future__ import annotations
@@ -179,19 +180,23 @@ class FrameReader:
         if gap.stop <= self._matters_from:
             return
         if self._strict:
-            raise self._error(gap.start, f"{self._seconds(gap):.3f} s of the picture are missing")
-        if self._seconds(gap) <= HOLD_LIMIT_S:
+            raise self._error(
+                gap.start, f"{float(self._length_s(gap)):.3f} s of the picture are missing"
+            )
+        if self._length_s(gap) <= HOLD_LIMIT_S:
             self._warn(f"{self._span(gap)}: missing, the picture before it is held")
 
     def _check_hold(self) -> None:
         """Raise DecodeError where the gap ahead is too long to be held."""
         assert self._ahead
         gap = range(self._at + 1, self._ahead[0])
-        if self._seconds(gap) <= HOLD_LIMIT_S:
+        if self._length_s(gap) <= HOLD_LIMIT_S:
             return
         at_end = gap.stop == len(self._source.frame_pts)
         what = "the file ends before its index says" if at_end else "the picture is missing"
-        raise self._error(gap.start, f"{what} ({self._seconds(gap):.3f} s, too long to hold)")
+        raise self._error(
+            gap.start, f"{what} ({float(self._length_s(gap)):.3f} s, too long to hold)"
+        )
 
     def _conceal(self, index: int) -> None:
         """Note a picture that the decoder made up in part."""
@@ -210,8 +215,8 @@ class FrameReader:
         pts = self._source.frame_pts
         return self._source.time_of(pts[index] if index < len(pts) else self._source.end_pts)
 
-    def _seconds(self, gap: range) -> float:
-        return float(self._time_s(gap.stop) - self._time_s(gap.start))
+    def _length_s(self, gap: range) -> Fraction:
+        return self._time_s(gap.stop) - self._time_s(gap.start)
 
     def _span(self, gap: range) -> str:
         start_s, stop_s = float(self._time_s(gap.start)), float(self._time_s(gap.stop))
