@@ -54,14 +54,23 @@ class FrameReader:
     """
 
     def __init__(
-        self, source: SourceInfo, *, strict: bool, on_warning: Callable[[str], None]
+        self,
+        source: SourceInfo,
+        *,
+        strict: bool,
+        on_warning: Callable[[str], None],
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """`strict`: damage is an error. `on_warning` is told, in one line, what was made good."""
+        """`strict`: damage is an error. `on_warning` is told, in one line, what was made good.
+
+        `on_step` is called for every packet, on the way to a wanted frame too; it may raise to stop.
+        """
         self.decoded_frames = 0
         """How many pictures were passed so far, wanted or not."""
         self._source = source
         self._strict = strict
         self._warn = on_warning
+        self._on_step = on_step
         self._keys = np.searchsorted(source.frame_pts, source.keyframe_pts)
         self._planar = _Planar(source, on_warning)
         self._closed = False
@@ -144,7 +153,7 @@ class FrameReader:
         self._begin(self._opened())
 
     def _opened(self) -> _Decoding:
-        return _Decoding(self._source, self._planar, sure=self._sure)
+        return _Decoding(self._source, self._planar, sure=self._sure, on_step=self._on_step)
 
     def _begin(self, decoding: _Decoding) -> None:
         """Go on from where `decoding` stands."""
@@ -236,8 +245,11 @@ class _Decoding:
     `sure`: on one thread and from the beginning. Otherwise damage raises `_StumbledError`.
     """
 
-    def __init__(self, source: SourceInfo, planar: _Planar, *, sure: bool) -> None:
+    def __init__(
+        self, source: SourceInfo, planar: _Planar, *, sure: bool, on_step: Callable[[], None]
+    ) -> None:
         self.sure = sure
+        self._on_step = on_step
         self.start = 0
         """Index of the first picture."""
         self._source = source
@@ -294,6 +306,7 @@ class _Decoding:
         latest: int | None = None
         try:
             for packet in packets:
+                self._on_step()
                 if packet.pts is not None:
                     latest = packet.pts if latest is None else max(latest, packet.pts)
                     self._refers_up_to[packet.pts] = latest

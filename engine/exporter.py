@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
+from queue import SimpleQueue
 
 from engine.audio import write_sound
 from engine.chunks import Chunk, cut_into_chunks
@@ -121,6 +123,8 @@ class _Job:
     listener: Listener
     clock: StageClock = field(default_factory=StageClock)
     warnings: list[str] = field(default_factory=list)
+    heard: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    """Warnings on their way from another thread."""
 
     def run(self) -> Report:
         started_s = time.monotonic()
@@ -176,29 +180,46 @@ class _Job:
         self, chunks: Sequence[Chunk], meter: ProgressMeter
     ) -> tuple[dict[str, tuple[PartRecord, bool]], int]:
         """Renders what is missing. Per digest: its record, and whether it was there before."""
-        done: dict[str, tuple[PartRecord, bool]] = {}
-        for chunk in chunks:
-            if chunk.digest not in done and (found := self.parts.find(chunk, self.encoder)):
-                done[chunk.digest] = found, True
-        found_frames = sum(len(chunk.frames) for chunk in chunks if chunk.digest in done)
-        meter.keep(found_frames)
-        with Sources(strict=self.strict, on_warning=self.warn) as sources:
-            for chunk in chunks:
-                if chunk.digest in done:
-                    if not done[chunk.digest][1]:  # shown before in this very export
-                        meter.keep(len(chunk.frames))
-                    continue
+        once = {chunk.digest: chunk for chunk in chunks}
+        found = {
+            digest: record
+            for digest, chunk in once.items()
+            if (record := self.parts.find(chunk, self.encoder))
+        }
+        done = {digest: (record, True) for digest, record in found.items()}
+        missing = [chunk for digest, chunk in once.items() if digest not in found]
+        rendered_frames = sum(len(chunk.frames) for chunk in missing)
+        meter.keep(self.plan.frame_count - rendered_frames)
+
+        def attend() -> None:
+            self._tell_heard()
+            meter.step()
+
+        def count_frame() -> None:
+            self._tell_heard()
+            meter.frame()
+
+        # warnings come from the readers' threads and are told from the caller's
+        with Sources(strict=self.strict, on_warning=self.heard.put) as sources:
+            for chunk, following in zip_longest(missing, missing[1:]):
                 rendered = render_chunk(
                     chunk,
                     sources,
                     self.upscaler,
                     self.encoder,
                     self.parts.path(chunk),
+                    following=following,
                     clock=self.clock,
-                    on_frame=meter.frame,
+                    on_frame=count_frame,
+                    while_waiting=attend,
                 )
                 done[chunk.digest] = self.parts.accept(chunk, rendered, self.encoder), False
+        self._tell_heard()
         return done, sources.decoded_frames
+
+    def _tell_heard(self) -> None:
+        while not self.heard.empty():
+            self.warn(self.heard.get())
 
     def _join(self, chunks: Sequence[Chunk], sound: Path | None, meter: ProgressMeter) -> None:
         join(

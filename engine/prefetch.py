@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Prefetch(Generic[T]):
 
     An exception in the iterable reaches the consumer, with its traceback, after the items that
     came before it. Leaving the `with` block stops the thread and waits for it, so nothing of the
-    iterable runs on afterwards.
+    iterable runs on afterwards. `start` may be called before the block, to be ahead of it.
     """
 
     def __init__(self, items: Iterable[T], depth: int, name: str) -> None:
@@ -33,13 +33,32 @@ class Prefetch(Generic[T]):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
-    def __enter__(self) -> Iterator[T]:
+    def start(self) -> Self:
         self._thread.start()
-        return self._taken()
+        return self
+
+    def __enter__(self) -> Self:
+        if not self._thread.ident:
+            self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._thread.join()
+
+    def items(self, while_waiting: Callable[[], None] = lambda: None) -> Iterator[T]:
+        """The items in order. `while_waiting` is called every 0.1 s without one; it may raise."""
+        while not isinstance(item := self._next(while_waiting), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+
+    def _next(self, while_waiting: Callable[[], None]) -> T | _End:
+        while True:
+            try:
+                return self._queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                while_waiting()
 
     def _work(self) -> None:
         iterator = iter(self._items)
@@ -64,9 +83,3 @@ class Prefetch(Generic[T]):
                 continue
             return True
         return False
-
-    def _taken(self) -> Iterator[T]:
-        while not isinstance(item := self._queue.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error

@@ -3,11 +3,12 @@
     decode ─▶ [shots] ─▶ crop / upscale ─▶ [pictures] ─▶ blend ─▶ encode
     a thread per layer     a thread per layer             the caller's thread
 
-Boxes are bounded queues. An exception in any stage reaches the caller with its traceback.
+Brackets are bounded queues. An exception in any stage reaches the caller with its traceback.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from engine.chunks import Chunk
 from engine.compose import blend
 from engine.decode import FrameReader
 from engine.encode import ChunkWriter, EncodedChunk, Encoder
-from engine.errors import ChunkError, DecodeError
+from engine.errors import Cancelled, ChunkError, DecodeError
 from engine.files import whole_file
 from engine.geometry import Size
 from engine.picture import Picture
@@ -44,7 +45,10 @@ class Sources:
         self._strict = strict
         self._on_warning = on_warning
         self._readers: dict[int, FrameReader] = {}
+        self._started: dict[Layer, Prefetch[Shot]] = {}
+        self._abandoned = threading.Event()
         self.decoded_frames = 0
+        """Pictures passed by the readers that are closed, wanted or not."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,26 +59,69 @@ class Sources:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.keep_only(())
+        self.abandon()
+        for index in list(self._readers):
+            self._close(index)
 
-    def reader(self, clip: PlannedClip) -> FrameReader:
-        """The clip's reader, opened at its first use."""
+    def shots(self, layer: Layer, clock: StageClock) -> Prefetch[Shot]:
+        """The layer's shots, decoded ahead in a thread; already under way after `look_ahead`."""
+        return self._started.pop(layer, None) or self._prefetch(layer, clock)
+
+    def look_ahead(self, present: Chunk, following: Chunk, clock: StageClock) -> None:
+        """Starts to decode what `following` shows of clips that `present` does not.
+
+        So opening a file and decoding up to its first wanted frame does not hold up the encoder.
+        Closes the readers of clips that neither shows.
+        """
+        at_work = {layer.clip.index for layer in present.layers}
+        wanted = at_work | {layer.clip.index for layer in following.layers}
+        for index in self._readers.keys() - wanted:
+            self._close(index)
+        for layer in following.layers:
+            if layer.clip.index not in at_work:
+                self._started[layer] = self._prefetch(layer, clock).start()
+
+    def abandon_on_error(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,  # noqa: ARG002 - the signature of __exit__
+        traceback: TracebackType | None,  # noqa: ARG002
+    ) -> None:
+        """Called like `__exit__` before threads are waited for that may be far from an end."""
+        if kind is not None:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Makes every reader stop at its next packet, and waits for those decoding ahead."""
+        self._abandoned.set()
+        for prefetch in self._started.values():
+            with prefetch:
+                pass
+        self._started.clear()
+
+    def _prefetch(self, layer: Layer, clock: StageClock) -> Prefetch[Shot]:
+        shots = _shots(layer, self._reader(layer.clip))
+        name = f"decode clip {layer.clip.index}"
+        return Prefetch(clock.timed("decode", shots), PREFETCH_SHOTS, name)
+
+    def _reader(self, clip: PlannedClip) -> FrameReader:
         if clip.index not in self._readers:
-            reader = FrameReader(
+            self._readers[clip.index] = FrameReader(
                 clip.source,
                 strict=self._strict,
                 on_warning=lambda warning: self._on_warning(f"clips[{clip.index}]: {warning}"),
+                on_step=self._check,
             )
-            self._readers[clip.index] = reader.__enter__()
         return self._readers[clip.index]
 
-    def keep_only(self, clips: Sequence[PlannedClip]) -> None:
-        """Closes the readers of all other clips."""
-        wanted = {clip.index for clip in clips}
-        for index in [index for index in self._readers if index not in wanted]:
-            reader = self._readers.pop(index)
-            self.decoded_frames += reader.decoded_frames
-            reader.__exit__(None, None, None)
+    def _check(self) -> None:
+        if self._abandoned.is_set():
+            raise Cancelled
+
+    def _close(self, index: int) -> None:
+        reader = self._readers.pop(index)
+        self.decoded_frames += reader.decoded_frames
+        reader.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +139,28 @@ def render_chunk(
     encoder: Encoder,
     destination: Path,
     *,
+    following: Chunk | None,
     clock: StageClock,
     on_frame: Callable[[], None],
+    while_waiting: Callable[[], None],
 ) -> RenderedChunk:
     """Renders `chunk` into one MP4 file with a single closed GOP, whole or not at all.
 
-    `on_frame` is called before each frame is encoded and may raise to stop. Raises `DecodeError`,
-    `UpscalerError`, `EncoderError`, or `ChunkError` when a frame is missing.
+    `following` is the chunk that will be rendered next with the same `sources`, if any: its clips
+    are opened meanwhile. `on_frame` is called before each frame is encoded, `while_waiting` every
+    0.1 s in which none comes; both may raise to stop. Raises `DecodeError`, `UpscalerError`,
+    `EncoderError`, or `ChunkError` when a frame is missing; `sources` is of no use after that.
     """
-    sources.keep_only([layer.clip for layer in chunk.layers])
     with whole_file(destination) as path, ExitStack() as stack:
         layers = [
             _layer_pictures(stack, layer, sources, upscaler, encoder.size, clock)
             for layer in chunk.layers
         ]
+        stack.push(sources.abandon_on_error)
+        sources.look_ahead(chunk, following or chunk, clock)
+        pictures = [layer.items(while_waiting) for layer in layers]
         with ChunkWriter(encoder, path) as writer:
-            for picture in _blended(chunk, layers, encoder.size, clock):
+            for picture in _blended(chunk, pictures, encoder.size, clock):
                 on_frame()
                 with clock.working("encode"):
                     writer.write(picture)
@@ -126,17 +179,11 @@ def _layer_pictures(
     upscaler: Upscaler,
     size: Size,
     clock: StageClock,
-) -> Iterator[Picture]:
+) -> Prefetch[Picture]:
     """The layer's pictures, made ahead of the consumer by two threads that end with `stack`."""
-    shots = stack.enter_context(
-        Prefetch(
-            clock.timed("decode", _shots(layer, sources.reader(layer.clip))),
-            PREFETCH_SHOTS,
-            f"decode clip {layer.clip.index}",
-        )
-    )
+    shots = stack.enter_context(sources.shots(layer, clock))
     pictures = upscaler.pictures(
-        clock.waited_for("crop", shots), layer.clip.source, size, layer.clip.fit
+        clock.waited_for("crop", shots.items()), layer.clip.source, size, layer.clip.fit
     )
     return stack.enter_context(
         Prefetch(clock.timed("crop", pictures), PREFETCH_PICTURES, f"crop clip {layer.clip.index}")

@@ -234,8 +234,10 @@ def test_chunks_in_any_order_are_the_same_frames(tmp_path: Path) -> None:
                 upscaler,
                 encoder,
                 tmp_path / "chunk.mp4",
+                following=None,
                 clock=StageClock(),
                 on_frame=lambda: None,
+                while_waiting=lambda: None,
             )
         hashes[chunk.digest] = rendered.encoded.frame_hash
     assert hashes == {each.digest: each.frame_hash for each in whole.chunks}
