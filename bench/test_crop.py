@@ -61,7 +61,7 @@ def test_libswscale(benchmark: Any) -> None:
     crop = av.VideoFrame(600, 1066, "yuv420p")
     for plane, samples, step in zip(crop.planes, frame.planes, (1, 2, 2), strict=True):
         rows, columns = 1066 // step, 600 // step
-        view = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        view = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         view[:rows, :columns] = samples[:rows, :columns]
     reformatter = VideoReformatter()
     benchmark(

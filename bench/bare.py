@@ -1,0 +1,85 @@
+"""Bare libx264 as a peer: the finished pictures of an edit, encoded from memory.
+
+    python -m bench.bare EDIT.json OUT.mp4 RESULT.json
+
+All pictures are made beforehand and kept (3 MiB each at 1080x1920); what is timed is one
+`ChunkWriter` that encodes them, the fastest any export of these pictures by this encoder can be.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import xxhash
+
+from engine import Edit, Plan, build_plan, choose_encoder, choose_upscaler, probe_sources
+from engine.chunks import Chunk, cut_into_chunks
+from engine.compose import blend
+from engine.decode import FrameReader
+from engine.encode import ChunkWriter
+from engine.picture import Picture
+from engine.upscale.upscaler import Shot
+
+
+def main(edit_path: Path, output: Path, result: Path) -> None:
+    edit = Edit.load(edit_path)
+    plan = build_plan(edit, probe_sources(edit, edit_path.parent))
+    encoder = choose_encoder(plan.size, plan.fps, name="libx264")
+    chunks = cut_into_chunks(plan, upscaler_key="", encoder_key="")
+    pictures = list(_finished_pictures(plan, chunks))
+    start_s, start_cpu_s = time.monotonic(), time.process_time()
+    with ChunkWriter(encoder, output) as writer:
+        for picture in pictures:
+            writer.write(picture)
+    figures = {
+        "wall_s": time.monotonic() - start_s,
+        "cpu_s": time.process_time() - start_cpu_s,
+        "frame_hashes": [
+            _hash_of(pictures[chunk.frames.start : chunk.frames.stop]) for chunk in chunks
+        ],
+    }
+    result.write_text(json.dumps(figures))
+
+
+def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]:
+    """What the engine gives its encoder, made one after the other in one thread."""
+    upscaler = choose_upscaler("none")
+    with ExitStack() as stack:
+        readers = [
+            stack.enter_context(FrameReader(clip.source, strict=True, on_warning=print))
+            for clip in plan.clips
+        ]
+        for chunk in chunks:
+            layers = [
+                upscaler.pictures(
+                    map(Shot, readers[layer.clip.index].frames(layer.pts), layer.rects),
+                    layer.clip.source,
+                    plan.size,
+                    layer.clip.fit,
+                )
+                for layer in chunk.layers
+            ]
+            weights = zip(*(layer.weights for layer in chunk.layers), strict=True)
+            for parts, shares in zip(zip(*layers, strict=True), weights, strict=True):
+                out = Picture(plan.size)
+                blend(
+                    [(part, float(share)) for part, share in zip(parts, shares, strict=True)], out
+                )
+                yield out
+
+
+def _hash_of(pictures: Sequence[Picture]) -> str:
+    """As the engine's report has it for each chunk, which proves that the pictures are the same."""
+    hashed = xxhash.xxh3_128()
+    for picture in pictures:
+        hashed.update(picture.buffer.data)
+    return hashed.hexdigest()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""Footage to measure with, made by the ffmpeg program when it is first asked for, and kept.
+
+1080p at 30 fps and about 8 Mbit/s, as a phone films: moving shapes under a little noise, a key
+frame every two seconds. Small long films for what depends on length alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_H264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-pix_fmt", "yuv420p")
+_TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+_TONE = ("-f", "lavfi", "-i", "sine=frequency=330:beep_factor=4:sample_rate=48000")
+_AAC = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-shortest")
+
+
+def _shapes(duration_s: int, size: str = "1920x1080", noise: int = 10) -> tuple[str, ...]:
+    """ffmpeg's arguments for `duration_s` of pictures, differently noisy with every length."""
+    pattern = f"testsrc2=size={size}:rate=30:duration={duration_s}"
+    return ("-f", "lavfi", "-i", f"{pattern},noise=alls={noise}:all_seed={duration_s}:allf=t")
+
+
+_RECIPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "reel": (*_shapes(20), *_H264, "-crf", "25", *_TAGS),
+    "reel_with_sound": (*_shapes(20), *_TONE, *_H264, "-crf", "25", *_TAGS, *_AAC),
+    "first": (*_shapes(10), *_H264, "-crf", "25", *_TAGS),
+    "second": (*_shapes(11), *_H264, "-crf", "25", *_TAGS),
+    "minute": (*_shapes(60, "320x180", 2), *_TONE, *_H264, "-crf", "30", *_TAGS, *_AAC),
+    "ten_minutes": (*_shapes(600, "320x180", 2), *_TONE, *_H264, "-crf", "30", *_TAGS, *_AAC),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """A folder of films by name; one is made again only when its recipe has changed."""
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        """The film of that name; about as long to make as to watch halfway, the first time."""
+        recipe = _RECIPES[name]
+        print_of = hashlib.blake2b(repr(recipe).encode(), digest_size=4).hexdigest()
+        path = self.folder / f"{name}-{print_of}.mp4"
+        if not path.exists():
+            unfinished = path.with_suffix(".unfinished.mp4")
+            subprocess.run(["ffmpeg", "-v", "error", "-y", *recipe, unfinished], check=True)
+            unfinished.rename(path)
+        return path

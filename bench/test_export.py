@@ -1,0 +1,203 @@
+"""Whole exports against the ffmpeg program and against bare libx264, in turns on the same machine.
+
+The ffmpeg program gets the same work as one filter graph and the same encoder settings, which is
+checked from what libx264 wrote into both files. It is the peer of the whole process, start-up
+included; bare libx264 (`bare.py`) is the peer of the engine alone, by its own report.
+
+The limits are what a regression would cross on a busy machine with two cores. The aims are tighter:
+no slower than the ffmpeg program, and within 1.15 of bare libx264.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from bench.footage import Footage
+from bench.measured import usage_of
+
+ROUNDS = 3
+LIMIT_TO_FFMPEG = 1.25
+LIMIT_TO_BARE_X264 = 1.35
+
+ROOT = Path(__file__).parents[1]
+CROP_WIDTH, CROP_HEIGHT, CROP_Y = 600, 1066, 6
+PAN_FROM_PX, PAN_PX_PER_S, STILL_PX = 100, 50, 660
+PAN_STOP_S = 20
+X264 = (
+    "-c:v", "libx264", "-profile:v", "high", "-preset", "veryfast", "-crf", "18",
+    "-threads", "4", "-g", "100000", "-keyint_min", "100000", "-sc_threshold", "0",
+    "-pix_fmt", "yuv420p", "-movflags", "+faststart",
+)  # fmt: skip
+AAC = ("-c:a", "aac", "-b:a", "192k", "-ar", "48000")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One export: a 600x1066 crop of each clip to 1080x1920 at 30 fps."""
+
+    name: str
+    clips: tuple[str, ...]
+    pans: bool = True
+    sound: bool = False
+    first_clip_s: int = 20
+    dissolve_s: float = 0.0
+    """0: one clip only."""
+
+    def document(self, footage: Footage) -> dict[str, Any]:
+        """The edit for the engine."""
+        rect = {"y": CROP_Y, "width": CROP_WIDTH, "height": CROP_HEIGHT}
+        stop_px = PAN_FROM_PX + PAN_PX_PER_S * PAN_STOP_S
+        pan = [
+            {"time": 0, "x": PAN_FROM_PX, **rect},
+            {"time": PAN_STOP_S, "x": stop_px, **rect},
+        ]
+        keyframes = pan if self.pans else [{"time": 0, "x": STILL_PX, **rect}]
+        return {
+            "clips": [
+                {"fileName": str(footage.path(name)), "cropKeyframes": keyframes}
+                for name in self.clips
+            ],
+            "transition": {"type": "dissolve", "duration": self.dissolve_s},
+            "includeAudio": self.sound,
+        }
+
+    def ffmpeg(self, footage: Footage, output: Path) -> list[str | Path]:
+        """The same as a command of the ffmpeg program; its crop moves by whole pixels."""
+        inputs = [word for name in self.clips for word in ("-i", footage.path(name))]
+        x = f"{PAN_FROM_PX}+{PAN_PX_PER_S}*t" if self.pans else f"{STILL_PX}"
+        crop = f"crop={CROP_WIDTH}:{CROP_HEIGHT}:'{x}':{CROP_Y},scale=1080:1920:flags=bicubic"
+        if self.dissolve_s:
+            offset = f"duration={self.dissolve_s}:offset={self.first_clip_s - self.dissolve_s}"
+            graph = f"[0:v]{crop}[a];[1:v]{crop}[b];[a][b]xfade=transition=fade:{offset}[out]"
+        else:
+            graph = f"[0:v]{crop}[out]"
+        sound = ("-map", "0:a", *AAC) if self.sound else ()
+        return [
+            "ffmpeg", "-v", "error", "-y", *inputs, "-filter_complex", graph, "-map", "[out]",
+            *X264, *sound, output,
+        ]  # fmt: skip
+
+
+CASES = (
+    Case("one clip, moving crop", ("reel",)),
+    Case("one clip, still crop", ("reel",), pans=False),
+    Case("two clips, dissolve", ("first", "second"), first_clip_s=10, dissolve_s=0.5),
+    Case("one clip, moving crop, sound", ("reel_with_sound",), sound=True),
+)
+
+
+class Race:
+    """The contenders of one case, each with the figures of its runs."""
+
+    def __init__(self, case: Case, footage: Footage, folder: Path) -> None:
+        self._edit = folder / "edit.json"
+        self._edit.write_text(json.dumps(case.document(footage)))
+        self.ours, self.theirs, self.bare = (
+            folder / f"{name}.mp4" for name in ("framestream", "ffmpeg", "bare")
+        )
+        self._ffmpeg = case.ffmpeg(footage, self.theirs)
+        self._result = folder / "result.json"
+        self.report: dict[str, Any] = {}
+        self.runs: dict[str, list[dict[str, Any]]] = {
+            "framestream": [],
+            "ffmpeg": [],
+            "engine": [],
+            "bare libx264": [],
+        }
+
+    def run_peers(self) -> None:
+        """One run of the ffmpeg program, and one of bare libx264."""
+        self.runs["ffmpeg"].append(asdict(usage_of(*self._ffmpeg)))
+        usage = usage_of(
+            *(sys.executable, "-m", "bench.bare", self._edit, self.bare, self._result), cwd=ROOT
+        )
+        figures = json.loads(self._result.read_text())
+        self.frame_hashes = figures.pop("frame_hashes")
+        self.runs["bare libx264"].append({**figures, "others": usage.others})
+
+    def run_framestream(self) -> None:
+        """One run of the program as its users start it, and the engine's share of it."""
+        usage = usage_of(
+            *(sys.executable, "-m", "engine", "render", self._edit, "--output", self.ours),
+            *("--encoder", "libx264", "--report", self._result, "--quiet"),
+            cwd=ROOT,
+        )
+        self.report = json.loads(self._result.read_text())
+        self.runs["framestream"].append(asdict(usage))
+        self.runs["engine"].append({"wall_s": self.report["wall_s"], "others": usage.others})
+
+    def ratio(self, name: str, peer: str) -> float:
+        """The median wall time of one contender over that of another."""
+        ours_s, theirs_s = (
+            median(float(run["wall_s"]) for run in self.runs[each]) for each in (name, peer)
+        )
+        return ours_s / theirs_s
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_compiled(footage: Footage, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first export ever compiles the kernels into a cache, which no later one does again."""
+    for case in (CASES[2], CASES[3]):
+        document = case.document(footage)
+        for clip in document["clips"]:
+            clip["segmentsData"] = {"trimRange": {"start": 0, "end": 1}}
+        folder = tmp_path_factory.mktemp("warm_up")
+        edit = folder / "edit.json"
+        edit.write_text(json.dumps(document))
+        output = folder / "out.mp4"
+        usage_of(sys.executable, "-m", "engine", "render", edit, "--output", output, cwd=ROOT)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(", ", "-"))
+@pytest.mark.benchmark(group="exports")
+def test_export(benchmark: Any, footage: Footage, tmp_path: Path, case: Case) -> None:
+    race = Race(case, footage, tmp_path)
+    benchmark.pedantic(race.run_framestream, setup=race.run_peers, rounds=ROUNDS)
+
+    ours, theirs = x264_of(race.ours), x264_of(race.theirs)
+    assert ours["options"] == theirs["options"]
+    assert race.frame_hashes == [chunk["frame_hash"] for chunk in race.report["chunks"]]
+    benchmark.extra_info.update(
+        case=case.name,
+        runs=race.runs,
+        frames=race.report["frames"],
+        stage_s=race.report["stage_s"],
+        size_bytes={"framestream": race.ours.stat().st_size, "ffmpeg": race.theirs.stat().st_size,
+                    "bare libx264": race.bare.stat().st_size},
+        x264={"framestream": ours["version"], "ffmpeg": theirs["version"]},
+        psnr_y_db=psnr_y_db(race.ours, race.theirs),
+    )  # fmt: skip
+    assert race.ratio("framestream", "ffmpeg") <= LIMIT_TO_FFMPEG
+    assert race.ratio("engine", "bare libx264") <= LIMIT_TO_BARE_X264
+
+
+def x264_of(path: Path) -> Mapping[str, str]:
+    """Version and options, as libx264 writes them in front of its first frame."""
+    found = re.search(
+        rb"x264 - core (?P<version>\d+[^-]*) - .*? - options: (?P<options>[^\0]*)",
+        path.read_bytes(),
+    )
+    assert found, f"{path} was not written by libx264"
+    return {name: text.decode().strip() for name, text in found.groupdict().items()}
+
+
+def psnr_y_db(path: Path, other: Path) -> float:
+    """How alike two films are in luma, in dB, says the ffmpeg program."""
+    said = subprocess.run(
+        ["ffmpeg", "-hide_banner", "-i", path, "-i", other, "-lavfi", "[0:v][1:v]psnr",
+         "-f", "null", "-"],
+        capture_output=True, text=True, check=True,
+    ).stderr  # fmt: skip
+    found = re.search(r"PSNR y:([\d.]+|inf)", said)
+    assert found, said
+    return float(found[1])
