@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EncoderError
-from engine.files import whole_file
+from engine.files import file_url, whole_file
 from engine.listen import SoundReader, Stereo
 from engine.sound import Ramp, SoundSpan, TempoPiece
 from engine.source import SourceInfo
@@ -249,7 +249,7 @@ class _AacWriter:
         # in ms, as FFmpeg writes it otherwise, the edit list would end the track up to 24 samples
         # off; bitexact leaves out the version of the muxer
         options = {"movie_timescale": str(SAMPLE_RATE_HZ), "fflags": "+bitexact"}
-        self._container = av.open(str(path), "w", format="mp4", options=options)
+        self._container = av.open(file_url(path), "w", format="mp4", options=options)
         self._stream = self._container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="stereo")
         self._stream.bit_rate = bit_rate
         self._written = 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from engine.errors import Cancelled, EditError, EncoderError, EngineError, UpscalerError
 
@@ -101,8 +101,8 @@ def render(
 ) -> None:
     """Render an edit into one MP4.
 
-    File names in the edit are relative to its folder. A run that was cut short goes on where it
-    stopped when the same command is given again.
+    File names in the edit are relative to its folder.
+    Given once more, a command that was cut short goes on where it stopped.
     """
     with _errors_as_exit_codes():
         from engine.encode import choose_encoder
@@ -159,7 +159,7 @@ def plan_command(
         elif as_json:
             typer.echo(dump_document(timeline_document(plan)))
         else:
-            Console().print(timeline_table(plan))
+            _output.print(timeline_table(plan))
 
 
 @app.command()
@@ -177,7 +177,7 @@ def probe(
             typer.echo(dump_document({"files": [source_document(each) for each in sources]}))
         else:
             for source in sources:
-                Console().print(source_table(source))
+                _output.print(source_table(source))
 
 
 @app.command()
@@ -185,14 +185,10 @@ def doctor() -> None:
     """Say what this machine can do: encoders, decoders, disk."""
     from engine.doctor import findings
 
-    marks = {True: "[green]yes[/green]", False: "[yellow]no[/yellow] ", None: "   "}
-    console = Console()
+    marks = {True: ("yes", "green"), False: ("no ", "yellow"), None: "   "}
     for finding in findings(Path()):
-        console.print(
-            f"{marks[finding.works]} [bold]{finding.what:<15}[/bold] {escape(finding.detail)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        what = f"{finding.what:<15}", "bold"
+        _say(_output, marks[finding.works], " ", what, " ", finding.detail)
 
 
 @app.command()
@@ -208,13 +204,13 @@ def demo(
     with _errors_as_exit_codes():
         from engine.demo import make_demo
 
-        _console.print(f"making three clips in {folder}", highlight=False, soft_wrap=True)
+        _say(_console, f"making three clips in {folder}")
         edit = make_demo(folder, *_sides(size))
         _watched_export(_planned(edit, lenient=False), folder / "reel.mp4", quiet=False)
         typer.echo(f"The edit is {edit}; change it and run: framestream render {edit} -o reel.mp4")
 
 
-_console = Console(stderr=True)
+_output, _console = Console(), Console(stderr=True)
 
 
 def _planned(edit: Path, lenient: bool) -> Plan:
@@ -287,7 +283,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except Cancelled:
-        _console.print("cancelled; finished chunks are kept, the same command goes on from them")
+        _say(_console, "cancelled; finished chunks are kept, the same command goes on from them")
         raise typer.Exit(EXIT_CANCELLED) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_CANCELLED) from None
@@ -295,17 +291,29 @@ def _errors_as_exit_codes() -> Iterator[None]:
         _fail(str(error), EXIT_BAD_EDIT)
     except EngineError as error:
         _fail(str(error), EXIT_FAILED)
+    except BrokenPipeError:  # `| head`: who reads has read enough
+        raise
     except OSError as error:
         _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), EXIT_FAILED)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _console.print(f"[bold red]error[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+    _say(_console, ("error", "bold red"), " ", message)
     raise typer.Exit(code)
 
 
 def _warn(message: str) -> None:
-    _console.print(f"[yellow]warning[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
+    _say(_console, ("warning", "yellow"), " ", message)
+
+
+def _say(console: Console, *parts: str | tuple[str, str]) -> None:
+    """One line, each part plain or with a style; what cannot be printed is shown escaped."""
+    line = Text.assemble(*parts)
+    if not line.plain.isprintable():
+        line.plain = "".join(
+            each if each.isprintable() else ascii(each)[1:-1] for each in line.plain
+        )
+    console.print(line, soft_wrap=True)
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

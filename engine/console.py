@@ -35,7 +35,7 @@ def progress_view(console: Console, *, quiet: bool) -> Iterator[ProgressView]:
     """The view that fits the console; what it drew is tidied up when the block ends."""
     if quiet:
         yield _Nothing()
-    elif console.is_terminal:
+    elif console.is_terminal and not console.is_dumb_terminal:
         with _bar(console) as bar:
             yield _Drawn(bar)
     else:
@@ -94,11 +94,12 @@ def _bar(console: Console) -> Bar:
 class _Drawn:
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
-        self._task = bar.add_task("", total=None, fps=0.0, eta="-:--")
+        self._task = bar.add_task("", visible=False)  # until there is something to show
 
     def show(self, progress: Progress) -> None:
         self._bar.update(
             self._task,
+            visible=True,
             description=_DOING[progress.phase],
             completed=progress.frames_done,
             total=progress.frames_total,

@@ -8,9 +8,11 @@ from fractions import Fraction
 from typing import Any, TextIO
 
 import numpy as np
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
-from engine.plan import Plan, PlannedClip
+from engine.plan import Plan, PlannedClip, PlannedTransition
 from engine.source import SourceInfo
 from engine.timing import FrameRange, frame_time_s
 
@@ -20,24 +22,17 @@ _CFR_JITTER_S = Fraction(1, 500)
 
 def timeline_table(plan: Plan) -> Table:
     """One row per clip: where it plays, what it shows, at which speed, through which crop."""
-    table = Table(title=_headline(plan), title_justify="left", title_style="bold")
-    for heading in ("#", "title", "file", "plays", "frames", "source", "speed", "crop", "then"):
-        table.add_column(heading, overflow="fold")
+    table = Table(
+        title=_headline(plan), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
+    table.add_column("#", justify="right")
+    table.add_column("clip", overflow="fold")
+    for heading in ("plays (frames)", "shows", "crop"):
+        table.add_column(heading, no_wrap=True)
     for clip in plan.clips:
-        table.add_row(
-            str(clip.index),
-            clip.title,
-            clip.source.path.name,
-            _span(clip.frames, plan),
-            f"{clip.frames} {len(clip.frames)}",
-            f"{_source_start(clip):.3f}-{_source_stop(clip):.3f} s",
-            ", ".join(
-                f"{float(piece.speed):g}x from {float(piece.start_s):g} s"
-                for piece in clip.retiming.pieces
-            ),
-            _crop(clip),
-            _then(plan, clip.index),
-        )
+        table.add_row(str(clip.index), _names(clip), _plays(clip, plan), _shows(clip), _crop(clip))
+        if clip.index < len(plan.transitions):
+            table.add_row("", Text(_transition(plan.transitions[clip.index]), "italic"))
     return table
 
 
@@ -76,11 +71,11 @@ def write_frames(plan: Plan, out: TextIO) -> None:
 
 def source_table(source: SourceInfo) -> Table:
     """What a source file was found to be, one fact per row."""
-    table = Table(title=str(source.path), title_justify="left", title_style="bold")
-    table.add_column("fact")
+    table = Table(title=Text(str(source.path)), title_justify="left", title_style="bold")
+    table.add_column("fact", no_wrap=True)
     table.add_column("value", overflow="fold")
     for fact, value in source_document(source).items():
-        table.add_row(fact, str(value))
+        table.add_row(fact, Text(str(value)))
     return table
 
 
@@ -128,30 +123,41 @@ def _headline(plan: Plan) -> str:
     )
 
 
-def _span(frames: FrameRange, plan: Plan) -> str:
-    start_s, stop_s = (float(frame_time_s(at, plan.fps)) for at in (frames.start, frames.stop))
-    return f"{start_s:.3f}-{stop_s:.3f} s"
+def _names(clip: PlannedClip) -> Text:
+    path = clip.source.path
+    return Text(path.name if clip.title == path.stem else f"{clip.title}\n{path.name}")
 
 
-def _source_start(clip: PlannedClip) -> float:
-    return float(clip.retiming.pieces[0].start_s)
+def _plays(clip: PlannedClip, plan: Plan) -> str:
+    seconds = _span(
+        frame_time_s(clip.frames.start, plan.fps), frame_time_s(clip.frames.stop, plan.fps)
+    )
+    return f"{seconds}\n{clip.frames}"
 
 
-def _source_stop(clip: PlannedClip) -> float:
-    return float(clip.retiming.pieces[-1].stop_s)
+def _shows(clip: PlannedClip) -> str:
+    pieces = clip.retiming.pieces
+    lines = [_span(pieces[0].start_s, pieces[-1].stop_s)]
+    if len(pieces) > 1:
+        lines += [f"{float(each.speed):g}x from {float(each.start_s):g} s" for each in pieces]
+    elif pieces[0].speed != 1:
+        lines.append(f"{float(pieces[0].speed):g}x")
+    return "\n".join(lines)
+
+
+def _span(start_s: Fraction, stop_s: Fraction) -> str:
+    return f"{float(start_s):.3f}-{float(stop_s):.3f} s"
 
 
 def _crop(clip: PlannedClip) -> str:
+    """The first and the last rectangle, where they differ."""
     first, last = (
-        "{2:.0f}x{3:.0f} at {0:.0f},{1:.0f}".format(*rect) for rect in clip.rects[[0, -1]]
+        "{2:.0f}x{3:.0f}\nat {0:.0f},{1:.0f}".format(*rect) for rect in clip.rects[[0, -1]]
     )
-    return first if first == last else f"{first} to {last}"
+    return first if first == last else f"{first}\nto {last}"
 
 
-def _then(plan: Plan, index: int) -> str:
-    if index >= len(plan.transitions):
-        return ""
-    transition = plan.transitions[index]
+def _transition(transition: PlannedTransition) -> str:
     if not transition.frame_count:
         return "cut"
     return f"{transition.type}, {transition.frame_count} frames"

@@ -23,6 +23,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from engine.errors import ChunkError, EncoderError
+from engine.files import file_url
 from engine.geometry import Size
 from engine.picture import Picture
 
@@ -33,6 +34,10 @@ AUTO_ORDER = ("h264_nvenc", "libx264")
 
 _SINGLE_GOP = "100000"
 """Key frame interval no chunk reaches: the only key frame of a chunk is its first."""
+
+
+_SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+"""As FFmpeg reads them: `maxrate=5M`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +240,9 @@ def _fault(option: CodecOption, value: str) -> str | None:
     names = [choice.name for choice in option.choices]
     if value in names or option.min == option.max:  # free text has no bounds
         return None
+    scale = _SUFFIXES.get(value[-1:], 1)
     try:
-        number = float(value)
+        number = float(value if scale == 1 else value[:-1]) * scale
     except ValueError:
         return f"is none of {_listed(names)}" if names else "is not a number"
     if not option.min <= number <= option.max:
@@ -295,7 +301,7 @@ class ChunkWriter:
         self._count = 0
 
     def __enter__(self) -> Self:
-        self._container = av.open(str(self._path), "w", format="mp4")
+        self._container = av.open(file_url(self._path), "w", format="mp4")
         stream = self._container.add_stream(self._encoder.name, rate=self._encoder.fps)
         assert isinstance(stream, VideoStream)
         _configure(stream.codec_context, self._encoder)
@@ -316,10 +322,11 @@ class ChunkWriter:
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
         try:
-            self._container.mux(self._stream.encode(frame))
+            packets = self._stream.encode(frame)
         except FFmpegError as error:
             at = "the end" if frame is None else f"frame {self._count}"
             raise EncoderError(f"{self._encoder.name} failed at {at}: {error.strerror}") from error
+        self._container.mux(packets)
 
     def __exit__(
         self,

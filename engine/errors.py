@@ -6,6 +6,7 @@
     │   └── DecodeError  a wanted frame or sample cannot be had: when in the file, and why
     ├── EncoderError     an encoder, option or value that does not exist, or an encoder that refuses
     ├── UpscalerError    an upscaler that does not exist or cannot run here
+    ├── OutputError      a file or folder cannot be written: which, and why
     ├── ChunkError       a rendered chunk is not what the plan says
     ├── JoinError        the finished file is not what the plan says
     └── Cancelled        the caller asked to stop
@@ -73,6 +74,14 @@ class EncoderError(EngineError):
 
 class UpscalerError(EngineError):
     """An upscaler that does not exist, or cannot run on this machine."""
+
+
+class OutputError(EngineError):
+    """A file or folder cannot be written."""
+
+    def __init__(self, path: Path | str, error: OSError) -> None:
+        super().__init__(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}")
+        self.path = str(path)
 
 
 class ChunkError(EngineError):

@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.errors import OutputError
+
+
+def file_url(path: Path) -> str:
+    """The path as FFmpeg takes it for a file, also with a colon in its name (`final: 2-1.mp4`)."""
+    return f"file:{path}"
+
 
 @contextmanager
 def whole_file(destination: Path) -> Iterator[Path]:
@@ -14,6 +21,7 @@ def whole_file(destination: Path) -> Iterator[Path]:
 
     When the block raises, the unfinished file is removed and `destination` is as it was. The bytes
     are on disk before the name is: neither a crash nor a power cut leaves half a file under it.
+    Raises `OutputError` for an `OSError` on the way, such as a full disk.
     """
     unfinished = destination.with_name(f".{destination.name}.partial")
     try:
@@ -21,6 +29,8 @@ def whole_file(destination: Path) -> Iterator[Path]:
         _sync(unfinished)
         unfinished.replace(destination)
         _sync(destination.parent)
+    except OSError as error:
+        raise OutputError(destination, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -24,7 +24,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from engine.errors import ChunkError, JoinError
-from engine.files import whole_file
+from engine.files import file_url, whole_file
 from engine.geometry import Size
 from engine.timing import SAMPLE_RATE_HZ
 
@@ -65,7 +65,7 @@ class ChapterMark:
 def chunk_facts(path: Path) -> ChunkFacts:
     """Reads what a chunk file holds. Raises `ChunkError` where it is not one closed GOP."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(file_url(path)) as container:
             return _facts(path, container)
     except FFmpegError as error:
         raise ChunkError(f"{path}: not a readable chunk ({error.strerror})") from error
@@ -130,7 +130,7 @@ def join(
     _check_they_fit(chunks, facts, size, fps)
     with whole_file(destination) as path:
         try:
-            with av.open(str(path), "w", format="mp4", options=_MP4_OPTIONS) as container:
+            with av.open(file_url(path), "w", format="mp4", options=_MP4_OPTIONS) as container:
                 _write(container, chunks, facts, sound, chapters, fps, on_step)
         except FFmpegError as error:
             raise JoinError(f"{destination}: cannot be written ({error.strerror})") from error
@@ -159,7 +159,7 @@ def _write(
     fps: Fraction,
     on_step: Callable[[], None],
 ) -> None:
-    with av.open(str(chunks[0])) as template:
+    with av.open(file_url(chunks[0])) as template:
         video = container.add_stream_from_template(template.streams.video[0])
     assert isinstance(video, VideoStream)
     video.time_base = 1 / fps
@@ -168,7 +168,7 @@ def _write(
         _mark_chapters(container, chapters)
         _mux(container, packets, on_step)
         return
-    with av.open(str(sound)) as track:
+    with av.open(file_url(sound)) as track:
         stream = container.add_stream_from_template(track.streams.audio[0])
         assert isinstance(stream, AudioStream)
         _mark_chapters(container, chapters)
@@ -216,7 +216,7 @@ def _joined(
     delay = max(each.reorder_frames for each in facts)
     decoded = first_frame = 0
     for path, each in zip(chunks, facts, strict=True):
-        with av.open(str(path)) as container:
+        with av.open(file_url(path)) as container:
             for packet in _packets(container, container.streams.video[0]):
                 packet.pts = first_frame + _frame_number(packet, fps)
                 packet.dts = decoded - delay
@@ -251,7 +251,7 @@ def _verify(
         if not met:
             raise JoinError(f"{destination}: {fault}; the file was not kept")
 
-    with av.open(str(path)) as container:
+    with av.open(file_url(path)) as container:
         video = container.streams.video[0]
         demand(Size(video.width, video.height) == size, f"is {video.width}x{video.height}")
         shown, decoded = [], []
@@ -266,7 +266,7 @@ def _verify(
         all(a is not None and b is not None and a < b for a, b in pairwise(decoded)),
         "its decoding times do not rise",
     )
-    with av.open(str(path)) as container:
+    with av.open(file_url(path)) as container:
         if not sample_count:
             demand(not container.streams.audio, "has a sound track that nobody asked for")
             return

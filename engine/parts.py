@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,10 +17,13 @@ from pathlib import Path
 
 from engine.chunks import Chunk
 from engine.encode import Encoder
-from engine.errors import ChunkError, EngineError
+from engine.errors import ChunkError, EngineError, OutputError
 from engine.files import whole_file
 from engine.join import chunk_facts
 from engine.render import RenderedChunk
+
+_OURS = re.compile(r"\.lock|\.?(sound-)?[0-9a-f]{32}\.(mp4|m4a|json)(\.partial)?")
+"""Names of the files that an export leaves in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,14 @@ class Parts:
     def locked(self) -> Iterator[None]:
         """Makes the folder, and keeps other exports out of it.
 
-        Raises `EngineError` when another process is in it.
+        Raises `EngineError` when another process is in it, `OutputError` when it cannot be made.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock_file = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise OutputError(self.folder, error) from error
+        with lock_file as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -84,8 +91,12 @@ class Parts:
         return record
 
     def remove(self) -> None:
-        """Deletes the folder with all parts."""
-        shutil.rmtree(self.folder)
+        """Deletes all parts, and the folder unless something else lies in it."""
+        for path in list(self.folder.iterdir()):
+            if _OURS.fullmatch(path.name):
+                path.unlink()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def _record_path(self, chunk: Chunk) -> Path:
         return self.folder / f"{chunk.digest}.json"

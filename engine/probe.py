@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import SourceError
+from engine.files import file_url
 from engine.geometry import Size
 from engine.source import Colour, Matrix, SoundInfo, SourceInfo, Transfer
 from engine.timing import round_half_up
@@ -106,9 +107,8 @@ def open_container(path: Path) -> av.container.InputContainer:
     try:
         if path.stat().st_size == 0:
             raise SourceError(path, "is empty")
-        # "file:" because a name may contain a colon, which FFmpeg reads as a protocol
         options = {"format_whitelist": CONTAINERS}
-        return av.open(f"file:{path}", metadata_errors="replace", container_options=options)
+        return av.open(file_url(path), metadata_errors="replace", container_options=options)
     except FileNotFoundError:
         raise SourceError(path, "does not exist") from None
     except PermissionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -107,11 +108,12 @@ class StageClock:
     """Seconds each stage was at work, by name. Stages overlap, so they add up to more than the
     wall; the busiest one is the bottleneck.
 
-    Each stage runs in one thread at a time, so a name has one writer.
+    A stage may run in several threads at once, as the two clips of a dissolve are decoded.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def working(self, stage: str) -> Iterator[None]:
@@ -143,4 +145,5 @@ class StageClock:
             yield item
 
     def _add(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        with self._lock:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

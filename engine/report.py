@@ -55,4 +55,6 @@ class Report:
     def write(self, path: Path | str) -> None:
         """Writes the report as JSON, whole or not at all."""
         with whole_file(Path(path)) as unfinished:
-            unfinished.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+            text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+            # a name that is not Unicode text holds what JSON writes as an escape
+            unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
