@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -61,12 +61,17 @@ def test_a_phase_is_told_at_once_and_steps_seldom() -> None:
 
 
 def test_every_step_may_stop() -> None:
-    stop = False
-    meter = ProgressMeter(10, None, lambda: stop)
-    steps = [meter.step, meter.frame, lambda: meter.keep(1), lambda: meter.enter(Phase.JOIN)]
+    stop = threading.Event()
+    meter = ProgressMeter(10, None, stop.is_set)
+    steps: list[Callable[[], None]] = [
+        meter.step,
+        meter.frame,
+        lambda: meter.keep(1),
+        lambda: meter.enter(Phase.JOIN),
+    ]
     for step in steps:
         step()
-    stop = True
+    stop.set()
     for step in steps:
         with pytest.raises(Cancelled):
             step()
@@ -98,8 +103,8 @@ def test_work_that_fails_is_charged_too() -> None:
 
     def breaks() -> Iterator[int]:
         time.sleep(PAUSE_S)
+        yield from ()
         raise ValueError
-        yield 0
 
     with pytest.raises(ValueError):
         list(clock.timed("decode", breaks()))
