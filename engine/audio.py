@@ -62,8 +62,9 @@ def write_sound(
     `sample_count` samples: the edit list leaves out the encoder's priming, so that sample 0 is
     presented at 0, and ends the track at the sample. Equal input gives equal bytes.
 
+    `on_warning` gets one line, naming clip, file and time, for sound that is missing or damaged;
     `on_step` is called now and then and may raise to stop. `destination` appears when it is whole,
-    or not at all. Raises SourceError, EncoderError.
+    or not at all. Raises SourceError, EncoderError, OutputError.
     """
     if sample_count < 1:
         raise ValueError("a sound track has at least one sample")
@@ -113,7 +114,12 @@ def _span_blocks(
     if source.sound is None:
         return
     start, stop = _sample(span.pieces[0].start_s), _sample(span.pieces[-1].stop_s)
-    reader = SoundReader(source, start, stop, on_warning=on_warning)
+    reader = SoundReader(
+        source,
+        start,
+        stop,
+        on_warning=lambda warning: on_warning(f"clips[{span.clip}]: {warning}"),
+    )
     try:
         yield from _mixed(_piece_voices(_merged(span.pieces), reader), span.sample_count)
     finally:

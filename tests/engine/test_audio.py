@@ -289,3 +289,11 @@ def test_real_files_in_one_track(tmp_path: Path) -> None:
     assert 0 <= len(heard) - count < 1024
     for start in range(0, count - 24_000, 24_000):
         assert np.std(heard[start : start + 24_000]) > 1e-4
+
+
+def test_what_is_missing_is_told_of_its_clip(tmp_path: Path) -> None:
+    short = sounding_clip(tmp_path / "short.mov", bursts([0], 1))
+    warnings: list[str] = []
+    spans = [span(0, 0, (0, 1, "1")), span(1, RATE_HZ, (0, 2, "1"))]
+    list(sound_blocks(spans, [probe(short)] * 2, 3 * RATE_HZ, warnings.append))
+    assert warnings == [f"clips[1]: {short}: 1.000 to 2.000 s: sound is missing, silent there"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 from fractions import Fraction as F
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import xxhash
 
 from engine.encode import ENCODERS, ChunkWriter, Encoder, check_options, choose_encoder, refusal_of
-from engine.errors import EncoderError
+from engine.errors import EncoderError, OutputError
+from engine.files import whole_file
 from engine.geometry import Size
 from engine.join import chunk_facts
 from engine.picture import Picture
@@ -85,6 +87,38 @@ def test_options_are_checked_before_anything_is_encoded(
         check_options("libx264", settings)
     with pytest.raises(EncoderError, match=fault):
         choose_encoder(SIZE, F(30), name="libx264", options=settings)
+
+
+def test_values_may_have_a_suffix_as_ffmpeg_reads_them() -> None:
+    given = {"maxrate": "5M", "bufsize": "10000k"}
+    assert (
+        dict(choose_encoder(SIZE, F(30), name="libx264", options=given).options).items()
+        >= given.items()
+    )
+    with pytest.raises(EncoderError, match="maxrate=5X: is not a number"):
+        check_options("libx264", {"maxrate": "5X"})
+
+
+def test_a_disk_that_takes_no_more_is_no_fault_of_the_encoder(tmp_path: Path) -> None:
+    encoder = choose_encoder(SIZE, F(30), name="libx264", quality=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with (
+            pytest.raises(OutputError, match=r"a\.mp4: cannot be written: file too large"),
+            whole_file(tmp_path / "a.mp4") as path,
+        ):
+            write(path, 200, encoder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("final: 2-1.mp4")
+    write(path, 3, choose_encoder(SIZE, F(30), name="libx264"))
+    assert chunk_facts(path).frame_count == 3
 
 
 def test_unknown_names_and_presets_are_refused() -> None:
