@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,6 +119,46 @@ def test_demo_makes_a_reel(tmp_path: Path) -> None:
     reel = tmp_path / "here" / "reel.mp4"
     assert f"{reel}: 270x480, 14.000 s, 420 frames" in done.stdout
     assert reel.stat().st_size > 50_000
+
+
+@pytest.mark.parametrize("words", [["--frames"], []])
+def test_a_reader_that_has_read_enough_is_no_error(words: list[str], edit: Path) -> None:
+    write_edit(edit, {"clips": [{"fileName": "a.mp4"}] * 60})
+    command = [sys.executable, "-m", "engine", "plan", edit, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+    assert said == b""
+
+
+def test_names_are_shown_as_they_are(edit: Path) -> None:
+    """Neither markup, nor an emoji, nor a control character, nor a second line."""
+    name = "[red]:ok:\x1b[1m\nb[/red].mp4"
+    write_edit(edit, {"clips": [{"fileName": name}]})
+    done = framestream("plan", edit)
+    shown = r"[red]:ok:\x1b[1m\nb[/red].mp4"
+    assert len(done.stderr.splitlines()) == 1 and shown in done.stderr
+
+
+def test_any_name_can_be_written_and_reported(
+    edit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"2:1 [b] 'q' \xff.mp4")
+    done = framestream("render", edit, "-o", name, "--report", "report.json", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(Path("report.json").read_text())["output"] == name
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == sorted([name, "report.json"])
+
+
+def test_a_work_folder_keeps_what_else_lies_in_it(edit: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "thesis.txt").write_text("mine")
+    done = framestream("render", edit, "-o", tmp_path / "out.mp4", "--work-dir", work, "-q")
+    assert done.returncode == 0
+    assert [path.name for path in work.iterdir()] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize(
