@@ -5,6 +5,7 @@ Commands import what they use when they run, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -185,7 +186,7 @@ def doctor() -> None:
     """Say what this machine can do: encoders, decoders, disk."""
     from engine.doctor import findings
 
-    marks = {True: ("yes", "green"), False: ("no ", "yellow"), None: "   "}
+    marks = {True: ("yes", "green"), False: ("no ", "yellow"), None: ("   ", "")}
     for finding in findings(Path()):
         what = f"{finding.what:<15}", "bold"
         _say(_output, marks[finding.works], " ", what, " ", finding.detail)
@@ -211,6 +212,21 @@ def demo(
 
 
 _output, _console = Console(), Console(stderr=True)
+
+
+def _check_files(edit: Path, output: Path, report: Path | None) -> None:
+    """What will be written can be, over nothing that is needed: asked before the work is done."""
+    needed = {edit.resolve(): "the edit"}
+    for path, what in ((output, "the output"), (report, "the report")):
+        if path is None:
+            continue
+        if path.resolve() in needed:
+            raise EngineError(f"{path}: is {needed[path.resolve()]}; it is not overwritten")
+        if not path.parent.is_dir():
+            raise EngineError(f"{path}: there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK):
+            raise EngineError(f"{path}: the folder {path.parent} cannot be written to")
+        needed[path.resolve()] = what
 
 
 def _planned(edit: Path, lenient: bool) -> Plan:

@@ -124,7 +124,7 @@ def test_demo_makes_a_reel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["--frames"], []])
 def test_a_reader_that_has_read_enough_is_no_error(words: list[str], edit: Path) -> None:
     write_edit(edit, {"clips": [{"fileName": "a.mp4"}] * 60})
-    command = [sys.executable, "-m", "engine", "plan", edit, *words]
+    command: list[str | Path] = [sys.executable, "-m", "engine", "plan", edit, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         process.stdout.close()
@@ -227,9 +227,24 @@ def test_unknown_keys_are_errors_or_warnings(edit: Path) -> None:
     assert allowed.returncode == 0 and allowed.stderr.startswith("warning clips[0].titel")
 
 
-def test_an_output_that_cannot_be_written_is_exit_code_1(edit: Path) -> None:
-    done = framestream("render", edit, "-o", edit.parent / "nowhere" / "out.mp4")
-    assert done.returncode == 1 and "there is no folder" in done.stderr
+@pytest.mark.parametrize(
+    ("output", "report", "said"),
+    [
+        ("nowhere/out.mp4", "report.json", "nowhere/out.mp4: there is no folder"),
+        ("out.mp4", "nowhere/report.json", "nowhere/report.json: there is no folder"),
+        ("edit.json", "report.json", "edit.json: is the edit; it is not overwritten"),
+        ("out.mp4", "./edit.json", "edit.json: is the edit; it is not overwritten"),
+        ("out.mp4", "out.mp4", "out.mp4: is the output; it is not overwritten"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_work(
+    output: str, report: str, said: str, edit: Path
+) -> None:
+    folder, before = edit.parent, edit.read_bytes()
+    done = framestream("render", edit, "-o", folder / output, "--report", folder / report)
+    assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert edit.read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["a.mp4", "edit.json"]
 
 
 def test_ctrl_c_is_exit_code_130_and_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
