@@ -109,6 +109,7 @@ def render(
         from engine.encode import choose_encoder
         from engine.upscale.upscaler import choose_upscaler
 
+        _check_files(edit, output, report)
         plan = _planned(edit, lenient)
         made = _watched_export(
             plan,
