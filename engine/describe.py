@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, TextIO
 
 import numpy as np
@@ -60,13 +61,15 @@ def write_frames(plan: Plan, out: TextIO) -> None:
     """The proof, as CSV: which source time through which rectangle, per layer of each frame."""
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["frame", "clip", "source_s", "x", "y", "width", "height", "weight"])
-    for frame in range(plan.frame_count):
-        for layer in plan.layers(FrameRange(frame, frame + 1)):
-            time_s = float(layer.clip.source.time_of(layer.pts[0]))
-            rect = [f"{value:.3f}" for value in layer.rects[0]]
-            table.writerow(
-                [frame, layer.clip.index, f"{time_s:.6f}", *rect, f"{layer.weights[0]:.6f}"]
-            )
+    for start, stop in pairwise(plan.borders):
+        layers = plan.layers(FrameRange(start, stop))
+        for row, frame in enumerate(range(start, stop)):
+            for layer in layers:
+                time_s = float(layer.clip.source.time_of(layer.pts[row]))
+                rect = [f"{side:.3f}" for side in layer.rects[row]]
+                table.writerow(
+                    [frame, layer.clip.index, f"{time_s:.6f}", *rect, f"{layer.weights[row]:.6f}"]
+                )
 
 
 def source_table(source: SourceInfo) -> Table:
