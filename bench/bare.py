@@ -30,7 +30,7 @@ def main(edit_path: Path, output: Path, result: Path) -> None:
     edit = Edit.load(edit_path)
     plan = build_plan(edit, probe_sources(edit, edit_path.parent))
     encoder = choose_encoder(plan.size, plan.fps, name="libx264")
-    chunks = cut_into_chunks(plan, upscaler_key="", encoder_key="")
+    chunks = cut_into_chunks(plan, stage_key=lambda _: "", encoder_key="")
     pictures = list(_finished_pictures(plan, chunks))
     start_s, start_cpu_s = time.monotonic(), time.process_time()
     with ChunkWriter(encoder, output) as writer:
@@ -56,7 +56,7 @@ def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]
         ]
         for chunk in chunks:
             layers = [
-                upscaler.pictures(
+                upscaler.for_scale(1).pictures(
                     map(Shot, readers[layer.clip.index].frames(layer.pts), layer.rects),
                     layer.clip.source,
                     plan.size,

@@ -61,7 +61,7 @@ def test_chunks_of_two_hours(benchmark: Any) -> None:
     plan: Plan = build_plan(*two_hours())
 
     def chunks() -> int:
-        return len(cut_into_chunks(plan, upscaler_key="bicubic", encoder_key="libx264"))
+        return len(cut_into_chunks(plan, stage_key=lambda _: "bicubic", encoder_key="libx264"))
 
     count = benchmark.pedantic(chunks, rounds=7, warmup_rounds=1)
     benchmark.extra_info["case"] = f"its {count} chunks, digests included"

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from engine.plan import build_plan as build_plan
     from engine.progress import Progress as Progress
     from engine.report import Report as Report
+    from engine.upscale.choice import choose_upscaler as choose_upscaler
     from engine.upscale.upscaler import Upscaler as Upscaler
-    from engine.upscale.upscaler import choose_upscaler as choose_upscaler
 
 _HOMES = {
     "engine.edit": (
@@ -58,7 +58,8 @@ _HOMES = {
     "engine.plan": ("Plan", "build_plan"),
     "engine.progress": ("Progress",),
     "engine.report": ("Report",),
-    "engine.upscale.upscaler": ("Upscaler", "choose_upscaler"),
+    "engine.upscale.choice": ("choose_upscaler",),
+    "engine.upscale.upscaler": ("Upscaler",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

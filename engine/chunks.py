@@ -6,13 +6,13 @@ A chunk is the unit of rendering, of retry, of resume and of cache. Pure: no fil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from engine.plan import Layer, Plan
+from engine.plan import Layer, Plan, PlannedClip
 from engine.timing import FrameRange
 
 MAX_CHUNK_FRAMES = 240
@@ -34,18 +34,22 @@ class Chunk:
     export, so that a chunk is found again wherever an edit moves it."""
 
 
-def cut_into_chunks(plan: Plan, *, upscaler_key: str, encoder_key: str) -> tuple[Chunk, ...]:
+def cut_into_chunks(
+    plan: Plan, *, stage_key: Callable[[PlannedClip], str], encoder_key: str
+) -> tuple[Chunk, ...]:
     """Cuts at every clip and transition border, and then every `MAX_CHUNK_FRAMES`.
 
     Cuts are counted from the border before them, so changing one clip leaves the chunks of the
-    others as they were, and changing its end leaves those before it. The two keys name the
-    upscaler and the encoder with all their settings.
+    others as they were, and changing its end leaves those before it. The keys name what
+    enlarges a clip's crop, and the encoder, with all their settings.
     """
-    common = f"{RENDER_VERSION}|{plan.size}|{plan.fps}|{upscaler_key}|{encoder_key}".encode()
+    common = f"{RENDER_VERSION}|{plan.size}|{plan.fps}|{encoder_key}"
+    clip_keys = {clip.index: stage_key(clip) for clip in plan.clips}
     chunks = []
     for index, frames in enumerate(_ranges(plan.borders)):
         layers = plan.layers(frames)
-        chunks.append(Chunk(index, frames, layers, _digest(common, layers)))
+        keys = [clip_keys[layer.clip.index] for layer in layers]
+        chunks.append(Chunk(index, frames, layers, _digest(common, keys, layers)))
     return tuple(chunks)
 
 
@@ -55,10 +59,10 @@ def _ranges(borders: Iterable[int]) -> Iterator[FrameRange]:
             yield FrameRange(first, min(first + MAX_CHUNK_FRAMES, stop))
 
 
-def _digest(common: bytes, layers: Iterable[Layer]) -> str:
-    digest = hashlib.blake2b(common, digest_size=16)
-    for layer in layers:
-        digest.update(f"|{layer.clip.source.fingerprint}|{layer.clip.fit}|".encode())
+def _digest(common: str, keys: Sequence[str], layers: Sequence[Layer]) -> str:
+    digest = hashlib.blake2b(common.encode(), digest_size=16)
+    for key, layer in zip(keys, layers, strict=True):
+        digest.update(f"|{key}|{layer.clip.source.fingerprint}|{layer.clip.fit}|".encode())
         digest.update(np.ascontiguousarray(layer.pts, "<i8").tobytes())
         digest.update(np.ascontiguousarray(layer.rects, "<f8").tobytes())
         digest.update(np.ascontiguousarray(layer.weights, "<f8").tobytes())

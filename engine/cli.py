@@ -107,7 +107,7 @@ def render(
     """
     with _errors_as_exit_codes():
         from engine.encode import choose_encoder
-        from engine.upscale.upscaler import choose_upscaler
+        from engine.upscale.choice import choose_upscaler
 
         _check_files(edit, output, report)
         plan = _planned(edit, lenient)

@@ -27,7 +27,8 @@ from engine.progress import Phase, Progress, ProgressMeter, StageClock
 from engine.render import Sources, render_chunk
 from engine.report import ChunkReport, Report
 from engine.source import SourceInfo
-from engine.upscale.upscaler import Upscaler, choose_upscaler
+from engine.upscale.choice import choose_upscaler
+from engine.upscale.upscaler import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,9 @@ class _Job:
         for warning in self.plan.warnings:
             self.warn(warning)
         chunks = cut_into_chunks(
-            self.plan, upscaler_key=self.upscaler.key, encoder_key=self.encoder.key
+            self.plan,
+            stage_key=lambda clip: self.upscaler.for_scale(clip.scale).key,
+            encoder_key=self.encoder.key,
         )
         meter.enter(Phase.SOUND)
         sound = self._sound(meter)
@@ -266,8 +269,7 @@ class _Job:
             frames_resumed=resumed,
             source_frames=self.plan.source_frame_count(),
             source_frames_decoded=decoded,
-            device="cpu",
-            device_why="plain resampling runs on the CPU",
+            device=self.upscaler.device,
             upscaler=self.upscaler.name,
             upscaler_why=self.upscaler.why,
             encoder=self.encoder.name,

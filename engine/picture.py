@@ -50,11 +50,15 @@ class Picture:
 
     __slots__ = ("buffer", "size", "u", "v", "y")
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, buffer: NDArray[np.uint8] | None = None) -> None:
+        """A picture of any content, or one around a contiguous I420 `buffer`."""
         if size.width % 2 or size.height % 2:
             raise ValueError(f"a 4:2:0 picture has even sides, not {size}")
+        shape = (size.height * 3 // 2, size.width)
         self.size = size
-        self.buffer: NDArray[np.uint8] = np.empty((size.height * 3 // 2, size.width), np.uint8)
+        self.buffer: NDArray[np.uint8] = np.empty(shape, np.uint8) if buffer is None else buffer
+        if self.buffer.shape != shape or not self.buffer.flags.c_contiguous:
+            raise ValueError(f"the buffer of a picture of {size} is contiguous, of shape {shape}")
         flat = self.buffer.reshape(-1)
         luma, chroma = size.width * size.height, size.width * size.height // 4
         half = (size.height // 2, size.width // 2)

@@ -45,6 +45,8 @@ class PlannedClip:
     """Shape (n,): share of this clip in the frame. What the layers leave of 1 is black."""
     fit: Fit
     retiming: Retiming
+    scale: float
+    """How much the smallest crop is enlarged to fit into the target."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,22 +234,29 @@ def _planned_clip(
     transitions: Sequence[PlannedTransition],
 ) -> PlannedClip:
     clip = edit.clips[index]
+    rects = crop_rects(
+        clip.crop_keyframes,
+        retimed.source_times_s(edit.target_fps),
+        source.display_size,
+        edit.target_size.aspect,
+    )
     return PlannedClip(
         index=index,
         source=source,
         title=clip.title or PurePath(clip.file_name).stem,
         frames=frames,
         pts=_shown_pts(source, retimed.source_ticks(edit.target_fps, source.time_base)),
-        rects=crop_rects(
-            clip.crop_keyframes,
-            retimed.source_times_s(edit.target_fps),
-            source.display_size,
-            edit.target_size.aspect,
-        ),
+        rects=rects,
         weights=_weights(index, len(frames), transitions),
         fit=clip.fit or edit.fit,
         retiming=retimed,
+        scale=_largest_scale(rects, edit.target_size),
     )
+
+
+def _largest_scale(rects: NDArray[np.float64], target: Size) -> float:
+    scales = np.minimum(target.width / rects[:, 2], target.height / rects[:, 3])
+    return float(scales.max())
 
 
 def _shown_pts(source: SourceInfo, ticks: NDArray[np.int64]) -> NDArray[np.int64]:

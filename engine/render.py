@@ -182,11 +182,12 @@ def _layer_pictures(
 ) -> Prefetch[Picture]:
     """The layer's pictures, made ahead of the consumer by two threads that end with `stack`."""
     shots = stack.enter_context(sources.shots(layer, clock))
-    pictures = upscaler.pictures(
-        clock.waited_for("crop", shots.items()), layer.clip.source, size, layer.clip.fit
+    clip = layer.clip
+    pictures = upscaler.for_scale(clip.scale).pictures(
+        clock.waited_for("crop", shots.items()), clip.source, size, clip.fit
     )
     return stack.enter_context(
-        Prefetch(clock.timed("crop", pictures), PREFETCH_PICTURES, f"crop clip {layer.clip.index}")
+        Prefetch(clock.timed("crop", pictures), PREFETCH_PICTURES, f"crop clip {clip.index}")
     )
 
 

@@ -37,7 +37,6 @@ class Report:
     source_frames_decoded: int
     """Frames that decoders put out in this run, those on the way to a wanted one included."""
     device: str
-    device_why: str
     upscaler: str
     upscaler_why: str
     encoder: str

@@ -1,7 +1,7 @@
 """The seam between decoding and blending: source frames with rectangles in, pictures out.
 
-An upscaler sees the frames of one layer of one chunk as a stream, so a network may batch them;
-it gives back one picture per frame, in order.
+A stage sees the frames of one layer of one chunk as a stream, so a network may batch them; it gives
+back one picture per frame, in order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.crop import CropSampler
-from engine.errors import UpscalerError
 from engine.geometry import Fit, Size
 from engine.picture import Picture, SourceFrame
 from engine.source import SourceInfo
@@ -27,20 +26,12 @@ class Shot(NamedTuple):
     """Shape (4,): x, y, width, height in display pixels."""
 
 
-class Upscaler(Protocol):
-    """Turns shots into pictures of the target's size."""
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
+class Stage(Protocol):
+    """Turns one clip's shots into pictures of the target's size."""
 
     @property
     def key(self) -> str:
         """Everything that decides its pixels, for the digest of a chunk."""
-
-    @property
-    def why(self) -> str:
-        """Why this one was chosen, for the report."""
 
     def pictures(
         self, shots: Iterable[Shot], source: SourceInfo, target: Size, fit: Fit
@@ -52,14 +43,37 @@ class Upscaler(Protocol):
         """
 
 
+class Upscaler(Protocol):
+    """Chooses a stage for each clip: a whole clip goes through one, so that nothing pops."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def why(self) -> str:
+        """Why this one was chosen, for the report."""
+
+    @property
+    def device(self) -> str:
+        """Where it works, as torch spells it."""
+
+    def for_scale(self, scale: float) -> Stage:
+        """The stage of a clip whose crop is enlarged at most `scale` times."""
+
+
 class PlainResampler:
     """Bicubic resampling of the crop, no network: one pass from source planes to target planes."""
 
     name = "none"
     key = "bicubic"
+    device = "cpu"
 
     def __init__(self, why: str) -> None:
         self.why = why
+
+    def for_scale(self, scale: float) -> Stage:  # noqa: ARG002 - the same for all
+        return self
 
     def pictures(
         self, shots: Iterable[Shot], source: SourceInfo, target: Size, fit: Fit
@@ -79,17 +93,3 @@ class PlainResampler:
                 sampler.sample(shot.frame, shot.rect, picture)
             last = shot
             yield picture
-
-
-def choose_upscaler(name: str = "auto", device: str = "auto") -> Upscaler:
-    """The upscaler of that name; `auto` takes what this machine can run well.
-
-    Raises `UpscalerError` for a name or a device that does not exist here.
-    """
-    if device == "cuda":
-        raise UpscalerError("device cuda: plain resampling, all this version has, runs on the CPU")
-    if name == "auto":
-        return PlainResampler("auto: this version has no network, so plain resampling")
-    if name == "none":
-        return PlainResampler("asked for")
-    raise UpscalerError(f"there is no upscaler {name!r}; there are auto, none")

@@ -17,7 +17,7 @@ from tests.sources import a_source
 
 
 def cut(plan: Plan, *, upscaler_key: str = "u", encoder_key: str = "e") -> tuple[Chunk, ...]:
-    return cut_into_chunks(plan, upscaler_key=upscaler_key, encoder_key=encoder_key)
+    return cut_into_chunks(plan, stage_key=lambda _: upscaler_key, encoder_key=encoder_key)
 
 
 def digests(plan: Plan) -> list[str]:
@@ -79,7 +79,7 @@ def test_everything_that_decides_pixels_is_in_the_digest(change: str) -> None:
         edit = Edit(clips, Transition("fade", 1))
     else:
         keys[f"{change}_key"] = "other"
-    after = cut_into_chunks(build_plan(edit, sources), **keys)
+    after = cut(build_plan(edit, sources), **keys)
     same = {chunk.digest for chunk in before} & {chunk.digest for chunk in after}
     if change == "type":  # what lies outside the transition is as it was
         assert len(same) >= 1

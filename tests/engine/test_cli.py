@@ -70,7 +70,7 @@ def test_render_writes_file_and_report(edit: Path, tmp_path: Path) -> None:
         facts["bottleneck"],
     )
     assert {"decode", "crop", "encode", "sound", "join"} <= set(facts["stage_s"])
-    assert facts["encoder_why"] and facts["upscaler_why"] and facts["device_why"]
+    assert facts["encoder_why"] and facts["upscaler_why"] and facts["device"]
     assert not (tmp_path / "out.mp4.parts").exists()
 
 

@@ -26,7 +26,7 @@ from engine.plan import Plan, build_plan
 from engine.progress import Phase, Progress, StageClock
 from engine.render import Sources, render_chunk
 from engine.report import Report
-from engine.upscale.upscaler import choose_upscaler
+from engine.upscale.choice import choose_upscaler
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
 from tests.witness import complaints, ffprobe, luma_frames, samples, video_stream
@@ -224,7 +224,7 @@ def test_chunks_in_any_order_are_the_same_frames(tmp_path: Path) -> None:
     plan = three_clips(tmp_path)
     encoder, upscaler = encoder_for(plan), choose_upscaler("none")
     whole = export(plan, tmp_path / "whole.mp4", encoder=encoder)
-    chunks = cut_into_chunks(plan, upscaler_key=upscaler.key, encoder_key=encoder.key)
+    chunks = cut_into_chunks(plan, stage_key=lambda _: "bicubic", encoder_key=encoder.key)
     hashes = {}
     for chunk in np.random.default_rng(7).permutation(np.array(chunks, object)):
         with Sources(strict=True, on_warning=pytest.fail) as sources:

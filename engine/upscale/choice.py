@@ -1,0 +1,123 @@
+"""Chooses how crops are enlarged on this machine, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import UpscalerError
+from engine.upscale.models import GENERAL, MODELS, X2PLUS, X4PLUS, Model, model_named
+from engine.upscale.upscaler import PlainResampler, Stage, Upscaler
+
+if TYPE_CHECKING:
+    import torch
+
+QUALITY = "realesrgan"
+"""x2plus where a crop is at most doubled, which is a quarter of the work, x4plus above."""
+
+UPSCALERS = ("auto", "none", QUALITY, *MODELS)
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a network is run, where the defaults do not do."""
+
+    model_path: Path | None = None
+    """A checkpoint to use instead of the official file of the model."""
+    denoise: float = 1.0
+    """1 to 0, of realesr-general-x4v3: how much noise is taken away."""
+    batch: int | None = None
+    """Pictures at a time; by default what memory allows."""
+    precision: str | None = None
+    """fp32, fp16, bf16; by default what suits the device."""
+    on_download: Callable[[int, int], None] | None = None
+    """Told bytes done and bytes in all while weights are fetched."""
+
+
+DEFAULTS = Settings()
+
+
+def choose_upscaler(
+    name: str = "auto", device: str = "auto", settings: Settings = DEFAULTS
+) -> Upscaler:
+    """The upscaler of that name on that device; `auto` takes what runs well here.
+
+    With CUDA, `auto` is realesr-general-x4v3 for clips whose crop is smaller than the target and
+    plain resampling for the others; without, plain resampling for all. Raises `UpscalerError` for
+    a name or a device that does not exist here, and for weights that cannot be had.
+    """
+    if name not in UPSCALERS:
+        raise UpscalerError(f"there is no upscaler {name!r}; there are {', '.join(UPSCALERS)}")
+    if name == "none":
+        return PlainResampler("asked for")
+    if name == "auto" and device != "cuda" and (lack := _lack_of_cuda()) is not None:
+        return PlainResampler(
+            f"auto: {lack}, so plain resampling; ask for {GENERAL.name} to run it all the same"
+        )
+    return Networks(
+        name,
+        _device(device),
+        "auto: there is a CUDA device" if name == "auto" else "asked for",
+        settings,
+    )
+
+
+@dataclass(slots=True)
+class Networks:
+    """An `Upscaler` that loads each network when the first clip needs it."""
+
+    name: str
+    torch_device: torch.device
+    why: str
+    settings: Settings
+    _loaded: dict[Model, Stage] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        return str(self.torch_device)
+
+    def for_scale(self, scale: float) -> Stage:
+        model = self._model(scale)
+        if model is None:
+            return PlainResampler("the crop is not smaller than the target")
+        if model not in self._loaded:
+            self._loaded[model] = self._load(model)
+        return self._loaded[model]
+
+    def _model(self, scale: float) -> Model | None:
+        if self.name == "auto":
+            return GENERAL if scale > 1 else None
+        if self.name == QUALITY:
+            return X2PLUS if scale <= X2PLUS.scale else X4PLUS
+        return model_named(self.name)
+
+    def _load(self, model: Model) -> Stage:
+        from engine.upscale.load import load_stage
+
+        return load_stage(model, self.torch_device, self.settings)
+
+
+def _lack_of_cuda() -> str | None:
+    """Why there is no CUDA here, or None where there is."""
+    if find_spec("torch") is None:
+        return "torch is not installed"
+    import torch
+
+    return None if torch.cuda.is_available() else "no CUDA device here"
+
+
+def _device(name: str) -> torch.device:
+    if name not in DEVICES:
+        raise UpscalerError(f"there is no device {name!r}; there are {', '.join(DEVICES)}")
+    if find_spec("torch") is None:
+        raise UpscalerError("networks need torch: pip install 'framestream[upscale]'")
+    import torch
+
+    lack = _lack_of_cuda()
+    if name == "cuda" and lack is not None:
+        raise UpscalerError(f"device cuda: {lack}")
+    return torch.device("cpu" if name == "cpu" or lack is not None else "cuda")

@@ -1,0 +1,53 @@
+"""Which whole pixels of a source frame a network is given. Pure arithmetic; knows no network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.geometry import Size
+
+BUCKET_PX = 32
+"""Sides are rounded up to this, so that a zoom gives batches of a few shapes and not of many."""
+
+MARGIN_PX = 8
+"""Real neighbours around the rectangles: a network knows nothing beyond the edge of its input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A whole-pixel rectangle of the upright, displayed frame, with even sides."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def size(self) -> Size:
+        return Size(self.width, self.height)
+
+
+def covering(rects: NDArray[np.float64], frame: Size, multiple: int = 2) -> Region:
+    """The region that holds all `rects` (shape (n, 4): x, y, width, height) of one frame.
+
+    With `MARGIN_PX` around them, sides rounded up to `BUCKET_PX` and moved inside the frame; where
+    the frame is smaller than that, the side is the frame's, rounded up to `multiple` (an even
+    number), so a region may stick out by less than that on the right and below.
+    """
+    x, width = _axis(rects[:, 0], rects[:, 2], frame.width, multiple)
+    y, height = _axis(rects[:, 1], rects[:, 3], frame.height, multiple)
+    return Region(x, y, width, height)
+
+
+def _axis(
+    starts: NDArray[np.float64], extents: NDArray[np.float64], side: int, multiple: int
+) -> tuple[int, int]:
+    first = max(0, math.floor(starts.min()) - MARGIN_PX)
+    last = min(side, math.ceil((starts + extents).max()) + MARGIN_PX)
+    bucketed = -(-(last - first) // BUCKET_PX) * BUCKET_PX
+    extent = min(bucketed, -(-side // multiple) * multiple)
+    return max(0, min(first, side - extent)), extent

@@ -1,0 +1,123 @@
+"""Runs a network on batches of pictures, in the precision that suits the device.
+
+When memory runs out the batch is halved, and then the picture is tiled; a result that is not
+finite is computed again in float32. No picture is given up in silence.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from engine.errors import UpscalerError
+from engine.geometry import Size
+from engine.upscale.network import Network
+from engine.upscale.tiling import halvings, in_tiles
+
+LEAST_TILE_PX = 64
+MOST_IMAGES = 8
+"""Larger batches gain nothing on pictures of some hundred thousand pixels."""
+MEMORY_SHARE = 0.5
+"""Of the device's free memory, what a batch is planned to take."""
+
+
+class Precision(StrEnum):
+    """The arithmetic of a network."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+_DTYPES = {
+    Precision.FP32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
+}
+
+
+def best_precision(device: torch.device) -> Precision:
+    """float16 on CUDA, since a T4 has no bfloat16 worth the name; on a CPU bfloat16 where oneDNN
+    computes in it (AVX-512 and up), elsewhere it would be emulated, ten times slower."""
+    if device.type == "cuda":
+        return Precision.FP16
+    return Precision.BF16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else Precision.FP32
+
+
+class Runner:
+    """A network on a device. One thread at a time may use it."""
+
+    def __init__(self, network: Network, device: torch.device, precision: Precision) -> None:
+        self.shape = network.shape
+        self.device = device
+        self.precision = precision
+        self.images = 0
+        """Pictures upscaled so far, each counted once however often it was computed."""
+        self.events: list[str] = []
+        """What had to be done about memory or precision, one line each."""
+        self._full = network
+        self._fast = network.to(device, _DTYPES[precision])
+        self._most = 1 << 30
+        """Pictures in a batch that are known to fit."""
+
+    def batch_size(self, size: Size) -> int:
+        """Pictures of that size in one batch: one on a CPU, which gains nothing by more."""
+        if self.device.type != "cuda":
+            return 1
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        image_bytes = size.width * size.height * self.shape.bytes_per_pixel
+        fitting = int(MEMORY_SHARE * free_bytes / image_bytes)
+        return max(1, min(fitting, MOST_IMAGES, self._most))
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """`images` (n, 3, h, w), float32 in [0, 1], upscaled; float32, not clamped, not checked.
+
+        Raises `UpscalerError` where not even a small tile fits into memory.
+        """
+        self.images += len(images)
+        return torch.cat([self._in_memory(part) for part in torch.split(images, self._most)])
+
+    @torch.inference_mode()
+    def in_full_precision(self, images: Tensor) -> Tensor:
+        """The same in float32, for results that were not finite. Raises `UpscalerError`."""
+        self.events.append("a result was not finite and was computed again in float32")
+        made = self._full.to(self.device)(images)
+        if not bool(made.isfinite().all()):
+            raise UpscalerError("the network's result is not finite, in float32 either")
+        return made
+
+    def _in_memory(self, images: Tensor) -> Tensor:
+        try:
+            return self._forward(images)
+        except torch.OutOfMemoryError:
+            self._free()
+        if len(images) == 1:
+            return self._tiled(images)
+        self._most = len(images) // 2
+        self.events.append(f"out of memory: batches of {self._most} from here on")
+        return torch.cat([self._in_memory(part) for part in torch.split(images, self._most)])
+
+    def _tiled(self, image: Tensor) -> Tensor:
+        shape = self.shape
+        radius = shape.receptive_radius if shape.tiles_exactly else None
+        for side in halvings(max(image.shape[-2:]), LEAST_TILE_PX):
+            tile = side // shape.multiple * shape.multiple
+            self.events.append(f"out of memory: in tiles of {tile} pixels from here on")
+            try:
+                return in_tiles(self._forward, image, shape.scale, tile, radius)
+            except torch.OutOfMemoryError:
+                self._free()
+        raise UpscalerError(
+            f"{self.device} has not enough memory for a tile of {LEAST_TILE_PX} pixels"
+        )
+
+    def _forward(self, images: Tensor) -> Tensor:
+        fast = images.to(_DTYPES[self.precision], memory_format=torch.channels_last)
+        return self._fast(fast).float()
+
+    def _free(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,100 @@
+"""Pictures into and out of torch: 8-bit BT.709 I420 to RGB, and RGB to the target's I420.
+
+All on the tensor's device. Luma and chroma weights are those of ITU-R BT.709.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from engine.colour import UNIT
+from engine.crop import taps
+from engine.geometry import Box, Size
+from engine.picture import BLACK
+
+KR, KB = 0.2126, 0.0722
+KG = 1 - KR - KB
+LUMA_SPAN, CHROMA_SPAN = 219.0, 224.0
+"""Codes from black to white, and from one end of a colour difference to the other."""
+
+
+def rgb_of_i420(buffers: Tensor) -> Tensor:
+    """RGB in [0, 1], float32 (n, 3, h, w), of I420 pictures, uint8 (n, h * 3 / 2, w).
+
+    Chroma is sited left and interpolated linearly to the luma samples.
+    """
+    count, rows, width = buffers.shape
+    height = rows * 2 // 3
+    flat = buffers.reshape(count, -1)
+    luma = flat[:, : height * width].reshape(count, height, width).float()
+    chroma = flat[:, height * width :].reshape(count, 2, height // 2, width // 2).float()
+    y = (luma - BLACK[0]) / LUMA_SPAN
+    cb, cr = (_at_luma(chroma) - BLACK[1]).div(CHROMA_SPAN).unbind(1)
+    red = y + 2 * (1 - KR) * cr
+    blue = y + 2 * (1 - KB) * cb
+    green = (y - KR * red - KB * blue) / KG
+    return torch.stack([red, green, blue], 1).clamp_(0, 1)
+
+
+def _at_luma(chroma: Tensor) -> Tensor:
+    """Planes (..., h / 2, w / 2) at the luma samples: centred between rows, on even columns."""
+    above = torch.cat([chroma[..., :1, :], chroma[..., :-1, :]], -2)
+    below = torch.cat([chroma[..., 1:, :], chroma[..., -1:, :]], -2)
+    rows = torch.stack([chroma * 0.75 + above * 0.25, chroma * 0.75 + below * 0.25], -2)
+    rows = rows.flatten(-3, -2)
+    right = torch.cat([rows[..., 1:], rows[..., -1:]], -1)
+    return torch.stack([rows, (rows + right) / 2], -1).flatten(-2, -1)
+
+
+def ycc_of_rgb(rgb: Tensor) -> Tensor:
+    """Y, Cb, Cr as 8-bit codes (not rounded), float32, of RGB in [0, 1]; (..., 3, h, w)."""
+    red, green, blue = rgb.unbind(-3)
+    y = KR * red + KG * green + KB * blue
+    cb, cr = (blue - y) / (2 * (1 - KB)), (red - y) / (2 * (1 - KR))
+    return torch.stack(
+        [y * LUMA_SPAN + BLACK[0], cb * CHROMA_SPAN + BLACK[1], cr * CHROMA_SPAN + BLACK[2]], -3
+    )
+
+
+def i420_of_ycc(
+    ycc: Tensor, rect: tuple[float, float, float, float], box: Box, target: Size
+) -> Tensor:
+    """The target's I420 buffer, uint8 (h * 3 / 2, w): `rect` of `ycc` (3, h, w) in `box` of it.
+
+    The same bicubic resampling, widened when shrinking, as `crop.CropSampler` does on planes.
+    """
+    x, y, width, height = rect
+    out = torch.empty((target.height * 3 // 2, target.width), dtype=torch.uint8, device=ycc.device)
+    flat = out.view(-1)
+    luma = target.width * target.height
+    planes = [flat[:luma], flat[luma : luma * 5 // 4], flat[luma * 5 // 4 :]]
+    for plane, codes, black, step in zip(planes, ycc, BLACK, (1, 2, 2), strict=True):
+        shaped = plane.view(target.height // step, target.width // step)
+        shaped.fill_(black)
+        # chroma sits on even columns and between rows
+        across = _resampled(codes, -1, x, width / box.width, box.width // step, step, 0.5)
+        made = _resampled(across, -2, y, height / box.height, box.height // step, step, step / 2)
+        rows, columns = box.y // step, box.x // step
+        shaped[rows : rows + made.shape[0], columns : columns + made.shape[1]] = (
+            made.round_().clamp_(0, 255).to(torch.uint8)
+        )
+    return out
+
+
+def _resampled(
+    plane: Tensor, axis: int, start: float, pace: float, outputs: int, step: int, centre: float
+) -> Tensor:
+    """`plane` along one axis at `start + (i * step + centre) * pace`, for each output i."""
+    how = taps(outputs, start + centre * pace - 0.5, step * pace)
+    starts = torch.from_numpy(how.starts).to(plane.device, torch.int64)
+    weights = torch.from_numpy(how.weights).to(plane.device, plane.dtype) / UNIT
+    shape = (-1, 1) if axis == -2 else (1, -1)
+    total: Tensor | None = None
+    for group in range(weights.shape[0]):
+        for k in range(4):
+            at = (starts + 4 * group + k).clamp_(0, plane.shape[axis] - 1)
+            term = plane.index_select(axis, at) * weights[group, :, k].view(shape)
+            total = term if total is None else total.add_(term)
+    assert total is not None
+    return total

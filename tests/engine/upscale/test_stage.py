@@ -1,0 +1,406 @@
+"""The network's place in the stream: regions, tiles, batches, memory and exact rectangles.
+
+The networks here are small seeded ones; the real weights are used where they are at hand.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction as F
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engine.edit import Clip, CropKeyframe, Edit, SpeedSegment
+from engine.encode import choose_encoder
+from engine.errors import UpscalerError
+from engine.exporter import export, probe_sources
+from engine.geometry import Fit, Rect, Size
+from engine.picture import Picture, SourceFrame
+from engine.plan import build_plan
+from engine.source import SourceInfo
+from engine.upscale.choice import QUALITY, UPSCALERS, Networks, Settings, choose_upscaler
+from engine.upscale.network import CompactShape, Network, RRDBShape
+from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.regions import BUCKET_PX, covering
+from engine.upscale.runner import Precision, Runner
+from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
+from engine.upscale.tiling import in_tiles, spans
+from engine.upscale.upscaler import PlainResampler, Shot, Stage
+from tests.clips import numbered_clip, read_number
+from tests.media import needs_ffmpeg
+from tests.sources import a_source
+from tests.witness import luma_frames, run
+
+CPU = torch.device("cpu")
+FRAME = Size(192, 128)
+TARGET = Size(180, 320)
+TINY = CompactShape(features=8, inner_convs=3, scale=4)
+
+
+class Nearest(nn.Module):
+    """A network that enlarges by repetition: its pictures are known."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.calls: list[int] = []
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        self.calls.append(len(rgb))
+        return rgb.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
+
+
+class Fussy(Nearest):
+    """Runs out of memory above a number of input pixels."""
+
+    def __init__(self, most_pixels: int) -> None:
+        super().__init__(4)
+        self.most_pixels = most_pixels
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        if rgb.shape[0] * rgb.shape[2] * rgb.shape[3] > self.most_pixels:
+            raise torch.OutOfMemoryError("too many pixels")
+        return super().forward(rgb)
+
+
+class Overflowing(Nearest):
+    """Not finite in half precision, as RRDBNet can be."""
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        made = super().forward(rgb)
+        return made if rgb.dtype == torch.float32 else made * torch.inf
+
+
+def seeded(shape: CompactShape | RRDBShape, seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    return Network(shape, shape.build().eval().requires_grad_(False))
+
+
+def stage(network: Network, batch: int | None = None) -> RealESRGAN:
+    return RealESRGAN(Runner(network, CPU, Precision.FP32), weights="w", batch=batch)
+
+
+def forwarded(upscaler: RealESRGAN) -> list[int]:
+    """Batch sizes of every forward pass."""
+    module = upscaler._runner._fast.module
+    assert isinstance(module, Nearest)
+    return module.calls
+
+
+def a_frame(seed: int) -> SourceFrame:
+    """Smooth, in colours that RGB has, and every frame another."""
+    rows, columns = np.mgrid[: FRAME.height, : FRAME.width]
+    luma = 125 + 45 * np.sin(rows / 7 + seed) + 25 * np.cos(columns / 9 - seed)
+    blue = 128 + 20 * np.sin(columns[::2, ::2] / 15 + seed)
+    red = 128 + 20 * np.cos(rows[::2, ::2] / 11)
+    planes = tuple(plane.round().astype(np.uint8) for plane in (luma, blue, red))
+    return SourceFrame(seed, planes, 8, (2, 2), (0.0, 0.5), None)
+
+
+def shots(count: int, pace: float = 0.37, of_each: int = 1) -> list[Shot]:
+    frames = [a_frame(seed) for seed in range(count)]
+    return [
+        Shot(frames[k // of_each], np.array([20.3 + pace * k, 10.6, 54.0, 96.0]))
+        for k in range(count * of_each)
+    ]
+
+
+def pictures(upscaler: Stage, given_shots: list[Shot], fit: Fit = Fit.CONTAIN) -> list[Picture]:
+    return list(upscaler.pictures(given_shots, source(), TARGET, fit))
+
+
+def source() -> SourceInfo:
+    return a_source(size=FRAME)
+
+
+def apart(ours: list[Picture], theirs: list[Picture]) -> float:
+    assert len(ours) == len(theirs)
+    return max(
+        float(np.abs(a.buffer.astype(int) - b.buffer).max())
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+rect_lists = st.lists(
+    st.tuples(st.floats(0, 100), st.floats(0, 60), st.floats(4, 92), st.floats(4, 68)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(rect_lists, st.sampled_from([Size(192, 128), Size(161, 121), Size(2000, 1000)]))
+def test_a_region_holds_its_rectangles(
+    rects: list[tuple[float, float, float, float]], frame: Size
+) -> None:
+    array = np.array(rects)
+    array[:, 2] = np.minimum(array[:, 2], frame.width - array[:, 0])
+    array[:, 3] = np.minimum(array[:, 3], frame.height - array[:, 1])
+    region = covering(array, frame)
+    assert region.x <= array[:, 0].min() and region.y <= array[:, 1].min()
+    assert region.x + region.width >= (array[:, 0] + array[:, 2]).max()
+    assert region.y + region.height >= (array[:, 1] + array[:, 3]).max()
+    assert region.width % 2 == region.height % 2 == 0
+    assert region.x >= 0 and region.x + region.width <= frame.width + frame.width % 2
+    assert region.y >= 0 and region.y + region.height <= frame.height + frame.height % 2
+
+
+def test_a_pan_gives_regions_of_one_shape() -> None:
+    sizes = {
+        covering(np.array([[x, 40.0, 600.0, 1000.0]]), Size(1920, 1080)).size
+        for x in np.arange(30, 1200, 0.7)
+    }
+    assert len(sizes) <= 2
+    assert all(size.width % BUCKET_PX == 0 for size in sizes)
+
+
+def test_tiles_cover_every_pixel_once() -> None:
+    for side, tile, overlap in ((100, 32, 6), (64, 64, 6), (65, 16, 40)):
+        kept = [
+            k for span in spans(side, tile, overlap) for k in range(span.kept_start, span.kept_stop)
+        ]
+        assert kept == list(range(side))
+
+
+def test_tiles_that_overlap_by_the_receptive_radius_are_exact() -> None:
+    network = seeded(TINY)
+    image = torch.rand(1, 3, 70, 90)
+    whole = network(image)
+    tiled = in_tiles(network, image, 4, 32, TINY.receptive_radius)
+    assert float((whole - tiled).abs().max()) < 1e-5
+
+
+def test_feathered_tiles_have_no_seam() -> None:
+    """A network whose tiles differ by a constant: the step is spread over the feather."""
+
+    def forward(rgb: Tensor) -> Tensor:
+        level = float(forward.calls)  # type: ignore[attr-defined]
+        forward.calls += 1  # type: ignore[attr-defined]
+        return torch.full((1, 3, rgb.shape[2], rgb.shape[3]), level)
+
+    forward.calls = 0  # type: ignore[attr-defined]
+    made = in_tiles(forward, torch.zeros(1, 3, 80, 200), 1, 100, None)
+    row = made[0, 0, 40]
+    assert (float(row[0]), float(row[-1])) == (0, 1)
+    assert float(row.diff().abs().max()) < 1 / 60
+
+
+def test_rgb_and_back() -> None:
+    """Primary colours as ITU-R BT.709 has them, and a round trip within a code value."""
+    picture = Picture(Size(16, 16))
+    for code, rgb in {
+        (16, 128, 128): (0, 0, 0),
+        (235, 128, 128): (1, 1, 1),
+        (63, 102, 240): (1, 0, 0),
+        (173, 42, 26): (0, 1, 0),
+        (32, 240, 118): (0, 0, 1),
+    }.items():
+        for plane, value in zip(picture.planes, code, strict=True):
+            plane.fill(value)
+        made = rgb_of_i420(torch.from_numpy(picture.buffer[None]))
+        np.testing.assert_allclose(made[0, :, 8, 8], rgb, atol=0.01)
+        back = ycc_of_rgb(made)[0, :, 8, 8]
+        np.testing.assert_allclose(back, code, atol=1)
+
+
+@needs_ffmpeg
+def test_rgb_is_what_ffmpeg_makes_of_it(tmp_path: Path) -> None:
+    frame = a_frame(3)
+    picture = Picture(FRAME)
+    for plane, samples in zip(picture.planes, frame.planes, strict=True):
+        plane[:] = samples
+    (tmp_path / "a.yuv").write_bytes(picture.buffer.tobytes())
+    convert = (
+        "scale=in_color_matrix=bt709:in_h_chr_pos=0:in_v_chr_pos=128"
+        ":flags=bilinear+accurate_rnd+full_chroma_int"
+    )
+    raw = run(
+        "ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", str(FRAME), "-i",
+        tmp_path / "a.yuv", "-vf", convert, "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
+    )  # fmt: skip
+    theirs = np.frombuffer(raw, np.uint8).reshape(FRAME.height, FRAME.width, 3)
+    ours = rgb_of_i420(torch.from_numpy(picture.buffer[None]))[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(ours - theirs).mean() < 0.7
+
+
+def test_a_network_that_only_enlarges_gives_the_plain_picture() -> None:
+    """So the crop, its place to the fraction of a pixel, and the colours survive the detour."""
+    network = Network(TINY, nn.Upsample(scale_factor=4, mode="bicubic"))
+    ours = pictures(stage(network), shots(3))
+    plain = pictures(PlainResampler("test"), shots(3))
+    for a, b in zip(ours, plain, strict=True):
+        for mine, theirs in zip(a.planes, b.planes, strict=True):
+            assert np.abs(mine.astype(int) - theirs).mean() < 0.8
+
+
+@pytest.mark.parametrize("fit", Fit)
+def test_both_ways_to_finish_agree(fit: Fit) -> None:
+    """The integer sampler of the CPU, and the torch resampler of a GPU, here on a CPU."""
+    upscaler = stage(seeded(TINY))
+    given_shots = [Shot(shot.frame, shot.rect * [1, 1, 1.3, 1]) for shot in shots(2)]
+    on_host = pictures(upscaler, given_shots, fit)
+    upscaler._on_host = upscaler._on_device  # type: ignore[method-assign]
+    assert apart(on_host, pictures(upscaler, given_shots, fit)) <= 1
+
+
+@pytest.mark.parametrize("batch", [2, 4])
+def test_batches_of_any_size_give_the_same_pictures(batch: int) -> None:
+    network = seeded(TINY)
+    given_shots = shots(7)
+    assert (
+        apart(
+            pictures(stage(network, 1), given_shots), pictures(stage(network, batch), given_shots)
+        )
+        <= 1
+    )
+
+
+def test_the_network_sees_each_source_frame_once() -> None:
+    """Slow motion with a moving crop: five source frames, four rectangles each."""
+    upscaler = stage(Network(TINY, Nearest(4)), 2)
+    made = pictures(upscaler, shots(5, of_each=4))
+    assert (len(made), sum(forwarded(upscaler))) == (20, 5)
+    assert forwarded(upscaler) == [2, 2, 1]
+
+
+def test_out_of_memory_halves_the_batch_and_says_so() -> None:
+    region = covering(np.array([shots(1)[0].rect]), FRAME)
+    fussy = Network(TINY, Fussy(2 * region.width * region.height))
+    upscaler = stage(fussy, 4)
+    expected = pictures(stage(Network(TINY, Nearest(4)), 1), shots(8, pace=0))
+    assert apart(expected, pictures(upscaler, shots(8, pace=0))) == 0
+    assert forwarded(upscaler) == [2, 2, 2, 2]
+    assert upscaler._runner.events == ["out of memory: batches of 2 from here on"]
+
+
+def test_out_of_memory_for_one_picture_tiles_it() -> None:
+    image = torch.rand(1, 3, 256, 300)
+    runner = Runner(Network(TINY, Fussy(100 * 100)), CPU, Precision.FP32)
+    whole = Network(TINY, Nearest(4))(image)
+    assert torch.equal(runner(image), whole)
+    assert runner.events == [
+        "out of memory: in tiles of 150 pixels from here on",
+        "out of memory: in tiles of 75 pixels from here on",
+    ]
+
+
+def test_too_little_memory_for_any_tile_is_an_error() -> None:
+    runner = Runner(Network(TINY, Fussy(10)), CPU, Precision.FP32)
+    with pytest.raises(UpscalerError, match="not enough memory for a tile"):
+        runner(torch.rand(1, 3, 256, 256))
+
+
+def test_what_is_not_finite_is_computed_again_in_float32() -> None:
+    upscaler = RealESRGAN(
+        Runner(Network(TINY, Overflowing(4)), CPU, Precision.BF16), weights="w", batch=2
+    )
+    expected = pictures(stage(Network(TINY, Nearest(4))), shots(3))
+    assert apart(expected, pictures(upscaler, shots(3))) == 0
+    assert len(upscaler._runner.events) == 2
+
+
+def test_never_finite_is_an_error() -> None:
+    class Broken(Nearest):
+        def forward(self, rgb: Tensor) -> Tensor:
+            return super().forward(rgb) * torch.nan
+
+    with pytest.raises(UpscalerError, match="not finite, in float32 either"):
+        pictures(stage(Network(TINY, Broken(4))), shots(1))
+
+
+def test_a_network_of_scale_2_takes_even_sides() -> None:
+    shape = RRDBShape(features=8, growth=4, blocks=1, scale=2)
+    assert len(pictures(stage(seeded(shape)), shots(2))) == 2
+
+
+def test_names_and_devices() -> None:
+    assert choose_upscaler("none").for_scale(9).key == "bicubic"
+    with pytest.raises(UpscalerError, match="there is no upscaler 'magic'; there are auto, none"):
+        choose_upscaler("magic")
+    with pytest.raises(UpscalerError, match="there is no device 'tpu'"):
+        choose_upscaler("realesrgan", "tpu")
+    assert {"auto", "none", QUALITY, "realesr-general-x4v3"} <= set(UPSCALERS)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_auto_is_plain_and_says_how_to_force_a_network() -> None:
+    upscaler = choose_upscaler("auto")
+    assert upscaler.name == "none"
+    assert upscaler.why == (
+        "auto: no CUDA device here, so plain resampling; "
+        "ask for realesr-general-x4v3 to run it all the same"
+    )
+    with pytest.raises(UpscalerError, match="device cuda: no CUDA device here"):
+        choose_upscaler("realesr-general-x4v3", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "model"),
+    [
+        ("auto", 1.0, None),
+        ("auto", 1.8, "realesr-general-x4v3"),
+        (QUALITY, 1.8, "realesrgan-x2plus"),
+        (QUALITY, 2.1, "realesrgan-x4plus"),
+        ("realesr-animevideov3", 0.5, "realesr-animevideov3"),
+    ],
+)
+def test_the_model_follows_from_how_much_a_clip_is_enlarged(
+    name: str, scale: float, model: str | None
+) -> None:
+    chosen = Networks(name, CPU, "test", Settings())._model(scale)
+    assert (chosen.name if chosen else None) == model
+
+
+def gradient(path: Path) -> Path:
+    return numbered_clip(path, 24, size=(160, 96))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("speed", "stop_s", "needed"), [(4, F(4, 5), 6), (F(1, 4), F(1, 5), 6), (1, F(1, 3), 10)]
+)
+def test_an_export_runs_the_network_once_per_source_frame(
+    speed: F, stop_s: F, needed: int, tmp_path: Path
+) -> None:
+    """A speed-up, a slow motion and a trim; the numbers in the pixels tell the frames."""
+    gradient(tmp_path / "a.mp4")
+    pan = [CropKeyframe(0, Rect(0, 0, 150, 90)), CropKeyframe(1, Rect(9, 5, 150, 90))]
+    clip = Clip("a.mp4", pan, trim_stop_s=stop_s, speed_segments=[SpeedSegment(0, stop_s, speed)])
+    edit = Edit([clip], target_size=Size(300, 180), include_audio=False)
+    plan = build_plan(edit, probe_sources(edit, tmp_path))
+    network = stage(Network(TINY, Nearest(4)), 4)
+    report = export(
+        plan,
+        tmp_path / "out.mp4",
+        upscaler=Everywhere(network),
+        encoder=choose_encoder(plan.size, plan.fps, name="libx264"),
+    )
+    assert (sum(forwarded(network)), report.source_frames) == (needed, needed)
+    shown = [read_number(luma) for luma in luma_frames(tmp_path / "out.mp4")]
+    assert shown == [int(k * speed) for k in range(plan.frame_count)]
+
+
+class Everywhere:
+    """An upscaler that sends every clip through one stage."""
+
+    name, why, device = "test", "test", "cpu"
+
+    def __init__(self, only: Stage) -> None:
+        self._only = only
+
+    def for_scale(self, scale: float) -> Stage:
+        assert scale > 1
+        return self._only
+
+
+def sharpness(luma: NDArray[np.uint8]) -> float:
+    """Mean absolute Laplacian: how much fine detail a picture holds."""
+    p = luma.astype(int)
+    return float(
+        np.abs(4 * p[1:-1, 1:-1] - p[:-2, 1:-1] - p[2:, 1:-1] - p[1:-1, :-2] - p[1:-1, 2:]).mean()
+    )
