@@ -19,17 +19,17 @@ _TONE = ("-f", "lavfi", "-i", "sine=frequency=330:beep_factor=4:sample_rate=4800
 _AAC = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-shortest")
 
 
-def _shapes(duration_s: int, size: str = "1920x1080", noise: int = 10) -> tuple[str, ...]:
+def _shapes(duration_s: int, size: str = "1920x1080", noise: int = 6) -> tuple[str, ...]:
     """ffmpeg's arguments for `duration_s` of pictures, differently noisy with every length."""
     pattern = f"testsrc2=size={size}:rate=30:duration={duration_s}"
     return ("-f", "lavfi", "-i", f"{pattern},noise=alls={noise}:all_seed={duration_s}:allf=t")
 
 
 _RECIPES: Final[Mapping[str, tuple[str, ...]]] = {
-    "reel": (*_shapes(20), *_H264, "-crf", "25", *_TAGS),
-    "reel_with_sound": (*_shapes(20), *_TONE, *_H264, "-crf", "25", *_TAGS, *_AAC),
-    "first": (*_shapes(10), *_H264, "-crf", "25", *_TAGS),
-    "second": (*_shapes(11), *_H264, "-crf", "25", *_TAGS),
+    "reel": (*_shapes(20), *_H264, "-crf", "23", *_TAGS),
+    "reel_with_sound": (*_shapes(20), *_TONE, *_H264, "-crf", "23", *_TAGS, *_AAC),
+    "first": (*_shapes(10), *_H264, "-crf", "23", *_TAGS),
+    "second": (*_shapes(11), *_H264, "-crf", "23", *_TAGS),
     "minute": (*_shapes(60, "320x180", 2), *_TONE, *_H264, "-crf", "30", *_TAGS, *_AAC),
     "ten_minutes": (*_shapes(600, "320x180", 2), *_TONE, *_H264, "-crf", "30", *_TAGS, *_AAC),
 }
