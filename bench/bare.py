@@ -17,13 +17,13 @@ from pathlib import Path
 
 import xxhash
 
-from engine import Edit, Plan, build_plan, choose_encoder, choose_upscaler, probe_sources
+from engine import Edit, Plan, build_plan, choose_encoder, probe_sources
 from engine.chunks import Chunk, cut_into_chunks
 from engine.compose import blend
 from engine.decode import FrameReader
 from engine.encode import ChunkWriter
 from engine.picture import Picture
-from engine.upscale.upscaler import Shot
+from engine.upscale.upscaler import PlainResampler, Shot
 
 
 def main(edit_path: Path, output: Path, result: Path) -> None:
@@ -48,7 +48,7 @@ def main(edit_path: Path, output: Path, result: Path) -> None:
 
 def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]:
     """What the engine gives its encoder, made one after the other in one thread."""
-    upscaler = choose_upscaler("none")
+    upscaler = PlainResampler("as the engine is asked to")
     with ExitStack() as stack:
         readers = [
             stack.enter_context(FrameReader(clip.source, strict=True, on_warning=print))

@@ -129,7 +129,7 @@ class Race:
         """One run of the program as its users start it, and the engine's share of it."""
         usage = usage_of(
             *(sys.executable, "-m", "engine", "render", self._edit, "--output", self.ours),
-            *("--encoder", "libx264", "--report", self._result, "--quiet"),
+            *("--upscaler", "none", "--encoder", "libx264", "--report", self._result, "--quiet"),
             cwd=ROOT,
         )
         self.report = json.loads(self._result.read_text())

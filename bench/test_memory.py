@@ -27,7 +27,7 @@ def exported(folder: Path, document: dict[str, Any]) -> Usage:
     edit.write_text(json.dumps(document))
     return usage_of(
         *(sys.executable, "-m", "engine", "render", edit, "--output", output),
-        *("--encoder", "libx264", "--preset", "ultrafast", "--quiet"),
+        *("--upscaler", "none", "--encoder", "libx264", "--preset", "ultrafast", "--quiet"),
         cwd=ROOT,
     )
 
