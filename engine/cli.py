@@ -61,10 +61,23 @@ def render(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.mp4", help="The file to write.")
     ],
-    device: Annotated[Device, typer.Option(help="Where a network would run.")] = Device.AUTO,
     upscaler: Annotated[
-        str, typer.Option(metavar="auto|none|NAME", help="How the crop becomes the target size.")
+        str,
+        typer.Option(
+            metavar="auto|none|NAME",
+            help="How crops are enlarged: [bold]auto[/bold] runs a network where there is CUDA, "
+            "[bold]none[/bold] is bicubic; NAME is realesr-general-x4v3, realesrgan (the best, and "
+            "slow), or another that [bold]framestream doctor[/bold] lists.",
+        ),
     ] = "auto",
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    model_path: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A checkpoint to use for the network NAME."),
+    ] = None,
+    denoise: Annotated[
+        float, typer.Option(help="1 to 0, of realesr-general-x4v3: how much noise is taken away.")
+    ] = 1.0,
     encoder: Annotated[
         str,
         typer.Option(
@@ -107,14 +120,16 @@ def render(
     """
     with _errors_as_exit_codes():
         from engine.encode import choose_encoder
-        from engine.upscale.choice import choose_upscaler
+        from engine.upscale.choice import Settings, choose_upscaler
 
         _check_files(edit, output, report)
         plan = _planned(edit, lenient)
         made = _watched_export(
             plan,
             output,
-            upscaler=choose_upscaler(upscaler, device),
+            upscaler=choose_upscaler(
+                upscaler, device, Settings(model_path, denoise, on_download=_fetching)
+            ),
             encoder=choose_encoder(
                 plan.size,
                 plan.fps,
@@ -331,6 +346,12 @@ def _say(console: Console, *parts: str | tuple[str, str]) -> None:
             each if each.isprintable() else ascii(each)[1:-1] for each in line.plain
         )
     console.print(line, soft_wrap=True)
+
+
+def _fetching(done_bytes: int, total_bytes: int) -> None:
+    """One line at the start of a download, and one at its end."""
+    if done_bytes == total_bytes:
+        _say(_console, f"weights fetched: {total_bytes / 1e6:.1f} MB")
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

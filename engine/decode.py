@@ -63,7 +63,7 @@ class FrameReader:
     ) -> None:
         """`strict`: damage is an error. `on_warning` is told, in one line, what was made good.
 
-        `on_step` is called for every packet, on the way to a wanted frame too; it may raise to stop.
+        `on_step` is called for every packet, those before a wanted frame too; it may raise.
         """
         self.decoded_frames = 0
         """How many pictures were passed so far, wanted or not."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -19,6 +20,9 @@ from av.error import FFmpegError
 from engine.encode import ENCODERS, Encoder, choose_encoder, refusal_of
 from engine.errors import EncoderError
 from engine.geometry import Size
+from engine.upscale.choice import choose_upscaler
+from engine.upscale.models import MODELS
+from engine.upscale.weights import found_weights
 
 _TRIAL_SIZE = Size(1080, 1920)
 _TRIAL_FPS = Fraction(30)
@@ -42,7 +46,7 @@ def findings(folder: Path) -> Iterator[Finding]:
     yield from (_encoder(name) for name in ENCODERS)
     yield _auto_encoder()
     yield _nvdec()
-    yield Finding("upscaler", None, "none: no network is part of this version")
+    yield from _upscaling()
     yield _space(folder)
 
 
@@ -80,6 +84,23 @@ def _tiny_clip() -> io.BytesIO:
         container.mux(stream.encode(None))
     file.seek(0)
     return file
+
+
+def _upscaling() -> Iterator[Finding]:
+    upscaler = choose_upscaler()
+    yield Finding("--upscaler auto", None, f"{upscaler.name} ({upscaler.why})")
+    if find_spec("torch") is None:
+        yield Finding("torch", False, "not installed: pip install 'framestream[upscale]'")
+        return
+    import torch
+
+    cuda = torch.cuda.is_available()
+    yield Finding("torch", None, torch.__version__)
+    yield Finding("CUDA", cuda, torch.cuda.get_device_name() if cuda else "no device")
+    for model in MODELS.values():
+        path = found_weights(model)
+        where = f"in {path}" if path else "fetched when first used"
+        yield Finding("weights", path is not None, f"{model.name}: {where}")
 
 
 def _space(folder: Path) -> Finding:

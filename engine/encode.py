@@ -32,6 +32,11 @@ THREADS = 4
 
 AUTO_ORDER = ("h264_nvenc", "libx264")
 
+_ONE_CLOSED_GOP = frozenset(
+    {"g", "keyint_min", "sc_threshold", "forced-idr", "no-scenecut", "strict_gop"}
+)
+"""Options that nobody may change, or chunks could not be joined."""
+
 _SINGLE_GOP = "100000"
 """Key frame interval no chunk reaches: the only key frame of a chunk is its first."""
 
@@ -207,6 +212,8 @@ def _configured(
         raise EncoderError(f"there is no encoder {name!r}; there are auto, {_listed(ENCODERS)}")
     if preset is not None and preset not in profile.presets:
         raise EncoderError(f"{name} has no preset {preset!r}; it has {_listed(profile.presets)}")
+    for key in sorted(_ONE_CLOSED_GOP & set(options)):
+        raise EncoderError(f"{name} option {key}: is fixed, since each chunk is one closed GOP")
     settings = {
         **profile.fixed,
         "preset": preset or profile.preset,

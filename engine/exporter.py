@@ -6,6 +6,7 @@ Together with `render.py` the only file that sees both a plan and pixels.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ from engine.chunks import Chunk, cut_into_chunks
 from engine.edit import Edit
 from engine.encode import Encoder, choose_encoder
 from engine.errors import EditError, EngineError, SourceError
+from engine.files import whole_file
 from engine.join import ChapterMark, join
 from engine.parts import PartRecord, Parts
 from engine.plan import Plan
-from engine.probe import probe
+from engine.probe import fingerprint, probe
 from engine.progress import Phase, Progress, ProgressMeter, StageClock
 from engine.render import Sources, render_chunk
 from engine.report import ChunkReport, Report
@@ -89,10 +91,11 @@ def export(
         listener=listener or Listener(),
     )
     _check_destination(job.destination, plan)
+    _check_sources(plan)
     with job.parts.locked():
         report = job.run()
-    if not keep_parts:
-        job.parts.remove()
+        if not keep_parts:
+            job.parts.remove()
     return report
 
 
@@ -109,6 +112,19 @@ def _check_destination(destination: Path, plan: Plan) -> None:
         destination.samefile(clip.source.path) for clip in plan.clips if clip.source.path.exists()
     ):
         raise EngineError(f"{destination}: is one of the sources; it is not overwritten")
+
+
+def _check_sources(plan: Plan) -> None:
+    """A plan holds for the files it was made of, and chunks are found again by what those were."""
+    for path, print_planned in {
+        clip.source.path: clip.source.fingerprint for clip in plan.clips
+    }.items():
+        try:
+            unchanged = fingerprint(path) == print_planned
+        except OSError as error:
+            raise SourceError(path, f"cannot be read any more: {error.strerror}") from error
+        if not unchanged:
+            raise SourceError(path, "has changed since the export was planned")
 
 
 @dataclass(slots=True)
@@ -161,18 +177,33 @@ class _Job:
         if not self.plan.sound:
             return None
         path = self.parts.folder / f"sound-{self._sound_digest()}.m4a"
-        if path.exists():
-            return path
+        told = path.with_suffix(".json")
+        if path.exists() and told.exists():
+            warnings = json.loads(told.read_text())
+            if not (self.strict and warnings):
+                self._warn_all(warnings)
+                return path
+        warnings = []
         with self.clock.working("sound"):
             write_sound(
                 self.plan.sound,
                 [clip.source for clip in self.plan.clips],
                 self.plan.sample_count,
                 path,
-                on_warning=self.warn,
+                on_warning=self._refuse if self.strict else warnings.append,
                 on_step=meter.step,
             )
+        self._warn_all(warnings)
+        with whole_file(told) as unfinished:
+            unfinished.write_text(json.dumps(warnings))
         return path
+
+    def _warn_all(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self.warn(warning)
+
+    def _refuse(self, warning: str) -> None:
+        raise EngineError(warning)
 
     def _sound_digest(self) -> str:
         prints = [clip.source.fingerprint for clip in self.plan.clips]
@@ -188,41 +219,52 @@ class _Job:
             digest: record
             for digest, chunk in once.items()
             if (record := self.parts.find(chunk, self.encoder))
+            and not (self.strict and record.warnings)
         }
+        for record in found.values():
+            self._warn_all(record.warnings)
         done = {digest: (record, True) for digest, record in found.items()}
         missing = [chunk for digest, chunk in once.items() if digest not in found]
         rendered_frames = sum(len(chunk.frames) for chunk in missing)
         meter.keep(self.plan.frame_count - rendered_frames)
-
-        def attend() -> None:
-            self._tell_heard()
-            meter.step()
-
-        def count_frame() -> None:
-            self._tell_heard()
-            meter.frame()
-
         # warnings come from the readers' threads and are told from the caller's
         with Sources(strict=self.strict, on_warning=self.heard.put) as sources:
             for chunk, following in zip_longest(missing, missing[1:]):
-                rendered = render_chunk(
-                    chunk,
-                    sources,
-                    self.upscaler,
-                    self.encoder,
-                    self.parts.path(chunk),
-                    following=following,
-                    clock=self.clock,
-                    on_frame=count_frame,
-                    while_waiting=attend,
-                )
-                done[chunk.digest] = self.parts.accept(chunk, rendered, self.encoder), False
-        self._tell_heard()
+                record = self._render_one(chunk, following, sources, meter)
+                done[chunk.digest] = record, False
         return done, sources.decoded_frames
 
-    def _tell_heard(self) -> None:
-        while not self.heard.empty():
-            self.warn(self.heard.get())
+    def _render_one(
+        self, chunk: Chunk, following: Chunk | None, sources: Sources, meter: ProgressMeter
+    ) -> PartRecord:
+        warnings: list[str] = []
+
+        def tell_heard() -> None:
+            while not self.heard.empty():
+                warnings.append(self.heard.get())
+                self.warn(warnings[-1])
+
+        def on_frame() -> None:
+            tell_heard()
+            meter.frame()
+
+        def while_waiting() -> None:
+            tell_heard()
+            meter.step()
+
+        rendered = render_chunk(
+            chunk,
+            sources,
+            self.upscaler,
+            self.encoder,
+            self.parts.path(chunk),
+            following=following,
+            clock=self.clock,
+            on_frame=on_frame,
+            while_waiting=while_waiting,
+        )
+        tell_heard()
+        return self.parts.accept(chunk, rendered, self.encoder, warnings)
 
     def _join(self, chunks: Sequence[Chunk], sound: Path | None, meter: ProgressMeter) -> None:
         join(

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ class PartRecord:
     frame_hash: str
     """Hash of the frames given to the encoder, in order."""
     file_hash: str
+    warnings: tuple[str, ...] = ()
+    """What was told while it was rendered; told again when it is found."""
 
 
 class Parts:
@@ -68,15 +70,22 @@ class Parts:
     def find(self, chunk: Chunk, encoder: Encoder) -> PartRecord | None:
         """The record of a part that is there and whole, else None."""
         try:
-            record = PartRecord(**json.loads(self._record_path(chunk).read_text()))
+            fields = json.loads(self._record_path(chunk).read_text())
+            record = PartRecord(**fields | {"warnings": tuple(fields["warnings"])})
             if record.file_hash != _file_hash(self.path(chunk)):
                 return None
             _check(chunk, record, self.path(chunk), encoder)
-        except (OSError, ValueError, TypeError, ChunkError):
+        except (OSError, ValueError, TypeError, LookupError, ChunkError):
             return None  # lost, torn or foreign: it is rendered again
         return record
 
-    def accept(self, chunk: Chunk, rendered: RenderedChunk, encoder: Encoder) -> PartRecord:
+    def accept(
+        self,
+        chunk: Chunk,
+        rendered: RenderedChunk,
+        encoder: Encoder,
+        warnings: Sequence[str] = (),
+    ) -> PartRecord:
         """Checks a chunk that was just rendered and records it. Raises `ChunkError`."""
         encoded = rendered.encoded
         record = PartRecord(
@@ -84,6 +93,7 @@ class Parts:
             frame_count=encoded.frame_count,
             frame_hash=encoded.frame_hash,
             file_hash=_file_hash(rendered.path),
+            warnings=tuple(warnings),
         )
         _check(chunk, record, rendered.path, encoder)
         with whole_file(self._record_path(chunk)) as path:

@@ -53,17 +53,27 @@ def weights_path(
         if not model_path.is_file():
             raise UpscalerError(f"{model_path}: there is no such file of weights")
         return model_path
-    folder = folder or platformdirs.user_cache_path("framestream") / "weights"
-    for place in (*_named_folder(), folder):
-        path = place / model.file_name
-        if path.is_file():
-            _check_official(model, path)
-            return path
+    folder = folder or _cache()
+    found = found_weights(model, folder)
+    if found is not None:
+        _check_official(model, found)
+        return found
     url = f"{base_url}/{model.release}/{model.file_name}"
     try:
         return _downloaded(model, folder, url, on_progress)
     except _FetchError as error:
         raise UpscalerError(_how_to_have(model, folder, error)) from error
+
+
+def found_weights(model: Model, folder: Path | None = None) -> Path | None:
+    """The file that `weights_path` would check and take, None where it would download one."""
+    places = (*_named_folder(), folder or _cache())
+    paths = (place / model.file_name for place in places)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _cache() -> Path:
+    return platformdirs.user_cache_path("framestream") / "weights"
 
 
 class _FetchError(Exception):

@@ -128,6 +128,11 @@ def test_unknown_names_and_presets_are_refused() -> None:
         choose_encoder(SIZE, F(30), name="libx264", preset="p5")
 
 
+def test_what_makes_a_chunk_one_gop_cannot_be_changed() -> None:
+    with pytest.raises(EncoderError, match="libx264 option g: is fixed, since each chunk is one"):
+        choose_encoder(SIZE, F(30), options={"g": "10"})
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize("size", [Size(96, 64), Size(66, 50), Size(90, 86), Size(16, 16)], ids=str)
 def test_what_goes_in_comes_out(size: Size, tmp_path: Path) -> None:

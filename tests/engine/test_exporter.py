@@ -12,13 +12,14 @@ from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from engine.chunks import cut_into_chunks
 from engine.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transition
 from engine.encode import Encoder, choose_encoder
-from engine.errors import Cancelled, DecodeError, EditError, EngineError
+from engine.errors import Cancelled, DecodeError, EditError, EngineError, SourceError
 from engine.exporter import Listener, export, probe_sources
 from engine.geometry import Rect, Size
 from engine.parts import Parts
@@ -374,16 +375,47 @@ def test_a_bad_source_is_named_with_its_clip(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_cut_off_after_planning_fails_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_changed_after_planning_is_refused(tmp_path: Path) -> None:
+    source = numbered_clip(tmp_path / "a.mp4", 30)
+    plan = plan_of(tmp_path, Clip("a.mp4"))
+    numbered_clip(source, 30, gop=5)
+    with pytest.raises(SourceError, match=r"a\.mp4: has changed since the export was planned"):
+        exported(plan, tmp_path / "out.mp4")
+    source.unlink()
+    with pytest.raises(SourceError, match=r"a\.mp4: cannot be read any more: No such file"):
+        exported(plan, tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_file_fails_and_leaves_nothing(tmp_path: Path) -> None:
     source = numbered_clip(
         tmp_path / "a.mp4", 120, container_options={"movflags": "+faststart"}, gop=30
     )
-    plan = plan_of(tmp_path, Clip("a.mp4"))
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
-    with pytest.raises(DecodeError, match=r"a\.mp4"):
-        exported(plan, tmp_path / "out.mp4")
+    with pytest.raises(DecodeError, match=r"clips\[0\]: .*a\.mp4: at \d"):
+        exported(plan_of(tmp_path, Clip("a.mp4")), tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_warnings_of_damage_are_told_again_when_the_chunk_is_found(tmp_path: Path) -> None:
+    """And under `strict` nothing of a damaged file is taken from an earlier run."""
+    source = numbered_clip(tmp_path / "a.mp4", 60, gop=12)
+    with av.open(source) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        place, size = packets[27].pos, packets[27].size
+    data = bytearray(source.read_bytes())
+    assert place is not None
+    data[place + 4 : place + size] = bytes(size - 4)
+    source.write_bytes(data)
+    plan = plan_of(tmp_path, Clip("a.mp4"))
+    out = tmp_path / "out.mp4"
+    first = export(plan, out, encoder=encoder_for(plan), keep_parts=True)
+    again = export(plan, out, encoder=encoder_for(plan), keep_parts=True)
+    assert first.warnings and set(again.warnings) == set(first.warnings)
+    assert again.frames_resumed == 60
+    with pytest.raises(EngineError, match=r"clips\[0\]: .*a\.mp4"):
+        export(plan, out, encoder=encoder_for(plan), keep_parts=True, strict=True)
 
 
 def test_odd_sizes_and_one_frame(tmp_path: Path) -> None:
