@@ -5,6 +5,7 @@ The networks here are small seeded ones; the real weights are used where they ar
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction as F
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engine.decode import FrameReader
 from engine.edit import Clip, CropKeyframe, Edit, SpeedSegment
 from engine.encode import choose_encoder
 from engine.errors import UpscalerError
@@ -25,7 +27,7 @@ from engine.picture import Picture, SourceFrame
 from engine.plan import build_plan
 from engine.source import SourceInfo
 from engine.upscale.choice import QUALITY, UPSCALERS, Networks, Settings, choose_upscaler
-from engine.upscale.network import CompactShape, Network, RRDBShape
+from engine.upscale.network import CompactShape, Network, RRDBShape, load_network
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.regions import BUCKET_PX, covering
 from engine.upscale.runner import Precision, Runner
@@ -33,7 +35,8 @@ from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
 from engine.upscale.upscaler import PlainResampler, Shot, Stage
 from tests.clips import numbered_clip, read_number
-from tests.media import needs_ffmpeg
+from tests.engine.upscale.material import real_weights
+from tests.media import needs_ffmpeg, real_media
 from tests.sources import a_source
 from tests.witness import luma_frames, run
 
@@ -396,6 +399,41 @@ class Everywhere:
     def for_scale(self, scale: float) -> Stage:
         assert scale > 1
         return self._only
+
+
+def test_real_weights_on_a_real_crop_are_sharper_and_as_faithful() -> None:
+    """Against bicubic: far more fine detail, and shrunk again it is still the source."""
+    path = real_media("ball_juggle_720p24_noaudio_one_keyframe.mp4")
+    network = load_network(real_weights("general"))
+    edit = Edit([Clip(path, [CropKeyframe(0, Rect(520.3, 310.7, 72, 128))], trim_stop_s=F(1, 30))])
+    (found,) = probe_sources(edit)
+    plan = build_plan(edit, [found])
+    with FrameReader(found, strict=True, on_warning=pytest.fail) as reader:
+        shot = Shot(next(reader.frames([int(plan.clips[0].pts[0])])), plan.clips[0].rects[0])
+    size, source_size = Size(288, 512), Size(72, 128)
+    by_network, by_bicubic = (
+        next(one.pictures([shot], found, size, Fit.STRETCH))
+        for one in (stage(network), PlainResampler("test"))
+    )
+    assert sharpness(by_network.y) > 1.5 * sharpness(by_bicubic.y)
+    plain = next(PlainResampler("test").pictures([shot], found, source_size, Fit.STRETCH))
+    shrunk = by_network.y.reshape(128, 4, 72, 4).mean((1, 3))
+    error = np.square(shrunk - plain.y).mean()
+    assert 10 * np.log10(255**2 / error) > 28
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
+    reason="no CUDA device (FAIL_WITHOUT_CUDA=1 makes this a failure)",
+)
+def test_cuda_gives_the_pictures_of_the_cpu() -> None:
+    cuda = torch.device("cuda")
+    network = seeded(TINY)
+    on_cuda = RealESRGAN(Runner(network, cuda, Precision.FP32), weights="w", batch=3)
+    given_shots = shots(8, of_each=2)
+    assert apart(pictures(stage(network), given_shots), pictures(on_cuda, given_shots)) <= 1
+    in_half = RealESRGAN(Runner(network, cuda, Precision.FP16), weights="w")
+    assert apart(pictures(stage(network), given_shots), pictures(in_half, given_shots)) <= 4
 
 
 def sharpness(luma: NDArray[np.uint8]) -> float:
