@@ -21,6 +21,9 @@ QUALITY = "realesrgan"
 UPSCALERS = ("auto", "none", QUALITY, *MODELS)
 DEVICES = ("auto", "cpu", "cuda")
 
+_NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia")
+"""Where Linux, and Linux under Windows, shows an NVIDIA driver."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -103,6 +106,8 @@ class Networks:
 
 def _lack_of_cuda() -> str | None:
     """Why there is no CUDA here, or None where there is."""
+    if not any(Path(device).exists() for device in _NVIDIA_DEVICES):
+        return "no CUDA device here"  # and no need to load torch, which takes a second
     if find_spec("torch") is None:
         return "torch is not installed"
     import torch
