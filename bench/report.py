@@ -1,9 +1,10 @@
 """Writes the figures of a benchmark run into `README.md`, between its two marks.
 
     pytest bench --benchmark-only --benchmark-json=RESULTS.json
-    python -m bench.report RESULTS.json
+    python -m bench.report RESULTS.json [LATER_RESULTS.json ...]
 
-Everything it writes was measured in that run; what stands outside the marks is left alone.
+Everything it writes was measured in those runs, of which a later one replaces what it measured
+again; what stands outside the marks is left alone.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ README = Path(__file__).with_name("README.md")
 START, STOP = "<!-- results -->", "<!-- end of results -->"
 
 
-def main(results: Path) -> None:
+def main(*paths: Path) -> None:
     before, _, rest = README.read_text().partition(START)
     _, _, after = rest.partition(STOP)
-    text = "\n".join(written(json.loads(results.read_text())))
+    text = "\n".join(written([json.loads(path.read_text()) for path in paths]))
     README.write_text(f"{before}{START}\n\n{text}\n{STOP}{after}")
 
 
-def written(results: dict[str, Any]) -> Iterator[str]:
-    """The lines of all tables, from pytest-benchmark's JSON."""
-    yield from _provenance(results)
+def written(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The lines of all tables, from what pytest-benchmark wrote about each run."""
+    yield from _provenance(runs)
+    benchmarks = {each["fullname"]: each for run in runs for each in run["benchmarks"]}
     groups: dict[str, list[dict[str, Any]]] = {}
-    for each in results["benchmarks"]:
+    for each in benchmarks.values():
         groups.setdefault(each["group"], []).append(each)
     if exports := [_Export(each["extra_info"]) for each in groups.pop("exports", ())]:
         yield from _exports(exports)
@@ -40,16 +42,23 @@ def written(results: dict[str, Any]) -> Iterator[str]:
         yield from _timings(group, members)
 
 
-def _provenance(results: dict[str, Any]) -> Iterator[str]:
-    machine, commit = results["machine_info"], results["commit_info"]
+def _provenance(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    machine = runs[-1]["machine_info"]
     packages = ", ".join(f"{name} {release}" for name, release in machine["packages"].items())
-    dirty = ", with changes" if commit["dirty"] else ""
     cores = f"{machine['cores']} cores of {machine['processor_name']}"
     yield f"- {cores}, {machine['memory_gib']:.0f} GiB, {machine['system_name']}"
     yield f"- Python {machine['python_version']}, {packages}; ffmpeg {machine['ffmpeg']}"
-    yield f"- commit {commit['id'][:10]}{dirty}, measured {results['datetime'][:16]} UTC"
+    for run in runs:
+        commit, names = run["commit_info"], {_file(each) for each in run["benchmarks"]}
+        dirty = ", with changes" if commit["dirty"] else ""
+        measured = f"{', '.join(sorted(names))}, {run['datetime'][:16]} UTC"
+        yield f"- commit {commit['id'][:10]}{dirty}: {measured}"
     yield "- `pytest bench --benchmark-only --benchmark-json=RESULTS.json`"
     yield ""
+
+
+def _file(benchmark: dict[str, Any]) -> str:
+    return str(benchmark["fullname"]).partition("::")[0]
 
 
 class _Export:
@@ -79,7 +88,7 @@ def _exports(exports: Sequence[_Export]) -> Iterator[str]:
     yield ""
     yield from _table(
         ("", "frames", "ffmpeg", "framestream", "ratio", "bare libx264", "engine alone", "ratio",
-         "taken by others"),
+         "ffmpeg to bare", "taken by others"),
         [
             (
                 each.info["case"],
@@ -90,6 +99,7 @@ def _exports(exports: Sequence[_Export]) -> Iterator[str]:
                 each.spread("bare libx264"),
                 each.spread("engine"),
                 each.ratio("engine", "bare libx264"),
+                each.ratio("ffmpeg", "bare libx264"),
                 f"{_others(each):.0%}",
             )
             for each in exports
@@ -169,4 +179,4 @@ def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> Iterator
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

