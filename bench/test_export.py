@@ -4,9 +4,9 @@ The ffmpeg program gets the same work as one filter graph and the same encoder s
 checked from what libx264 wrote into both files. It is the peer of the whole process, start-up
 included; bare libx264 (`bare.py`) is the peer of the engine alone, by its own report.
 
-The limits are what a regression would cross on a machine with two cores, where decoding and cropping
-take their time from libx264; the ffmpeg program itself needs up to 1.4 of bare libx264 there. The
-aims are tighter: no slower than the ffmpeg program, and within 1.15 of bare libx264.
+The limits are what a regression would cross on a machine with two cores, where decoding and
+cropping take their time from libx264; the ffmpeg program itself needs up to 1.4 of bare libx264
+there. The aims are tighter: no slower than the ffmpeg program, within 1.15 of bare libx264.
 """
 
 from __future__ import annotations

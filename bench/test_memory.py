@@ -45,7 +45,7 @@ def test_peak_memory(benchmark: Any, footage: Footage, tmp_path: Path, case: str
     else:
         # two different files: a chunk that was rendered before in the same export is not again
         reel, again = footage.path("reel"), footage.path("reel_with_sound")
-        short, long = {"clips": [clip(reel, 10)]}, {"clips": [clip(reel, 20), clip(again, 20)]}
+        short, long = ({"clips": [clip(reel, stop_s), clip(again, stop_s)]} for stop_s in (5, 20))
     of_short = exported(tmp_path / "short", short)
     of_long = benchmark.pedantic(exported, args=(tmp_path / "long", long), rounds=1)
     benchmark.extra_info.update(case=case, short=asdict(of_short), long=asdict(of_long))
