@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -203,7 +204,9 @@ def test_chunks_that_do_not_fit_each_other_are_refused(foreign: Encoder, tmp_pat
 
 
 def test_a_chunk_of_two_gops_is_refused(tmp_path: Path) -> None:
-    path = a_chunk(tmp_path / "a.mp4", range(20), an_encoder(g="10", keyint_min="1"))
+    one = an_encoder()
+    two = replace(one, options=tuple({**dict(one.options), "g": "10", "keyint_min": "1"}.items()))
+    path = a_chunk(tmp_path / "a.mp4", range(20), two)
     with pytest.raises(ChunkError, match="is not one closed GOP"):
         chunk_facts(path)
 
