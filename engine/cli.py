@@ -120,7 +120,8 @@ def render(
     """
     with _errors_as_exit_codes():
         from engine.encode import choose_encoder
-        from engine.upscale.choice import Settings, choose_upscaler
+        from engine.upscale.choice import choose_upscaler
+        from engine.upscale.settings import Settings
 
         _check_files(edit, output, report)
         plan = _planned(edit, lenient)

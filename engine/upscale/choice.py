@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import UpscalerError
 from engine.upscale.models import GENERAL, MODELS, X2PLUS, X4PLUS, Model, model_named
+from engine.upscale.settings import Settings
 from engine.upscale.upscaler import PlainResampler, Stage, Upscaler
 
 if TYPE_CHECKING:
@@ -23,22 +23,6 @@ DEVICES = ("auto", "cpu", "cuda")
 
 _NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia")
 """Where Linux, and Linux under Windows, shows an NVIDIA driver."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a network is run, where the defaults do not do."""
-
-    model_path: Path | None = None
-    """A checkpoint to use instead of the official file of the model."""
-    denoise: float = 1.0
-    """1 to 0, of realesr-general-x4v3: how much noise is taken away."""
-    batch: int | None = None
-    """Pictures at a time; by default what memory allows."""
-    precision: str | None = None
-    """fp32, fp16, bf16; by default what suits the device."""
-    on_download: Callable[[int, int], None] | None = None
-    """Told bytes done and bytes in all while weights are fetched."""
 
 
 DEFAULTS = Settings()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,10 +12,8 @@ from engine.upscale.models import Model, model_named
 from engine.upscale.network import Network, blend_denoise, load_network
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.runner import Precision, Runner, best_precision
+from engine.upscale.settings import Settings
 from engine.upscale.weights import weights_path
-
-if TYPE_CHECKING:
-    from engine.upscale.choice import Settings
 
 
 def load_stage(model: Model, device: torch.device, settings: Settings) -> RealESRGAN:

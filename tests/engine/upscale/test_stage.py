@@ -26,11 +26,12 @@ from engine.geometry import Fit, Rect, Size
 from engine.picture import Picture, SourceFrame
 from engine.plan import build_plan
 from engine.source import SourceInfo
-from engine.upscale.choice import QUALITY, UPSCALERS, Networks, Settings, choose_upscaler
+from engine.upscale.choice import QUALITY, UPSCALERS, Networks, choose_upscaler
 from engine.upscale.network import CompactShape, Network, RRDBShape, load_network
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.regions import BUCKET_PX, covering
 from engine.upscale.runner import Precision, Runner
+from engine.upscale.settings import Settings
 from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
 from engine.upscale.upscaler import PlainResampler, Shot, Stage

@@ -1,0 +1,23 @@
+"""How a network is run, where the defaults do not do. A value only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may set of a network."""
+
+    model_path: Path | None = None
+    """A checkpoint to use instead of the official file of the model."""
+    denoise: float = 1.0
+    """1 to 0, of realesr-general-x4v3: how much noise is taken away."""
+    batch: int | None = None
+    """Pictures at a time; by default what memory allows."""
+    precision: str | None = None
+    """fp32, fp16, bf16; by default what suits the device."""
+    on_download: Callable[[int, int], None] | None = None
+    """Told bytes done and bytes in all while weights are fetched."""
