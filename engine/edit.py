@@ -29,7 +29,8 @@ DEFAULT_FPS = 30
 DEFAULT_SIZE = Size(1080, 1920)
 DEFAULT_TRANSITION_S = Fraction(1, 2)
 MAX_TRANSITION_S = 60
-MAX_CLIPS = 10_000
+MAX_CLIPS = 500
+"""More in one reel is a mistake of whatever wrote the edit, and better said at once."""
 
 TARGET_SIDES_PX = (16, 7680)
 """The shortest and the longest side of an export."""
