@@ -50,7 +50,7 @@ def write(name: str, network: torch.nn.Module, **more: np.generic) -> None:
     rgb = noise(SEED, *INPUT_SIZE)
     with torch.inference_mode():
         out = network(rgb)
-    np.savez_compressed(GOLDENS / f"{name}.npz", input=rgb.numpy(), output=out.numpy(), **more)
+    np.savez_compressed(GOLDENS / f"{name}.npz", input=rgb.numpy(), output=out.numpy(), **more)  # type: ignore[arg-type]
     print(f"{name}: {tuple(out.shape)}, {float(out.min()):.3f} to {float(out.max()):.3f}")
 
 

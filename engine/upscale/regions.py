@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.geometry import Size
 
-BUCKET_PX = 32
+BUCKET_PX = 16
 """Sides are rounded up to this, so that a zoom gives batches of a few shapes and not of many."""
 
 MARGIN_PX = 8
