@@ -159,6 +159,7 @@ class _Job:
         sound = self._sound(meter)
         meter.enter(Phase.FRAMES)
         done, decoded = self._render(chunks, meter)
+        self._warn_all(self.upscaler.events)
         meter.enter(Phase.JOIN)
         with self.clock.working("join"):
             self._join(chunks, sound, meter)

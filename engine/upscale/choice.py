@@ -15,6 +15,8 @@ from engine.upscale.upscaler import PlainResampler, Stage, Upscaler
 if TYPE_CHECKING:
     import torch
 
+    from engine.upscale.realesrgan import RealESRGAN
+
 QUALITY = "realesrgan"
 """x2plus where a crop is at most doubled, which is a quarter of the work, x4plus above."""
 
@@ -61,11 +63,19 @@ class Networks:
     torch_device: torch.device
     why: str
     settings: Settings
-    _loaded: dict[Model, Stage] = field(default_factory=dict)
+    _loaded: dict[Model, RealESRGAN] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
         return str(self.torch_device)
+
+    @property
+    def events(self) -> list[str]:
+        return [
+            f"{model.name}: {event}"
+            for model, stage in self._loaded.items()
+            for event in stage.events
+        ]
 
     def for_scale(self, scale: float) -> Stage:
         model = self._model(scale)
@@ -82,7 +92,7 @@ class Networks:
             return X2PLUS if scale <= X2PLUS.scale else X4PLUS
         return model_named(self.name)
 
-    def _load(self, model: Model) -> Stage:
+    def _load(self, model: Model) -> RealESRGAN:
         from engine.upscale.load import load_stage
 
         return load_stage(model, self.torch_device, self.settings)

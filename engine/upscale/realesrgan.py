@@ -53,6 +53,11 @@ class RealESRGAN:
         self._runner = runner
         self._batch = batch
 
+    @property
+    def events(self) -> list[str]:
+        """What had to be done about memory or precision so far, one line each."""
+        return self._runner.events
+
     def pictures(
         self, shots: Iterable[Shot], source: SourceInfo, target: Size, fit: Fit
     ) -> Iterator[Picture]:

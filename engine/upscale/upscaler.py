@@ -6,7 +6,7 @@ back one picture per frame, in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -58,6 +58,10 @@ class Upscaler(Protocol):
     def device(self) -> str:
         """Where it works, as torch spells it."""
 
+    @property
+    def events(self) -> Sequence[str]:
+        """What had to be done about memory or precision so far, one line each."""
+
     def for_scale(self, scale: float) -> Stage:
         """The stage of a clip whose crop is enlarged at most `scale` times."""
 
@@ -68,6 +72,7 @@ class PlainResampler:
     name = "none"
     key = "bicubic"
     device = "cpu"
+    events: Sequence[str] = ()
 
     def __init__(self, why: str) -> None:
         self.why = why

@@ -282,6 +282,16 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     assert upscaler._runner.events == ["out of memory: batches of 2 from here on"]
 
 
+@needs_ffmpeg
+def test_the_report_tells_when_memory_ran_out(tmp_path: Path) -> None:
+    gradient(tmp_path / "a.mp4")
+    edit = Edit([Clip("a.mp4", trim_stop_s=F(1, 5))], target_size=Size(300, 180))
+    plan = build_plan(edit, probe_sources(edit, tmp_path))
+    fussy = stage(Network(TINY, Fussy(2 * 160 * 96)), 4)
+    report = export(plan, tmp_path / "out.mp4", upscaler=Everywhere(fussy))
+    assert report.warnings == ("out of memory: batches of 2 from here on",)
+
+
 def test_out_of_memory_for_one_picture_tiles_it() -> None:
     image = torch.rand(1, 3, 256, 300)
     runner = Runner(Network(TINY, Fussy(100 * 100)), CPU, Precision.FP32)
@@ -394,8 +404,9 @@ class Everywhere:
 
     name, why, device = "test", "test", "cpu"
 
-    def __init__(self, only: Stage) -> None:
+    def __init__(self, only: RealESRGAN) -> None:
         self._only = only
+        self.events = only.events
 
     def for_scale(self, scale: float) -> Stage:
         assert scale > 1
