@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import zip_longest
@@ -19,11 +20,12 @@ from engine.audio import write_sound
 from engine.chunks import Chunk, cut_into_chunks
 from engine.edit import Edit
 from engine.encode import Encoder, choose_encoder
-from engine.errors import EditError, EngineError, SourceError
+from engine.errors import Cancelled, EditError, EngineError, SourceError
 from engine.files import whole_file
 from engine.join import ChapterMark, join
 from engine.parts import PartRecord, Parts
 from engine.plan import Plan
+from engine.prefetch import Prefetch
 from engine.probe import fingerprint, probe
 from engine.progress import Phase, Progress, ProgressMeter, StageClock
 from engine.render import Sources, render_chunk
@@ -142,6 +144,8 @@ class _Job:
     warnings: list[str] = field(default_factory=list)
     heard: SimpleQueue[str] = field(default_factory=SimpleQueue)
     """Warnings on their way from another thread."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for the sound any more."""
 
     def run(self) -> Report:
         started_s = time.monotonic()
@@ -155,11 +159,15 @@ class _Job:
             stage_key=lambda clip: self.upscaler.for_scale(clip.scale).key,
             encoder_key=self.encoder.key,
         )
-        meter.enter(Phase.SOUND)
-        sound = self._sound(meter)
         meter.enter(Phase.FRAMES)
-        done, decoded = self._render(chunks, meter)
-        self._warn_all(self.upscaler.events)
+        with Prefetch(self._mixed(), 1, "sound") as mixing:
+            try:
+                done, decoded = self._render(chunks, meter)
+                meter.enter(Phase.SOUND)
+                ((sound, warnings),) = mixing.items(meter.step)
+            finally:
+                self.over.set()
+        self._warn_all([*warnings, *self.upscaler.events])
         meter.enter(Phase.JOIN)
         with self.clock.working("join"):
             self._join(chunks, sound, meter)
@@ -173,31 +181,38 @@ class _Job:
             if self.listener.on_warning is not None:
                 self.listener.on_warning(warning)
 
-    def _sound(self, meter: ProgressMeter) -> Path | None:
-        """The sound track, from an earlier run where it is the same."""
+    def _mixed(self) -> Iterator[tuple[Path | None, list[str]]]:
+        """The sound track, and what there is to warn of; found from an earlier run or mixed.
+
+        Runs in a thread of its own, since its encoder keeps one processor busy.
+        """
         if not self.plan.sound:
-            return None
+            yield None, []
+            return
         path = self.parts.folder / f"sound-{self._sound_digest()}.m4a"
-        told = path.with_suffix(".json")
-        if path.exists() and told.exists():
-            warnings = json.loads(told.read_text())
-            if not (self.strict and warnings):
-                self._warn_all(warnings)
-                return path
-        warnings = []
-        with self.clock.working("sound"):
-            write_sound(
-                self.plan.sound,
-                [clip.source for clip in self.plan.clips],
-                self.plan.sample_count,
-                path,
-                on_warning=self._refuse if self.strict else warnings.append,
-                on_step=meter.step,
-            )
-        self._warn_all(warnings)
-        with whole_file(told) as unfinished:
-            unfinished.write_text(json.dumps(warnings))
-        return path
+        record = path.with_suffix(".json")
+        warnings = _warnings_of(path, record)
+        if warnings is None or (self.strict and warnings):
+            warnings = []
+            with self.clock.working("sound"):
+                self._mix(path, self._refuse if self.strict else warnings.append)
+            with whole_file(record) as unfinished:
+                unfinished.write_text(json.dumps(warnings))
+        yield path, warnings
+
+    def _mix(self, path: Path, on_warning: Callable[[str], None]) -> None:
+        def stop_when_over() -> None:
+            if self.over.is_set():
+                raise Cancelled
+
+        write_sound(
+            self.plan.sound,
+            [clip.source for clip in self.plan.clips],
+            self.plan.sample_count,
+            path,
+            on_warning=on_warning,
+            on_step=stop_when_over,
+        )
 
     def _warn_all(self, warnings: Iterable[str]) -> None:
         for warning in warnings:
@@ -325,6 +340,17 @@ class _Job:
             warnings=tuple(self.warnings),
             chunks=tuple(reports),
         )
+
+
+def _warnings_of(sound: Path, record: Path) -> list[str] | None:
+    """What was told while a sound track was mixed, None where it has to be mixed."""
+    if not sound.exists():
+        return None
+    try:
+        warnings: list[str] = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return None
+    return warnings
 
 
 SOUND_VERSION = 1

@@ -21,8 +21,10 @@ EMIT_INTERVAL_S = 0.1
 class Phase(StrEnum):
     """What an export is doing, in this order."""
 
-    SOUND = "sound"
     FRAMES = "frames"
+    """The sound is mixed meanwhile."""
+    SOUND = "sound"
+    """Only what of the sound is not mixed by then."""
     JOIN = "join"
     DONE = "done"
 
@@ -55,7 +57,7 @@ class ProgressMeter:
         self._total = frames_total
         self._listener = on_progress
         self._should_stop = should_stop
-        self._phase = Phase.SOUND
+        self._phase = Phase.FRAMES
         self._kept = 0
         self._rendered = 0
         self._started_s: float | None = None
