@@ -166,8 +166,7 @@ def _shots(crop: Size, count: int) -> list[Shot]:
 
 
 def _region(shots: Sequence[Shot], multiple: int) -> Size:
-    even = multiple if multiple % 2 == 0 else 2 * multiple
-    return covering(np.array([shots[0].rect]), FRAME, even).size
+    return covering(np.array([shots[0].rect]), FRAME, multiple).size
 
 
 def _enhance(shape: Shape, crop: Size, device: torch.device) -> Callable[[], object] | None:

@@ -152,8 +152,7 @@ class _Job:
         meter = ProgressMeter(
             self.plan.frame_count, self.listener.on_progress, self.listener.should_stop
         )
-        for warning in self.plan.warnings:
-            self.warn(warning)
+        self._warn_all(self.plan.warnings)
         chunks = cut_into_chunks(
             self.plan,
             stage_key=lambda clip: self.upscaler.for_scale(clip.scale).key,
@@ -268,7 +267,7 @@ class _Job:
             tell_heard()
             meter.step()
 
-        rendered = render_chunk(
+        encoded = render_chunk(
             chunk,
             sources,
             self.upscaler,
@@ -280,7 +279,7 @@ class _Job:
             while_waiting=while_waiting,
         )
         tell_heard()
-        return self.parts.accept(chunk, rendered, self.encoder, warnings)
+        return self.parts.accept(chunk, encoded, self.encoder, warnings)
 
     def _join(self, chunks: Sequence[Chunk], sound: Path | None, meter: ProgressMeter) -> None:
         join(

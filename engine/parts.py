@@ -16,11 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.chunks import Chunk
-from engine.encode import Encoder
+from engine.encode import EncodedChunk, Encoder
 from engine.errors import ChunkError, EngineError, OutputError
 from engine.files import whole_file
 from engine.join import chunk_facts
-from engine.render import RenderedChunk
 
 _OURS = re.compile(r"\.lock|\.?(sound-)?[0-9a-f]{32}\.(mp4|m4a|json)(\.partial)?")
 """Names of the files that an export leaves in its folder."""
@@ -82,22 +81,22 @@ class Parts:
     def accept(
         self,
         chunk: Chunk,
-        rendered: RenderedChunk,
+        encoded: EncodedChunk,
         encoder: Encoder,
         warnings: Sequence[str] = (),
     ) -> PartRecord:
-        """Checks a chunk that was just rendered and records it. Raises `ChunkError`."""
-        encoded = rendered.encoded
+        """Checks a chunk that was just written to `path` and records it. Raises `ChunkError`."""
+        path = self.path(chunk)
         record = PartRecord(
             digest=chunk.digest,
             frame_count=encoded.frame_count,
             frame_hash=encoded.frame_hash,
-            file_hash=_file_hash(rendered.path),
+            file_hash=_file_hash(path),
             warnings=tuple(warnings),
         )
-        _check(chunk, record, rendered.path, encoder)
-        with whole_file(self._record_path(chunk)) as path:
-            path.write_text(json.dumps(asdict(record), indent=1))
+        _check(chunk, record, path, encoder)
+        with whole_file(self._record_path(chunk)) as unfinished:
+            unfinished.write_text(json.dumps(asdict(record), indent=1))
         return record
 
     def remove(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -124,14 +123,6 @@ class Sources:
         reader.close()
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedChunk:
-    """A chunk that was written."""
-
-    encoded: EncodedChunk
-    path: Path
-
-
 def render_chunk(
     chunk: Chunk,
     sources: Sources,
@@ -143,7 +134,7 @@ def render_chunk(
     clock: StageClock,
     on_frame: Callable[[], None],
     while_waiting: Callable[[], None],
-) -> RenderedChunk:
+) -> EncodedChunk:
     """Renders `chunk` into one MP4 file with a single closed GOP, whole or not at all.
 
     `following` is the chunk that will be rendered next with the same `sources`, if any: its clips
@@ -169,7 +160,7 @@ def render_chunk(
                 f"frames {chunk.frames} gave {writer.result.frame_count} pictures, "
                 f"not {len(chunk.frames)}"
             )
-    return RenderedChunk(writer.result, destination)
+    return writer.result
 
 
 def _layer_pictures(

@@ -153,13 +153,12 @@ def _inside(rect: NDArray[np.float64], region: Region) -> NDArray[np.float64]:
 
 def _stills(shots: Iterable[Shot], source: SourceInfo, multiple: int) -> Iterator[Still]:
     """Shots of the same source frame made one, its region cut out upright and in BT.709."""
-    even = multiple if multiple % 2 == 0 else 2 * multiple
     sampler: CropSampler | None = None
     sampled: Size | None = None
     for _, same in groupby(shots, key=lambda shot: id(shot.frame)):
         of_frame = list(same)
         rects = [shot.rect for shot in of_frame]
-        region = covering(np.array(rects), source.display_size, even)
+        region = covering(np.array(rects), source.display_size, multiple)
         if sampler is None or sampled != region.size:
             sampled = region.size
             sampler = CropSampler(

@@ -31,15 +31,16 @@ class Region:
         return Size(self.width, self.height)
 
 
-def covering(rects: NDArray[np.float64], frame: Size, multiple: int = 2) -> Region:
+def covering(rects: NDArray[np.float64], frame: Size, multiple: int = 1) -> Region:
     """The region that holds all `rects` (shape (n, 4): x, y, width, height) of one frame.
 
     With `MARGIN_PX` around them, sides rounded up to `BUCKET_PX` and moved inside the frame; where
-    the frame is smaller than that, the side is the frame's, rounded up to `multiple` (an even
-    number), so a region may stick out by less than that on the right and below.
+    the frame is smaller than that, the side is the frame's, rounded up to what is even and a
+    multiple of the network's `multiple`, so a region may stick out a little on the right and below.
     """
-    x, width = _axis(rects[:, 0], rects[:, 2], frame.width, multiple)
-    y, height = _axis(rects[:, 1], rects[:, 3], frame.height, multiple)
+    even = math.lcm(2, multiple)
+    x, width = _axis(rects[:, 0], rects[:, 2], frame.width, even)
+    y, height = _axis(rects[:, 1], rects[:, 3], frame.height, even)
     return Region(x, y, width, height)
 
 

@@ -240,7 +240,7 @@ def test_chunks_in_any_order_are_the_same_frames(tmp_path: Path) -> None:
                 on_frame=lambda: None,
                 while_waiting=lambda: None,
             )
-        hashes[chunk.digest] = rendered.encoded.frame_hash
+        hashes[chunk.digest] = rendered.frame_hash
     assert hashes == {each.digest: each.frame_hash for each in whole.chunks}
 
 

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from engine.chunks import Chunk
-from engine.encode import ChunkWriter, Encoder, choose_encoder
+from engine.encode import ChunkWriter, EncodedChunk, Encoder, choose_encoder
 from engine.errors import ChunkError, EngineError, OutputError
 from engine.geometry import Size
 from engine.parts import PartRecord, Parts
 from engine.picture import Picture
-from engine.render import RenderedChunk
 from engine.timing import FrameRange
 
 SIZE, FPS = Size(64, 48), Fraction(30)
@@ -41,14 +40,14 @@ def a_chunk(name: str = "a", *, frames: int = 4) -> Chunk:
     return Chunk(index=0, frames=FrameRange(0, frames), layers=(), digest=digest)
 
 
-def rendered(path: Path, encoder: Encoder, frames: int = 4) -> RenderedChunk:
+def rendered(path: Path, encoder: Encoder, frames: int = 4) -> EncodedChunk:
     """A chunk file of `frames` grey pictures, each brighter than the one before."""
     with ChunkWriter(encoder, path) as writer:
         for number in range(frames):
             picture = Picture(encoder.size)
             picture.buffer[:] = np.uint8(100 + number)
             writer.write(picture)
-    return RenderedChunk(writer.result, path)
+    return writer.result
 
 
 def accepted(parts: Parts, chunk: Chunk, encoder: Encoder) -> PartRecord:
