@@ -7,6 +7,9 @@
     ├── EncoderError     an encoder, option or value that does not exist, or an encoder that refuses
     ├── UpscalerError    an upscaler that does not exist or cannot run here
     ├── OutputError      a file or folder cannot be written: which, and why
+    ├── StoreError       a store cannot be reached or refuses: which object, and why
+    │   ├── ObjectMissingError   there is no such object
+    │   └── ObjectChangedError   it is not the one that was asked for, or that was to be replaced
     ├── ChunkError       a rendered chunk is not what the plan says
     ├── JoinError        the finished file is not what the plan says
     └── Cancelled        the caller asked to stop
@@ -22,7 +25,18 @@ from pathlib import Path
 
 
 class EngineError(Exception):
-    """Base of all errors raised on purpose; its text is one readable line."""
+    """Base of all errors raised on purpose; its text is one readable line.
+
+    Pickled it stays what it is, so that one from another process can be raised here.
+    """
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...], dict[str, object]]:
+        return _again, (type(self), *self.args), self.__dict__
+
+
+def _again(kind: type[EngineError], *args: object) -> EngineError:
+    """An error made without its constructor, which takes other arguments than `args`."""
+    return kind.__new__(kind, *args)
 
 
 class EditError(EngineError):
@@ -39,9 +53,9 @@ class EditError(EngineError):
 
 
 class SourceError(EngineError):
-    """A source file cannot be used."""
+    """A source file cannot be used. `path` is where it lies (`source.SourcePlace`)."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
+    def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
@@ -54,7 +68,7 @@ class DecodeError(SourceError):
     """
 
     def __init__(
-        self, path: Path | str, time_s: Fraction | float, reason: str, clip: int | None = None
+        self, path: object, time_s: Fraction | float, reason: str, clip: int | None = None
     ) -> None:
         place = "" if clip is None else f"clips[{clip}]: "
         EngineError.__init__(self, f"{place}{path}: at {float(time_s):.3f} s: {reason}")
@@ -82,6 +96,26 @@ class OutputError(EngineError):
     def __init__(self, path: Path | str, error: OSError) -> None:
         super().__init__(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}")
         self.path = str(path)
+
+
+class StoreError(EngineError):
+    """A store cannot be reached, refuses, or is asked for what it cannot have.
+
+    `name` says which object or store; neither it nor `reason` holds a secret or a signature.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class ObjectMissingError(StoreError):
+    """There is no object under the key."""
+
+
+class ObjectChangedError(StoreError):
+    """The object is not the one that was pinned, or that was to be replaced."""
 
 
 class ChunkError(EngineError):

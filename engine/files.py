@@ -26,16 +26,17 @@ def whole_file(destination: Path) -> Iterator[Path]:
     unfinished = destination.with_name(f".{destination.name}.partial")
     try:
         yield unfinished
-        _sync(unfinished)
+        sync(unfinished)
         unfinished.replace(destination)
-        _sync(destination.parent)
+        sync(destination.parent)
     except OSError as error:
         raise OutputError(destination, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Puts a file's bytes, or a folder's names, on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

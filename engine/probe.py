@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import blake2b
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from engine.errors import SourceError
 from engine.files import file_url
 from engine.geometry import Size
-from engine.source import Colour, Matrix, SoundInfo, SourceInfo, Transfer
+from engine.skim import SkimmingReader
+from engine.source import Colour, Matrix, SoundInfo, SourceInfo, SourcePlace, Transfer
+from engine.store.ranged import RangedReader
 from engine.timing import round_half_up
 
 CONTAINERS = (
@@ -45,7 +48,10 @@ _FRAME_PER_PACKET = {  # by container: codecs whose packets are frames, with the
     "avi": _INTRA,  # AVI knows no reordering
 }
 _EDGE_BYTES, _BLOCK_BYTES, _BLOCKS = 1 << 20, 1 << 16, 16
+_SMALL_BYTES = 2 * _EDGE_BYTES + _BLOCKS * _BLOCK_BYTES
 _MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+_READS_AT_ONCE = 8
+_BUFFER_BYTES = 1 << 16
 _INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _MATRICES = {  # by AVColorSpace (ITU-T H.273 matrix coefficients)
@@ -60,15 +66,18 @@ _MATRICES = {  # by AVColorSpace (ITU-T H.273 matrix coefficients)
 _TRANSFERS = {16: Transfer.PQ, 18: Transfer.HLG}  # by AVColorTransferCharacteristic
 
 
-def probe(path: Path) -> SourceInfo:
+def probe(path: SourcePlace) -> SourceInfo:
     """Read everything the engine wants to know about a file.
 
-    Raises SourceError where there is no such file, or no video in it that can be decoded.
+    Of an MP4 or MOV in a store only the index and the first frames are moved; key frames are then
+    what the index says. Raises SourceError where there is no such file, or no video in it that can
+    be decoded, StoreError where a store fails.
     """
-    with open_container(path) as container:
+    reader = None if isinstance(path, Path) else SkimmingReader(path)
+    with open_container(path, reader) as container:
         stream = video_stream(container, path)
-        packets, first = _read_packets(container, stream, path)
-        family, codec = container.format.name.split(",")[0], stream.codec.canonical_name
+        family, codec = _family(container), stream.codec.canonical_name
+        packets, first = _read_packets(container, stream, path, reader)
         shown = _shown(packets, first, stream, family, path)
         keyframe_pts = _keyframes(shown, packets, first, codec, family)
         step, time_base = _typical_step(shown.pts, stream), _time_base(stream)
@@ -100,15 +109,25 @@ def probe(path: Path) -> SourceInfo:
         )
 
 
-def open_container(path: Path) -> av.container.InputContainer:
-    """Open a media file, or raise SourceError in one readable line."""
-    if path.is_dir():
-        raise SourceError(path, "is a folder, not a file")
+def open_container(
+    path: SourcePlace, reader: RangedReader | None = None
+) -> av.container.InputContainer:
+    """Open a media file, or raise SourceError in one readable line.
+
+    A stored object is read through `reader`, by default one of its own: by one thread at a time.
+    """
+    options = {"format_whitelist": CONTAINERS}
     try:
-        if path.stat().st_size == 0:
+        if _size_bytes(path) == 0:
             raise SourceError(path, "is empty")
-        options = {"format_whitelist": CONTAINERS}
-        return av.open(file_url(path), metadata_errors="replace", container_options=options)
+        file = file_url(path) if isinstance(path, Path) else reader or RangedReader(path)
+        return av.open(
+            file,
+            "r",
+            metadata_errors="replace",
+            container_options=options,
+            buffer_size=_BUFFER_BYTES,
+        )
     except FileNotFoundError:
         raise SourceError(path, "does not exist") from None
     except PermissionError:
@@ -117,7 +136,7 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise SourceError(path, _why_not_opened(path, error)) from None
 
 
-def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def video_stream(container: av.container.InputContainer, path: SourcePlace) -> av.VideoStream:
     """The stream that is shown. Its packets alone will be read; cover art does not count.
 
     Raises SourceError where there is none, or no decoder for it.
@@ -135,15 +154,18 @@ def video_stream(container: av.container.InputContainer, path: Path) -> av.Video
     return stream
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: SourcePlace) -> str:
     """Hex digest of a file's size and a sample of its bytes; independent of its name and age."""
-    with path.open("rb") as file:
-
-        def read(start: int, length: int) -> bytes:
-            file.seek(start)
-            return file.read(length)
-
-        return fingerprint_of(path.stat().st_size, read)
+    size = _size_bytes(path)
+    if size <= _SMALL_BYTES:
+        data = _read_at(path, 0, size)
+        return fingerprint_of(size, lambda start, length: data[start : start + length])
+    samples = _samples(size)
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:  # a store takes its time for each
+        found = dict(
+            zip(samples, pool.map(lambda each: _read_at(path, *each), samples), strict=True)
+        )
+    return fingerprint_of(size, lambda start, length: found[start, length])
 
 
 def fingerprint_of(size: int, read: Callable[[int, int], bytes]) -> str:
@@ -152,11 +174,31 @@ def fingerprint_of(size: int, read: Callable[[int, int], bytes]) -> str:
     Covers the size, the first and last MiB and 16 evenly spread blocks of 64 KiB.
     """
     digest = blake2b(str(size).encode(), digest_size=16)
-    digest.update(read(0, _EDGE_BYTES))
-    digest.update(read(max(0, size - _EDGE_BYTES), _EDGE_BYTES))
-    for block in range(_BLOCKS):
-        digest.update(read(size * block // _BLOCKS, _BLOCK_BYTES))
+    for start, length in _samples(size):
+        digest.update(read(start, length))
     return digest.hexdigest()
+
+
+def _samples(size: int) -> list[tuple[int, int]]:
+    """Start and length of what a fingerprint covers."""
+    edges = [(0, _EDGE_BYTES), (max(0, size - _EDGE_BYTES), _EDGE_BYTES)]
+    return edges + [(size * block // _BLOCKS, _BLOCK_BYTES) for block in range(_BLOCKS)]
+
+
+def _read_at(path: SourcePlace, start: int, length: int) -> bytes:
+    if not isinstance(path, Path):
+        return path.read(start, length)
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(length)
+
+
+def _size_bytes(path: SourcePlace) -> int:
+    if not isinstance(path, Path):
+        return path.size_bytes
+    if path.is_dir():
+        raise SourceError(path, "is a folder, not a file")
+    return path.stat().st_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +235,7 @@ class _Shown:
 
 
 def _shown(
-    packets: _Packets, first: av.VideoFrame, stream: av.VideoStream, family: str, path: Path
+    packets: _Packets, first: av.VideoFrame, stream: av.VideoStream, family: str, path: SourcePlace
 ) -> _Shown:
     """The shown frames: from the packets where those can be trusted, else by decoding."""
     interlaced = (
@@ -207,26 +249,36 @@ def _shown(
 
 
 def _read_packets(
-    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    path: SourcePlace,
+    reader: SkimmingReader | None,
 ) -> tuple[_Packets, av.VideoFrame]:
-    """All packets, and the first frame that decodes."""
+    """All packets, and the first frame that decodes; an MP4 is skimmed from there on."""
     packets = _Packets([], [], [], [], len(stream.index_entries))
+    dts = []
     first: av.VideoFrame | None = None
     for packet in _until_damage(container, stream, path):
         if first is None:
             first = next(iter(_decoded(packet)), None)
+            if first is not None and reader and _family(container) == "mov":
+                reader.skim()
         if packet.size:
+            dts.append(packet.dts)
             packets.pts.append(packet.pts)
             packets.duration.append(packet.duration or 0)
             packets.key.append(packet.is_keyframe)
             packets.shown.append(not packet.is_discard)
     if first is None:
         raise SourceError(path, "has no video frame that can be decoded")
+    if reader and reader.skimming:
+        keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
+        packets.key[:] = [tick in keys for tick in dts]
     return packets, first
 
 
 def _until_damage(
-    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+    container: av.container.InputContainer, stream: av.VideoStream, path: SourcePlace
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """The packets up to the end, or up to where the file stops making sense.
 
@@ -247,7 +299,7 @@ def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
         return []  # a frame less: it is not listed, or FrameReader finds it missing
 
 
-def _count_by_decoding(path: Path, typical_step: int) -> _Shown:
+def _count_by_decoding(path: SourcePlace, typical_step: int) -> _Shown:
     """Decode the whole file once for the timestamps of its frames.
 
     Where frames have none, or theirs are out of order, they are known by their order instead: the
@@ -387,10 +439,14 @@ def _time_base(stream: av.stream.Stream) -> Fraction:
     return stream.time_base
 
 
-def _why_not_opened(path: Path, error: Exception) -> str:
+def _family(container: av.container.InputContainer) -> str:
+    return container.format.name.split(",")[0]
+
+
+def _why_not_opened(path: SourcePlace, error: Exception) -> str:
     if not isinstance(error, av.InvalidDataError | av.ArgumentError):
         return f"cannot be opened: {getattr(error, 'strerror', error)}"
-    with path.open("rb") as file:
-        if file.read(8)[4:] == b"ftyp":
-            return "is an unfinished or damaged MP4 or MOV: its index (moov) cannot be read"
+    beginning = _read_at(path, 0, 8)
+    if beginning[4:] == b"ftyp":
+        return "is an unfinished or damaged MP4 or MOV: its index (moov) cannot be read"
     return "is not a video file that can be read"

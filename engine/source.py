@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import SourceError
 from engine.geometry import Size
+
+if TYPE_CHECKING:
+    from engine.store import StoredObject
+
+SourcePlace: TypeAlias = "Path | StoredObject"
+"""Where a source lies: a file, or an object that is read where it is."""
+
+DOCUMENT_VERSION = 1
+"""Raised whenever `SourceInfo.to_document` would be written or read differently."""
 
 
 class Matrix(StrEnum):
@@ -61,7 +73,7 @@ class SourceInfo:
     Source presentation time is 0 at `frame_pts[0]`, whatever the container says.
     """
 
-    path: Path
+    path: SourcePlace
     fingerprint: str
     """Hex digest that changes when the file's content does; independent of its path."""
     container: str
@@ -94,3 +106,94 @@ class SourceInfo:
     def time_of(self, pts: int) -> Fraction:
         """Source presentation time of a timestamp, in seconds."""
         return (int(pts) - int(self.frame_pts[0])) * self.time_base
+
+    def to_document(self) -> dict[str, Any]:
+        """All but `path`, as JSON: for whoever finds the same file elsewhere."""
+        sound = self.sound
+        return {
+            "version": DOCUMENT_VERSION,
+            "fingerprint": self.fingerprint,
+            "container": self.container,
+            "codec": self.codec,
+            "pixelFormat": self.pixel_format,
+            "codedSize": [self.coded_size.width, self.coded_size.height],
+            "displaySize": [self.display_size.width, self.display_size.height],
+            "rotationClockwise": self.rotation_deg,
+            "colour": {
+                "matrix": str(self.colour.matrix),
+                "fullRange": self.colour.full_range,
+                "transfer": str(self.colour.transfer),
+                "assumed": self.colour.assumed,
+            },
+            "interlaced": self.interlaced,
+            "timeBase": str(self.time_base),
+            "framePts": _runs(self.frame_pts),
+            "keyframePts": _runs(self.keyframe_pts),
+            "endPts": self.end_pts,
+            "sound": sound
+            and {
+                "streamIndex": sound.stream_index,
+                "codec": sound.codec,
+                "sampleRateHz": sound.sample_rate_hz,
+                "channels": sound.channels,
+                "start": str(sound.start_s),
+            },
+            "knownByOrder": self.known_by_order,
+        }
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], path: SourcePlace) -> SourceInfo:
+        """What `to_document` wrote, of the file at `path`; nothing is opened.
+
+        Whether that is still the same file is for its fingerprint to say. Raises SourceError for a
+        document of another version, or none.
+        """
+        try:
+            if document["version"] != DOCUMENT_VERSION:
+                raise ValueError(f"version {document['version']}")
+            colour, sound = document["colour"], document["sound"]
+            return cls(
+                path=path,
+                fingerprint=str(document["fingerprint"]),
+                container=str(document["container"]),
+                codec=str(document["codec"]),
+                pixel_format=str(document["pixelFormat"]),
+                coded_size=Size(*map(int, document["codedSize"])),
+                display_size=Size(*map(int, document["displaySize"])),
+                rotation_deg=int(document["rotationClockwise"]),
+                colour=Colour(
+                    Matrix(colour["matrix"]),
+                    bool(colour["fullRange"]),
+                    Transfer(colour["transfer"]),
+                    bool(colour["assumed"]),
+                ),
+                interlaced=bool(document["interlaced"]),
+                time_base=Fraction(document["timeBase"]),
+                frame_pts=_ticks(document["framePts"]),
+                keyframe_pts=_ticks(document["keyframePts"]),
+                end_pts=int(document["endPts"]),
+                sound=sound
+                and SoundInfo(
+                    stream_index=int(sound["streamIndex"]),
+                    codec=str(sound["codec"]),
+                    sample_rate_hz=int(sound["sampleRateHz"]),
+                    channels=int(sound["channels"]),
+                    start_s=Fraction(sound["start"]),
+                ),
+                known_by_order=bool(document["knownByOrder"]),
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise SourceError(str(path), f"is described in a way not known here: {error}") from None
+
+
+def _runs(ticks: NDArray[np.int64]) -> list[list[int]]:
+    """Ticks as runs of equal steps, `[step, count]` each; the first step is from 0."""
+    steps = np.diff(ticks, prepend=0)
+    borders = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]
+    return [[int(steps[first]), last - first] for first, last in pairwise(borders) if first < last]
+
+
+def _ticks(runs: list[list[int]]) -> NDArray[np.int64]:
+    """What `_runs` was made of."""
+    steps = [np.full(count, step, np.int64) for step, count in runs]
+    return np.cumsum(np.concatenate([np.empty(0, np.int64), *steps]))
