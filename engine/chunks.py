@@ -18,7 +18,7 @@ from engine.timing import FrameRange
 MAX_CHUNK_FRAMES = 240
 """Long enough to hide an encoder's start and end, short enough to lose little to a crash."""
 
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """Raised whenever the engine would give an encoder other pixels for the same plan."""
 
 

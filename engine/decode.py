@@ -4,7 +4,10 @@ A frame looks the same whichever frames were asked for before it. A reader jumps
 decodes on several threads as long as nothing is wrong. Where something is, what a decoder makes of
 the damage depends on where it started and on its threads: so it starts over from the beginning of
 the file, on one thread, and what comes then is taken for the picture. (Damage that the decoder
-itself does not report, as with most HEVC, is seen by nobody.)
+itself does not report, as with most HEVC and inside the slices that NVDEC decodes, is seen by
+nobody.)
+
+On a device frames are decoded and stay there, as long as nothing is wrong; the CPU takes over then.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -25,6 +29,9 @@ from engine.errors import DecodeError, SourceError
 from engine.picture import Samples, SourceFrame
 from engine.probe import is_rgb, open_container, video_stream
 from engine.source import SourceInfo
+
+if TYPE_CHECKING:
+    from engine.device.frames import DeviceFrame
 
 HOLD_LIMIT_S = Fraction(1, 2)
 """A gap up to this long shows the picture before it."""
@@ -41,6 +48,8 @@ _LAYOUTS = {  # pixel formats whose planes are handed out as they are: bit depth
     "gray": (8, (2, 2)),
     "nv12": (8, (2, 2)),
 }
+NV12_LIKE = ("nv12", "yuv420p", "yuvj420p")
+"""Pixel formats that are NV12, or are so by weaving two planes."""
 _CENTRED_CHROMA = {"mjpeg", "mpeg1video"}
 """Codecs that site chroma in the middle; PyAV does not tell what the others' streams say."""
 
@@ -60,11 +69,16 @@ class FrameReader:
         strict: bool,
         on_warning: Callable[[str], None],
         on_step: Callable[[], None] = lambda: None,
+        device: str | None = None,
     ) -> None:
         """`strict`: damage is an error. `on_warning` is told, in one line, what was made good.
 
         `on_step` is called for every packet, those before a wanted frame too; it may raise.
+        `device`: where `surfaces` leaves its frames, as torch spells it, for a source and a device
+        that suit each other (`device/trial.py`). On CUDA NVDEC decodes them.
         """
+        self.device = device
+        """None from where the CPU had to take over."""
         self.decoded_frames = 0
         """How many pictures were passed so far, wanted or not."""
         self._source = source
@@ -107,14 +121,27 @@ class FrameReader:
         the last is reached by jumping back. Raises DecodeError where a frame is missing and may
         not be replaced by the one before it, ValueError for a timestamp that is none of the file's.
         """
+        for pts, picture in self._pictures(wanted):
+            yield self._planar.source_frame(picture, pts)
+
+    def surfaces(self, wanted: Iterable[int]) -> Iterator[SourceFrame | DeviceFrame]:
+        """As `frames`, but on the reader's device as long as it has one."""
+        for pts, picture in self._pictures(wanted):
+            if self.device is None:
+                yield self._planar.source_frame(picture, pts)
+            else:
+                from engine.device.frames import device_frame
+
+                yield device_frame(picture, pts)
+
+    def _pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         known = self._source.frame_pts
         try:
             for pts in wanted:
                 index = int(np.searchsorted(known, pts))
                 if index == len(known) or known[index] != pts:
                     raise ValueError(f"{self._source.path} has no frame with timestamp {pts}")
-                picture = self._picture_at(index)
-                yield self._planar.source_frame(picture, int(pts))
+                yield int(pts), self._picture_at(index)
         finally:
             self._tell_concealed()
 
@@ -124,7 +151,10 @@ class FrameReader:
         try:
             self._go_to(wanted)
             self._advance(wanted)
-        except _StumbledError:
+        except _StumbledError as stumble:
+            if self.device is not None:
+                self._warn(f"{self._source.path}: {stumble}; decoded on the CPU from here on")
+                self.device = None
             self._sure, self._may_jump = True, False
             self._begin(self._opened())
             self._advance(wanted)
@@ -153,7 +183,13 @@ class FrameReader:
         self._begin(self._opened())
 
     def _opened(self) -> _Decoding:
-        return _Decoding(self._source, self._planar, sure=self._sure, on_step=self._on_step)
+        return _Decoding(
+            self._source,
+            self._planar,
+            sure=self._sure,
+            on_step=self._on_step,
+            device=self.device,
+        )
 
     def _begin(self, decoding: _Decoding) -> None:
         """Go on from where `decoding` stands."""
@@ -236,7 +272,8 @@ class FrameReader:
 
 
 class _StumbledError(Exception):
-    """The stream is damaged here, so that the picture depends on how it was reached."""
+    """The stream is damaged here, so that the picture depends on how it was reached; or a device
+    does not decode it."""
 
 
 class _Decoding:
@@ -246,7 +283,13 @@ class _Decoding:
     """
 
     def __init__(
-        self, source: SourceInfo, planar: _Planar, *, sure: bool, on_step: Callable[[], None]
+        self,
+        source: SourceInfo,
+        planar: _Planar,
+        *,
+        sure: bool,
+        on_step: Callable[[], None],
+        device: str | None,
     ) -> None:
         self.sure = sure
         self._on_step = on_step
@@ -256,9 +299,13 @@ class _Decoding:
         self._planar = planar
         self._container = open_container(source.path)
         self._stream = video_stream(self._container, source.path)
+        self._device = device
+        self._decoder = self._stream.codec_context
         if sure:
-            self._stream.codec_context.thread_type = "NONE"
-            self._stream.codec_context.thread_count = 1
+            self._decoder.thread_type = "NONE"
+            self._decoder.thread_count = 1
+        if device is not None and device.startswith("cuda"):
+            self._decoder = self._nvdec(device)
         self._refers_up_to: dict[int, int] = {}
         """By timestamp: the latest one among all that is decoded no later."""
         self.pictures = self._run(self._container.demux(self._stream), first=0)
@@ -268,6 +315,15 @@ class _Decoding:
         self.pictures = iter(())  # PyAV crashes when a closed container is read on
         self._container.close()
 
+    def _nvdec(self, device: str) -> VideoCodecContext:
+        from engine.device.nvdec import nvdec_context
+
+        try:
+            return nvdec_context(self._stream, device)
+        except (av.FFmpegError, RuntimeError) as error:
+            self._container.close()
+            raise _StumbledError(f"NVDEC does not open: {error}") from error
+
     def seek(self, key: int, keys: NDArray[np.intp]) -> bool:
         """Go to the frame with index `key`, or to a key frame before it.
 
@@ -276,6 +332,7 @@ class _Decoding:
         pts = self._source.frame_pts
         try:
             self._container.seek(int(pts[key]), stream=self._stream)
+            self._decoder.flush_buffers()
             packets = self._container.demux(self._stream)
             landing = next(packets)
         except (av.FFmpegError, StopIteration):
@@ -311,18 +368,30 @@ class _Decoding:
                     latest = packet.pts if latest is None else max(latest, packet.pts)
                     self._refers_up_to[packet.pts] = latest
                 try:
-                    yield from packet.decode()
+                    for frame in self._decoder.decode(packet):
+                        self._check_surface(frame)
+                        yield frame
                 except av.InvalidDataError:
                     self._stumble()
         except av.InvalidDataError:
             self._stumble()
         except (av.FFmpegError, OSError) as error:
+            if self._device is not None:
+                raise _StumbledError(f"decoding on {self._device} failed: {error}") from error
             raise SourceError(path, f"cannot be decoded: {error.strerror}") from None
 
     def _stumble(self) -> None:
         """Damage: of no account in a sure run, where the lost frames will be found missing."""
         if not self.sure:
-            raise _StumbledError
+            raise _StumbledError("the stream is damaged")
+
+    def _check_surface(self, frame: av.VideoFrame) -> None:
+        """A device's frames are all of one kind; what else a stream turns into is for the CPU."""
+        if self._device is None:
+            return
+        size, bits = self._source.coded_size, frame.sw_format or frame.format
+        if (frame.width, frame.height) != (size.width, size.height) or bits.name not in NV12_LIKE:
+            raise _StumbledError(f"frames are {frame.width}x{frame.height} {bits.name} now")
 
     def _listed(self, frames: Iterator[av.VideoFrame], first: int) -> Iterator[av.VideoFrame]:
         """Those from index `first` on, with timestamps as listed.

@@ -5,12 +5,12 @@ Knows no plan: it is given pictures and writes them as one closed GOP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import av
 import numpy as np
@@ -22,10 +22,11 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
+from engine.compose import blend
 from engine.errors import ChunkError, EncoderError
 from engine.files import file_url
 from engine.geometry import Size
-from engine.picture import Picture
+from engine.picture import Finished, Picture
 
 THREADS = 4
 """x264's output depends on its thread count, so it is the same on every machine."""
@@ -132,6 +133,11 @@ class Encoder:
         """Everything that decides the coded bytes, for the digest of a chunk."""
         settings = ",".join(f"{name}={value}" for name, value in self.options)
         return f"{self.name}:{settings}:threads={THREADS}"
+
+    @property
+    def is_on_cuda(self) -> bool:
+        """Whether it may take frames that lie on a CUDA device."""
+        return "nvenc" in self.name
 
 
 def choose_encoder(
@@ -286,12 +292,71 @@ def _video_frame(picture: Picture) -> av.VideoFrame:
     return frame
 
 
+class Door(Protocol):
+    """Where finished pictures of one chunk lie, and how they become the encoder's frames."""
+
+    @property
+    def pixel_format(self) -> str:
+        """Of the frames."""
+
+    def brought(self, picture: Finished) -> Finished:
+        """The picture where this door takes it from."""
+
+    def blended(self, layers: Sequence[tuple[Finished, float]]) -> Finished:
+        """As `compose.blend`; the result is of no use after the next call."""
+
+    def frame(self, picture: Finished) -> av.VideoFrame:
+        """The next frame for the encoder. The picture may be reused afterwards."""
+
+    def released(self, index: int) -> None:
+        """The encoder has put out the packet of that frame."""
+
+    def frame_hash(self) -> str:
+        """Hash of the frames so far, in order, each as I420."""
+
+
+class HostDoor:
+    """The `Door` in host memory."""
+
+    pixel_format = "yuv420p"
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+        self._blend: Picture | None = None
+
+    def brought(self, picture: Finished) -> Picture:
+        """See `Door`."""
+        return picture.on_host()
+
+    def blended(self, layers: Sequence[tuple[Finished, float]]) -> Picture:
+        """See `Door`."""
+        self._blend = self._blend or Picture(layers[0][0].size)
+        blend([(picture.on_host(), weight) for picture, weight in layers], self._blend)
+        return self._blend
+
+    def frame(self, picture: Finished) -> av.VideoFrame:
+        """See `Door`."""
+        there = picture.on_host()
+        self._hash.update(there.buffer.data)
+        return _video_frame(there)
+
+    def released(self, index: int) -> None:
+        """See `Door`. The frame was a copy."""
+
+    def frame_hash(self) -> str:
+        """See `Door`."""
+        return self._hash.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
     """What was written: how many frames, and a hash of the frames given to the encoder."""
 
     frame_count: int
     frame_hash: str
+    route: tuple[str, ...] = ()
+    """Where the frames of each layer, and those for the encoder, were copied and why; empty where
+    no device took part."""
 
 
 class ChunkWriter:
@@ -301,10 +366,11 @@ class ChunkWriter:
     what was written. Raises `EncoderError` when the encoder refuses a frame.
     """
 
-    def __init__(self, encoder: Encoder, path: Path) -> None:
+    def __init__(self, encoder: Encoder, path: Path, door: Door | None = None) -> None:
+        """`door`: how pictures become frames, by default from host memory; for one chunk."""
         self._encoder = encoder
         self._path = path
-        self._hash = xxhash.xxh3_128()
+        self._door = door or HostDoor()
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -312,16 +378,19 @@ class ChunkWriter:
         stream = self._container.add_stream(self._encoder.name, rate=self._encoder.fps)
         assert isinstance(stream, VideoStream)
         _configure(stream.codec_context, self._encoder)
+        stream.codec_context.pix_fmt = self._door.pixel_format
         stream.time_base = 1 / self._encoder.fps
         self._stream = stream
         return self
 
-    def write(self, picture: Picture) -> None:
+    def write(self, picture: Finished) -> None:
         """Encodes the next frame. The picture may be reused afterwards."""
         if picture.size != self._encoder.size:
             raise ValueError(f"the encoder takes {self._encoder.size}, not {picture.size}")
-        self._hash.update(picture.buffer.data)
-        frame = _video_frame(picture)
+        try:
+            frame = self._door.frame(picture)
+        except (FFmpegError, RuntimeError) as error:  # RuntimeError: torch's, of CUDA too
+            raise EncoderError(f"frame {self._count} cannot be handed over: {error}") from error
         frame.pts, frame.time_base = self._count, 1 / self._encoder.fps
         frame.pict_type = PictureType.I if self._count == 0 else PictureType.NONE
         self._mux(frame)
@@ -333,6 +402,9 @@ class ChunkWriter:
         except FFmpegError as error:
             at = "the end" if frame is None else f"frame {self._count}"
             raise EncoderError(f"{self._encoder.name} failed at {at}: {error.strerror}") from error
+        for packet in packets:
+            assert packet.pts is not None
+            self._door.released(packet.pts)
         self._container.mux(packets)
 
     def __exit__(
@@ -344,6 +416,7 @@ class ChunkWriter:
         try:
             if kind is None:
                 self._mux(None)
+                self._frame_hash = self._door.frame_hash()
         finally:
             self._container.close()
 
@@ -351,4 +424,4 @@ class ChunkWriter:
     def result(self) -> EncodedChunk:
         if self._count == 0:
             raise ChunkError("a chunk without frames was written")
-        return EncodedChunk(self._count, self._hash.hexdigest())
+        return EncodedChunk(self._count, self._frame_hash)

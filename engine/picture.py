@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,16 @@ class SourceFrame:
         return Size(width, height)
 
 
+class Finished(Protocol):
+    """A finished picture, wherever it lies."""
+
+    @property
+    def size(self) -> Size: ...
+
+    def on_host(self) -> Picture:
+        """The picture in host memory; itself where it lies there."""
+
+
 class Picture:
     """A finished picture: 8-bit BT.709 limited-range 4:2:0 in one contiguous buffer.
 
@@ -69,6 +80,10 @@ class Picture:
     @property
     def planes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
         return self.y, self.u, self.v
+
+    def on_host(self) -> Picture:
+        """See `Finished`."""
+        return self
 
     def fill_black(self) -> None:
         for plane, value in zip(self.planes, BLACK, strict=True):

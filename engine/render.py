@@ -10,23 +10,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from engine.chunks import Chunk
-from engine.compose import blend
 from engine.decode import FrameReader
-from engine.encode import ChunkWriter, EncodedChunk, Encoder
+from engine.encode import ChunkWriter, Door, EncodedChunk, Encoder, HostDoor
 from engine.errors import Cancelled, ChunkError, DecodeError
 from engine.files import whole_file
 from engine.geometry import Size
-from engine.picture import Picture
+from engine.picture import Finished
 from engine.plan import Layer, PlannedClip
 from engine.prefetch import Prefetch
 from engine.progress import StageClock
+from engine.source import SourceInfo
 from engine.upscale.upscaler import Shot, Upscaler
 
 PREFETCH_SHOTS = 6
@@ -44,10 +45,11 @@ class Sources:
         self._strict = strict
         self._on_warning = on_warning
         self._readers: dict[int, FrameReader] = {}
+        self._refusals: dict[int, str] = {}
+        """Why clips are not decoded on the device of their stage."""
         self._started: dict[Layer, Prefetch[Shot]] = {}
         self._abandoned = threading.Event()
-        self.decoded_frames = 0
-        """Pictures passed by the readers that are closed, wanted or not."""
+        self._decoded_frames = 0
 
     def __enter__(self) -> Self:
         return self
@@ -62,11 +64,28 @@ class Sources:
         for index in list(self._readers):
             self._close(index)
 
-    def shots(self, layer: Layer, clock: StageClock) -> Prefetch[Shot]:
-        """The layer's shots, decoded ahead in a thread; already under way after `look_ahead`."""
-        return self._started.pop(layer, None) or self._prefetch(layer, clock)
+    @property
+    def decoded_frames(self) -> int:
+        """Pictures the readers have passed so far, wanted or not."""
+        return self._decoded_frames + sum(each.decoded_frames for each in self._readers.values())
 
-    def look_ahead(self, present: Chunk, following: Chunk, clock: StageClock) -> None:
+    def shots(self, layer: Layer, upscaler: Upscaler, clock: StageClock) -> Prefetch[Shot]:
+        """The layer's shots, decoded ahead in a thread; already under way after `look_ahead`."""
+        return self._started.pop(layer, None) or self._prefetch(layer, upscaler, clock)
+
+    def route(self, clip: PlannedClip) -> str:
+        """Where the frames of a clip that is shown now are decoded, and why not on the device."""
+        index = clip.index
+        device = self._readers[index].device
+        if device is None:
+            why = self._refusals.get(index, "see the warnings")
+            return f"clips[{index}]: decoded on the CPU ({why}), one upload per frame"
+        decoder = "NVDEC" if device.startswith("cuda") else "the CPU"
+        return f"clips[{index}]: decoded by {decoder}, frames stay on {device}"
+
+    def look_ahead(
+        self, present: Chunk, following: Chunk, upscaler: Upscaler, clock: StageClock
+    ) -> None:
         """Starts to decode what `following` shows of clips that `present` does not.
 
         So opening a file and decoding up to its first wanted frame does not hold up the encoder.
@@ -78,7 +97,7 @@ class Sources:
             self._close(index)
         for layer in following.layers:
             if layer.clip.index not in at_work:
-                self._started[layer] = self._prefetch(layer, clock).start()
+                self._started[layer] = self._prefetch(layer, upscaler, clock).start()
 
     def abandon_on_error(
         self,
@@ -98,20 +117,29 @@ class Sources:
                 pass
         self._started.clear()
 
-    def _prefetch(self, layer: Layer, clock: StageClock) -> Prefetch[Shot]:
-        shots = _shots(layer, self._reader(layer.clip))
+    def _prefetch(self, layer: Layer, upscaler: Upscaler, clock: StageClock) -> Prefetch[Shot]:
+        shots = _shots(layer, self._reader(layer.clip, upscaler))
         name = f"decode clip {layer.clip.index}"
         return Prefetch(clock.timed("decode", shots), PREFETCH_SHOTS, name)
 
-    def _reader(self, clip: PlannedClip) -> FrameReader:
+    def _reader(self, clip: PlannedClip, upscaler: Upscaler) -> FrameReader:
         if clip.index not in self._readers:
+            device = upscaler.for_scale(clip.scale).frames_on
+            if device is not None and (why := self._refusal(clip.source, device)) is not None:
+                self._refusals[clip.index], device = why, None
             self._readers[clip.index] = FrameReader(
                 clip.source,
                 strict=self._strict,
                 on_warning=lambda warning: self._on_warning(f"clips[{clip.index}]: {warning}"),
                 on_step=self._check,
+                device=device,
             )
         return self._readers[clip.index]
+
+    def _refusal(self, source: SourceInfo, device: str) -> str | None:
+        from engine.device.trial import decoding_refusal
+
+        return decoding_refusal(source, device, strict=self._strict)
 
     def _check(self) -> None:
         if self._abandoned.is_set():
@@ -119,7 +147,7 @@ class Sources:
 
     def _close(self, index: int) -> None:
         reader = self._readers.pop(index)
-        self.decoded_frames += reader.decoded_frames
+        self._decoded_frames += reader.decoded_frames
         reader.close()
 
 
@@ -142,16 +170,22 @@ def render_chunk(
     0.1 s in which none comes; both may raise to stop. Raises `DecodeError`, `UpscalerError`,
     `EncoderError`, or `ChunkError` when a frame is missing; `sources` is of no use after that.
     """
-    with whole_file(destination) as path, ExitStack() as stack:
-        layers = [
-            _layer_pictures(stack, layer, sources, upscaler, encoder.size, clock)
-            for layer in chunk.layers
-        ]
-        stack.push(sources.abandon_on_error)
-        sources.look_ahead(chunk, following or chunk, clock)
-        pictures = [layer.items(while_waiting) for layer in layers]
-        with ChunkWriter(encoder, path) as writer:
-            for picture in _blended(chunk, pictures, encoder.size, clock):
+    door, encoded = _door(chunk, upscaler, encoder)
+    with (
+        whole_file(destination) as path,
+        finished_pictures(
+            chunk,
+            sources,
+            upscaler,
+            encoder.size,
+            door,
+            following=following,
+            clock=clock,
+            while_waiting=while_waiting,
+        ) as pictures,
+    ):
+        with ChunkWriter(encoder, path, door) as writer:
+            for picture in pictures:
                 on_frame()
                 with clock.working("encode"):
                     writer.write(picture)
@@ -160,7 +194,51 @@ def render_chunk(
                 f"frames {chunk.frames} gave {writer.result.frame_count} pictures, "
                 f"not {len(chunk.frames)}"
             )
-    return writer.result
+    decoded = [
+        sources.route(layer.clip)
+        for layer in chunk.layers
+        if upscaler.for_scale(layer.clip.scale).frames_on is not None
+    ]
+    return replace(writer.result, route=(*decoded, *encoded))
+
+
+@contextmanager
+def finished_pictures(
+    chunk: Chunk,
+    sources: Sources,
+    upscaler: Upscaler,
+    size: Size,
+    door: Door,
+    *,
+    following: Chunk | None,
+    clock: StageClock,
+    while_waiting: Callable[[], None],
+) -> Iterator[Iterator[Finished]]:
+    """The pictures of `chunk` as they are given to its encoder, one per frame, in order.
+
+    They are made ahead of the caller until the block ends; each is of no use after the next is
+    taken. Parameters and errors as `render_chunk`.
+    """
+    with ExitStack() as stack:
+        layers = [
+            _layer_pictures(stack, layer, sources, upscaler, size, door, clock)
+            for layer in chunk.layers
+        ]
+        stack.push(sources.abandon_on_error)
+        sources.look_ahead(chunk, following or chunk, upscaler, clock)
+        yield _blended(chunk, [layer.items(while_waiting) for layer in layers], door, clock)
+
+
+def _door(chunk: Chunk, upscaler: Upscaler, encoder: Encoder) -> tuple[Door, list[str]]:
+    """How the chunk's pictures go to the encoder, and what to report of it."""
+    stages = [upscaler.for_scale(layer.clip.scale) for layer in chunk.layers]
+    device = next((stage.frames_on for stage in stages if stage.frames_on is not None), None)
+    if device is None:
+        return HostDoor(), []
+    from engine.device.trial import door_for
+
+    door, how = door_for(encoder, device)
+    return door, [how]
 
 
 def _layer_pictures(
@@ -169,24 +247,24 @@ def _layer_pictures(
     sources: Sources,
     upscaler: Upscaler,
     size: Size,
+    door: Door,
     clock: StageClock,
-) -> Prefetch[Picture]:
+) -> Prefetch[Finished]:
     """The layer's pictures, made ahead of the consumer by two threads that end with `stack`."""
-    shots = stack.enter_context(sources.shots(layer, clock))
+    shots = stack.enter_context(sources.shots(layer, upscaler, clock))
     clip = layer.clip
     pictures = upscaler.for_scale(clip.scale).pictures(
         clock.waited_for("crop", shots.items()), clip.source, size, clip.fit
     )
-    return stack.enter_context(
-        Prefetch(clock.timed("crop", pictures), PREFETCH_PICTURES, f"crop clip {clip.index}")
-    )
+    brought = clock.timed("crop", map(door.brought, pictures))
+    return stack.enter_context(Prefetch(brought, PREFETCH_PICTURES, f"crop clip {clip.index}"))
 
 
 def _shots(layer: Layer, reader: FrameReader) -> Iterator[Shot]:
     """The layer's frames with their rectangles; a source frame shown several times is decoded
     once."""
     shown = [(pts, list(rows)) for pts, rows in groupby(range(len(layer.pts)), layer.pts.item)]
-    frames = reader.frames([pts for pts, _ in shown])
+    frames = reader.surfaces([pts for pts, _ in shown])
     try:
         for frame, (_, rows) in zip(frames, shown, strict=True):
             for row in rows:
@@ -196,10 +274,9 @@ def _shots(layer: Layer, reader: FrameReader) -> Iterator[Shot]:
 
 
 def _blended(
-    chunk: Chunk, layers: Sequence[Iterator[Picture]], size: Size, clock: StageClock
-) -> Iterator[Picture]:
+    chunk: Chunk, layers: Sequence[Iterator[Finished]], door: Door, clock: StageClock
+) -> Iterator[Finished]:
     """One picture per frame. A single layer of full weight is passed on as it is."""
-    out = Picture(size)
     for row in range(len(chunk.frames)):
         pictures = [next(layer, None) for layer in layers]
         present = [picture for picture in pictures if picture is not None]
@@ -210,5 +287,5 @@ def _blended(
             yield present[0]
             continue
         with clock.working("blend"):
-            blend(list(zip(present, weights, strict=True)), out)
-        yield out
+            picture = door.blended(list(zip(present, weights, strict=True)))
+        yield picture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +55,17 @@ def choose_upscaler(
     )
 
 
+def network_for(name: str, scale: float) -> Model | None:
+    """What an upscaler puts clips of that scale through where there is CUDA, None: no network."""
+    if name == "none":
+        return None
+    if name == "auto":
+        return GENERAL if scale > 1 else None
+    if name == QUALITY:
+        return X2PLUS if scale <= X2PLUS.scale else X4PLUS
+    return model_named(name)
+
+
 @dataclass(slots=True)
 class Networks:
     """An `Upscaler` that loads each network when the first clip needs it."""
@@ -64,6 +75,11 @@ class Networks:
     why: str
     settings: Settings
     _loaded: dict[Model, RealESRGAN] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[type[Networks], tuple[str, torch.device, str, Settings]]:
+        # to another process goes the choice; it loads its own networks, from files that are there
+        settings = replace(self.settings, on_download=None)
+        return Networks, (self.name, self.torch_device, self.why, settings)
 
     @property
     def device(self) -> str:
@@ -78,19 +94,12 @@ class Networks:
         ]
 
     def for_scale(self, scale: float) -> Stage:
-        model = self._model(scale)
+        model = network_for(self.name, scale)
         if model is None:
             return PlainResampler("the crop is not smaller than the target")
         if model not in self._loaded:
             self._loaded[model] = self._load(model)
         return self._loaded[model]
-
-    def _model(self, scale: float) -> Model | None:
-        if self.name == "auto":
-            return GENERAL if scale > 1 else None
-        if self.name == QUALITY:
-            return X2PLUS if scale <= X2PLUS.scale else X4PLUS
-        return model_named(self.name)
 
     def _load(self, model: Model) -> RealESRGAN:
         from engine.upscale.load import load_stage

@@ -3,13 +3,14 @@
     shots ─▶ stills ─▶ batches of one shape ─▶ network ─▶ the exact rectangles ─▶ pictures
 
 A still is a source frame with all rectangles through which it is shown, upscaled once over the
-whole pixels that hold them. On a GPU a batch is at work while the next one is cut out.
+whole pixels that hold them. On a GPU a batch is at work while the next one is cut out, frames that
+were decoded there are cut there, and finished pictures stay there.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -19,9 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.crop import CropSampler
-from engine.geometry import Fit, Rect, Size, placed
-from engine.picture import Picture, SourceFrame
+from engine.device.frames import DeviceFrame, cut
+from engine.device.pictures import DevicePicture
+from engine.errors import UpscalerError
+from engine.geometry import Box, Fit, Rect, Size, placed
+from engine.picture import Finished, Picture, SourceFrame
 from engine.source import Colour, Matrix, SourceInfo, Transfer
+from engine.upscale.lanes import Lanes
 from engine.upscale.regions import Region, covering
 from engine.upscale.runner import Runner
 from engine.upscale.tensors import i420_of_ycc, rgb_of_i420, ycc_of_rgb
@@ -31,7 +36,7 @@ _UPSCALED = Colour(Matrix.BT709, full_range=False, transfer=Transfer.SDR, assume
 _DEPTH = 14
 """Bits of an upscaled sample on its way to the sampler, on the CPU."""
 
-Ready = Callable[[], list[Picture]]
+Ready = Callable[[], Sequence[Finished]]
 """Gives the pictures of a batch that was set to work, in order; waits for them if need be."""
 
 
@@ -40,17 +45,33 @@ class Still:
     """A source frame's region, upright and in BT.709, and the rectangles it is shown through."""
 
     region: Region
-    pixels: Picture
+    pixels: Tensor
+    """I420, uint8 (h * 3 / 2, w), in host memory or on the device."""
     rects: list[NDArray[np.float64]]
 
 
 class RealESRGAN:
     """A `Stage` that puts every frame through one network."""
 
-    def __init__(self, runner: Runner, *, weights: str, batch: int | None = None) -> None:
-        """`weights` tells them from all others; `batch`: images at a time, else as many as fit."""
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        weights: str,
+        batch: int | None = None,
+        stays_there: bool | None = None,
+    ) -> None:
+        """`weights` tells them from all others; `batch`: images at a time, else as many as fit.
+
+        `stays_there`: frames are taken and pictures left on the device; by default on CUDA.
+        """
         self.key = f"{weights}:{runner.precision}:{runner.device.type}"
+        self._cuda = runner.device.type == "cuda"
+        self.frames_on = (
+            str(runner.device) if stays_there or (stays_there is None and self._cuda) else None
+        )
         self._runner = runner
+        self._lanes = Lanes(runner.device)
         self._batch = batch
 
     @property
@@ -60,12 +81,12 @@ class RealESRGAN:
 
     def pictures(
         self, shots: Iterable[Shot], source: SourceInfo, target: Size, fit: Fit
-    ) -> Iterator[Picture]:
+    ) -> Iterator[Finished]:
         """See `Stage`."""
         at_work: deque[Ready] = deque()
-        ahead = 1 if self._runner.device.type == "cuda" else 0
-        stills = _stills(shots, source, self._runner.shape.multiple)
-        for batch in _batches(stills, lambda size: self._batch or self._runner.batch_size(size)):
+        ahead = 1 if self._cuda else 0
+        stills = self._stills(shots, source)
+        for batch in _batches(stills, lambda size: self._runner.batch_size(size, self._batch)):
             at_work.append(self._set_to_work(batch, target, fit))
             if len(at_work) > ahead:
                 yield from at_work.popleft()()
@@ -73,24 +94,37 @@ class RealESRGAN:
             yield from at_work.popleft()()
 
     def _set_to_work(self, batch: list[Still], target: Size, fit: Fit) -> Ready:
-        finish = self._on_device if self._runner.device.type == "cuda" else self._on_host
-        buffers = torch.from_numpy(np.stack([still.pixels.buffer for still in batch]))
-        images = rgb_of_i420(self._moved(buffers))
-        made = self._runner(images)
-        ready = finish(made, batch, target, fit)
-        finite = made.isfinite().all()
+        """Where a batch, its finished pictures included, does not fit into memory, two halves."""
+        try:
+            return self._at_work(batch, target, fit)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise UpscalerError(f"{self._runner.device} has not enough memory") from error
+        self._runner.out_of_memory(len(batch))
+        middle = len(batch) // 2
+        halves = [self._set_to_work(half, target, fit) for half in (batch[:middle], batch[middle:])]
+        return lambda: [picture for half in halves for picture in half()]
 
-        def checked() -> list[Picture]:
-            if bool(finite):
-                return ready()
-            return finish(self._runner.in_full_precision(images), batch, target, fit)()
+    def _at_work(self, batch: list[Still], target: Size, fit: Fit) -> Ready:
+        buffers = self._lanes.gathered([still.pixels for still in batch])
+        with self._lanes.computing():
+            made = self._runner(rgb_of_i420(buffers))
+            finite = made.isfinite().all()
+            ready = self._finish(made, batch, target, fit)
+
+        def checked() -> Sequence[Finished]:
+            with self._lanes.computing():
+                if bool(finite):  # waits for all that was computed
+                    return ready()
+                again = self._runner.in_full_precision(rgb_of_i420(buffers))
+                return self._finish(again, batch, target, fit)()
 
         return checked
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        if self._runner.device.type != "cuda":
-            return tensor
-        return tensor.pin_memory().to(self._runner.device, non_blocking=True)
+    def _finish(self, made: Tensor, batch: list[Still], target: Size, fit: Fit) -> Ready:
+        if self._cuda or self.frames_on is not None:
+            return self._on_device(made, batch, target, fit)
+        return self._on_host(made, batch, target, fit)
 
     def _on_host(self, made: Tensor, batch: list[Still], target: Size, fit: Fit) -> Ready:
         """The exact rectangles by the integer sampler: on a CPU it is far faster than torch."""
@@ -115,63 +149,48 @@ class RealESRGAN:
         return sampled
 
     def _on_device(self, made: Tensor, batch: list[Still], target: Size, fit: Fit) -> Ready:
-        """The exact rectangles in torch, so that only finished pictures leave the device."""
+        """The exact rectangles in torch, where the pictures are."""
         scale = self._runner.shape.scale
-        ycc = ycc_of_rgb(made.clamp(0, 1))
         buffers = []
-        for codes, still in zip(ycc, batch, strict=True):
+        for rgb, still in zip(made, batch, strict=True):
+            codes = ycc_of_rgb(rgb.clamp(0, 1))
             for rect in still.rects:
                 x, y, width, height = (float(v) for v in _inside(rect, still.region) * scale)
                 shown, box = placed(Rect(x, y, width, height), target, fit)
                 place = (shown.x, shown.y, shown.width, shown.height)
                 buffers.append(i420_of_ycc(codes, place, box, target))
-        shape = (len(buffers), *buffers[0].shape)
-        host = torch.empty(shape, dtype=torch.uint8, pin_memory=self._runner.device.type == "cuda")
-        host.copy_(torch.stack(buffers), non_blocking=True)
-        done = _recorded(self._runner.device)
+        return lambda: [DevicePicture(target, self._lanes.handed_out(each)) for each in buffers]
 
-        def copied() -> list[Picture]:
-            if done is not None:
-                done.synchronize()
-            return [Picture(target, buffer) for buffer in host.numpy()]
-
-        return copied
-
-
-def _recorded(device: torch.device) -> torch.cuda.Event | None:
-    if device.type != "cuda":
-        return None
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record()
-    return event
+    def _stills(self, shots: Iterable[Shot], source: SourceInfo) -> Iterator[Still]:
+        """Shots of the same source frame made one, its region cut out upright and in BT.709."""
+        sampler: CropSampler | None = None
+        sampled: Size | None = None
+        for _, same in groupby(shots, key=lambda shot: id(shot.frame)):
+            of_frame = list(same)
+            frame, rects = of_frame[0].frame, [shot.rect for shot in of_frame]
+            region = covering(np.array(rects), source.display_size, self._runner.shape.multiple)
+            if isinstance(frame, DeviceFrame):
+                box = Box(region.x, region.y, region.width, region.height)
+                yield Still(region, cut(frame, box, source.colour), rects)
+                continue
+            if sampler is None or sampled != region.size:
+                sampled = region.size
+                sampler = CropSampler(
+                    display_size=source.display_size,
+                    rotation_deg=source.rotation_deg,
+                    colour=source.colour,
+                    target=region.size,
+                    fit=Fit.STRETCH,
+                )
+            pixels = self._lanes.empty((region.height * 3 // 2, region.width))
+            place = np.array([region.x, region.y, region.width, region.height], np.float64)
+            sampler.sample(frame, place, Picture(region.size, pixels.numpy()))
+            yield Still(region, pixels, rects)
 
 
 def _inside(rect: NDArray[np.float64], region: Region) -> NDArray[np.float64]:
     inside: NDArray[np.float64] = rect - np.array([region.x, region.y, 0, 0])
     return inside
-
-
-def _stills(shots: Iterable[Shot], source: SourceInfo, multiple: int) -> Iterator[Still]:
-    """Shots of the same source frame made one, its region cut out upright and in BT.709."""
-    sampler: CropSampler | None = None
-    sampled: Size | None = None
-    for _, same in groupby(shots, key=lambda shot: id(shot.frame)):
-        of_frame = list(same)
-        rects = [shot.rect for shot in of_frame]
-        region = covering(np.array(rects), source.display_size, multiple)
-        if sampler is None or sampled != region.size:
-            sampled = region.size
-            sampler = CropSampler(
-                display_size=source.display_size,
-                rotation_deg=source.rotation_deg,
-                colour=source.colour,
-                target=region.size,
-                fit=Fit.STRETCH,
-            )
-        pixels = Picture(region.size)
-        place = np.array([region.x, region.y, region.width, region.height], np.float64)
-        sampler.sample(of_frame[0].frame, place, pixels)
-        yield Still(region, pixels, rects)
 
 
 def _batches(stills: Iterable[Still], most: Callable[[Size], int]) -> Iterator[list[Still]]:

@@ -19,7 +19,8 @@ MARGIN_PX = 8
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A whole-pixel rectangle of the upright, displayed frame, with even sides."""
+    """A whole-pixel rectangle of the upright, displayed frame, with even corner and sides: whole
+    pixels of 4:2:0 chroma, too."""
 
     x: int
     y: int
@@ -47,8 +48,9 @@ def covering(rects: NDArray[np.float64], frame: Size, multiple: int = 1) -> Regi
 def _axis(
     starts: NDArray[np.float64], extents: NDArray[np.float64], side: int, multiple: int
 ) -> tuple[int, int]:
-    first = max(0, math.floor(starts.min()) - MARGIN_PX)
+    first = max(0, math.floor(starts.min()) // 2 * 2 - MARGIN_PX)
     last = min(side, math.ceil((starts + extents).max()) + MARGIN_PX)
     bucketed = -(-(last - first) // BUCKET_PX) * BUCKET_PX
     extent = min(bucketed, -(-side // multiple) * multiple)
-    return max(0, min(first, side - extent)), extent
+    last_start = -(-(side - extent) // 2) * 2
+    return max(0, min(first, last_start)), extent

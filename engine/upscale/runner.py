@@ -6,6 +6,7 @@ finite is computed again in float32. No picture is given up in silence.
 
 from __future__ import annotations
 
+import threading
 from enum import StrEnum
 
 import torch
@@ -30,6 +31,10 @@ class Precision(StrEnum):
     FP16 = "fp16"
     BF16 = "bf16"
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return _DTYPES[self]
+
 
 _DTYPES = {
     Precision.FP32: torch.float32,
@@ -47,9 +52,18 @@ def best_precision(device: torch.device) -> Precision:
 
 
 class Runner:
-    """A network on a device. One thread at a time may use it."""
+    """A network on a device. Threads may share it; one at a time is at work."""
 
-    def __init__(self, network: Network, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        network: Network,
+        device: torch.device,
+        precision: Precision,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        """`compiled` by torch, which takes a minute for every shape that comes: not the default
+        before `bench/upscale.py` has shown on a CUDA machine that it is worth that."""
         self.shape = network.shape
         self.device = device
         self.precision = precision
@@ -58,18 +72,34 @@ class Runner:
         self.events: list[str] = []
         """What had to be done about memory or precision, one line each."""
         self._full = network
-        self._fast = network.to(device, _DTYPES[precision])
+        self._fast = network.to(device, precision.dtype)
+        if compiled:
+            self._fast = Network(network.shape, torch.compile(self._fast.module, dynamic=False))  # type: ignore[arg-type]
         self._most = 1 << 30
         """Pictures in a batch that are known to fit."""
+        self._planned: dict[Size, int] = {}
+        """Batch sizes that were told."""
+        self._pads = device.type == "cuda" or compiled
+        """Whether another shape costs more than the work on a few pictures for nothing."""
+        self._fullest: dict[torch.Size, int] = {}
+        """The most pictures of one size that were in a batch."""
+        self._lock = threading.Lock()
 
-    def batch_size(self, size: Size) -> int:
-        """Pictures of that size in one batch: one on a CPU, which gains nothing by more."""
+    def batch_size(self, size: Size, asked: int | None = None) -> int:
+        """Pictures of that size in one batch, at most as many as were asked for.
+
+        By default one on a CPU, which gains nothing by more, and on CUDA what memory allows.
+        """
+        if asked is not None:
+            return min(asked, self._most)
         if self.device.type != "cuda":
             return 1
-        free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        image_bytes = size.width * size.height * self.shape.bytes_per_pixel
-        fitting = int(MEMORY_SHARE * free_bytes / image_bytes)
-        return max(1, min(fitting, MOST_IMAGES, self._most))
+        if size not in self._planned:  # once, since what is at work is not free
+            free_bytes, _ = torch.cuda.mem_get_info(self.device)
+            image_bytes = size.width * size.height * self.shape.bytes_per_pixel
+            fitting = int(MEMORY_SHARE * free_bytes / image_bytes)
+            self._planned[size] = max(1, min(fitting, MOST_IMAGES))
+        return min(self._planned[size], self._most)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -77,17 +107,47 @@ class Runner:
 
         Raises `UpscalerError` where not even a small tile fits into memory.
         """
-        self.images += len(images)
-        return torch.cat([self._in_memory(part) for part in torch.split(images, self._most)])
+        with self._lock:
+            self.images += len(images)
+            return self._in_parts(self._padded(images))[: len(images)]
 
     @torch.inference_mode()
     def in_full_precision(self, images: Tensor) -> Tensor:
         """The same in float32, for results that were not finite. Raises `UpscalerError`."""
-        self.events.append("a result was not finite and was computed again in float32")
-        made = self._full.to(self.device)(images)
+        with self._lock:
+            self.events.append("a result was not finite and was computed again in float32")
+            network = self._full.to(self.device)
+            made = torch.cat([network(image) for image in torch.split(images, 1)])
         if not bool(made.isfinite().all()):
             raise UpscalerError("the network's result is not finite, in float32 either")
         return made
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """The last batch of a run made as large as those before it, with copies of a picture.
+
+        One that follows no larger one, as in a zoom where every frame has its own size, is left
+        as it is.
+        """
+        if not self._pads:
+            return images
+        size = images.shape[-2:]
+        most = self._fullest[size] = max(self._fullest.get(size, 0), len(images))
+        lacking = min(most, self._most) - len(images)
+        return (
+            images if lacking <= 0 else torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])
+        )
+
+    def out_of_memory(self, images: int) -> None:
+        """A batch of so many did not fit: the next are at most half as large."""
+        fitting = max(1, images // 2)
+        if fitting < self._most:
+            self._most = fitting
+            self.events.append(f"out of memory: batches of {fitting} from here on")
+        self._free()
+
+    def _in_parts(self, images: Tensor) -> Tensor:
+        parts = [self._in_memory(part) for part in torch.split(images, self._most)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _in_memory(self, images: Tensor) -> Tensor:
         try:
@@ -96,9 +156,8 @@ class Runner:
             self._free()
         if len(images) == 1:
             return self._tiled(images)
-        self._most = len(images) // 2
-        self.events.append(f"out of memory: batches of {self._most} from here on")
-        return torch.cat([self._in_memory(part) for part in torch.split(images, self._most)])
+        self.out_of_memory(len(images))
+        return self._in_parts(images)
 
     def _tiled(self, image: Tensor) -> Tensor:
         shape = self.shape
@@ -115,7 +174,7 @@ class Runner:
         )
 
     def _forward(self, images: Tensor) -> Tensor:
-        fast = images.to(_DTYPES[self.precision], memory_format=torch.channels_last)
+        fast = images.to(self.precision.dtype, memory_format=torch.channels_last)
         return self._fast(fast).float()
 
     def _free(self) -> None:

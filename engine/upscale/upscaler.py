@@ -7,21 +7,25 @@ back one picture per frame, in order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.crop import CropSampler
 from engine.geometry import Fit, Size
-from engine.picture import Picture, SourceFrame
+from engine.picture import Finished, Picture, SourceFrame
 from engine.source import SourceInfo
+
+if TYPE_CHECKING:
+    from engine.device.frames import DeviceFrame
 
 
 class Shot(NamedTuple):
     """One output frame of a layer: a source frame and the rectangle of it that is shown."""
 
-    frame: SourceFrame
+    frame: SourceFrame | DeviceFrame
+    """On a device only for a stage that works there."""
     rect: NDArray[np.float64]
     """Shape (4,): x, y, width, height in display pixels."""
 
@@ -33,9 +37,14 @@ class Stage(Protocol):
     def key(self) -> str:
         """Everything that decides its pixels, for the digest of a chunk."""
 
+    @property
+    def frames_on(self) -> str | None:
+        """The device, as torch spells it, where it leaves its pictures and would rather have its
+        frames; None for host memory."""
+
     def pictures(
         self, shots: Iterable[Shot], source: SourceInfo, target: Size, fit: Fit
-    ) -> Iterator[Picture]:
+    ) -> Iterator[Finished]:
         """One picture per shot, in order.
 
         Consecutive shots of the same frame and rectangle may give the same object; a picture is
@@ -72,6 +81,7 @@ class PlainResampler:
     name = "none"
     key = "bicubic"
     device = "cpu"
+    frames_on = None
     events: Sequence[str] = ()
 
     def __init__(self, why: str) -> None:
@@ -93,6 +103,7 @@ class PlainResampler:
         last: Shot | None = None
         picture = Picture(target)
         for shot in shots:
+            assert isinstance(shot.frame, SourceFrame)
             if last is None or shot.frame is not last.frame or (shot.rect != last.rect).any():
                 picture = Picture(target)
                 sampler.sample(shot.frame, shot.rect, picture)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from engine.errors import UpscalerError
 from engine.upscale.models import MODELS
@@ -68,9 +70,15 @@ def largest_difference(found: torch.Tensor, wanted: np.ndarray | torch.Tensor) -
     return float((found - torch.as_tensor(wanted)).abs().max())
 
 
+def golden_of(name: str) -> dict[str, NDArray[Any]]:
+    """What the reference made of which input."""
+    with np.load(GOLDENS / f"{name}.npz") as stored:
+        return dict(stored)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_seeded_weights_give_the_reference_output(name: str) -> None:
-    golden = np.load(GOLDENS / f"seeded-{name}.npz")
+    golden = golden_of(f"seeded-{name}")
     module = seeded_module(SHAPES[name], SEED)
     assert checksum(module) == golden["checksum"], "the seeded weights are others"
     network = network_of(module.state_dict())
@@ -79,13 +87,13 @@ def test_seeded_weights_give_the_reference_output(name: str) -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_weights_give_the_reference_output(name: str) -> None:
-    golden = np.load(GOLDENS / f"real-{name}.npz")
+    golden = golden_of(f"real-{name}")
     network = load_network(real_weights(name))
     assert largest_difference(network(torch.from_numpy(golden["input"])), golden["output"]) <= 1e-4
 
 
 def test_denoise_strength_gives_the_reference_output() -> None:
-    golden = np.load(GOLDENS / "real-general-denoise.npz")
+    golden = golden_of("real-general-denoise")
     strong, weak = (load_network(real_weights(name)) for name in ("general", "general-wdn"))
     network = blend_denoise(strong, weak, 0.3)
     assert largest_difference(network(torch.from_numpy(golden["input"])), golden["output"]) <= 1e-4

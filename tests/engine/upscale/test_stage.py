@@ -5,9 +5,9 @@ The networks here are small seeded ones; the real weights are used where they ar
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction as F
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,12 +26,11 @@ from engine.geometry import Fit, Rect, Size
 from engine.picture import Picture, SourceFrame
 from engine.plan import build_plan
 from engine.source import SourceInfo
-from engine.upscale.choice import QUALITY, UPSCALERS, Networks, choose_upscaler
+from engine.upscale.choice import QUALITY, UPSCALERS, choose_upscaler, network_for
 from engine.upscale.network import CompactShape, Network, RRDBShape, load_network
-from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.realesrgan import Ready, RealESRGAN, Still
 from engine.upscale.regions import BUCKET_PX, covering
 from engine.upscale.runner import Precision, Runner
-from engine.upscale.settings import Settings
 from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
 from engine.upscale.upscaler import PlainResampler, Shot, Stage
@@ -73,6 +72,20 @@ class Fussy(Nearest):
         return super().forward(rgb)
 
 
+class Tight(nn.Module):
+    """Another network, out of memory above a number of input pixels."""
+
+    def __init__(self, other: nn.Module, most_pixels: int) -> None:
+        super().__init__()
+        self.other, self.most_pixels = other, most_pixels
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        if rgb.shape[0] * rgb.shape[2] * rgb.shape[3] > self.most_pixels:
+            raise torch.OutOfMemoryError("too many pixels")
+        made: Tensor = self.other(rgb)
+        return made
+
+
 class Overflowing(Nearest):
     """Not finite in half precision, as RRDBNet can be."""
 
@@ -86,8 +99,10 @@ def seeded(shape: CompactShape | RRDBShape, seed: int = 0) -> Network:
     return Network(shape, shape.build().eval().requires_grad_(False))
 
 
-def stage(network: Network, batch: int | None = None) -> RealESRGAN:
-    return RealESRGAN(Runner(network, CPU, Precision.FP32), weights="w", batch=batch)
+def stage(network: Network, batch: int | None = None, *, on_device: bool = False) -> RealESRGAN:
+    """On the CPU, which may be taken for a device of its own."""
+    runner = Runner(network, CPU, Precision.FP32)
+    return RealESRGAN(runner, weights="w", batch=batch, stays_there=on_device)
 
 
 def forwarded(upscaler: RealESRGAN) -> list[int]:
@@ -97,9 +112,9 @@ def forwarded(upscaler: RealESRGAN) -> list[int]:
     return module.calls
 
 
-def a_frame(seed: int) -> SourceFrame:
+def a_frame(seed: int, size: Size = FRAME) -> SourceFrame:
     """Smooth, in colours that RGB has, and every frame another."""
-    rows, columns = np.mgrid[: FRAME.height, : FRAME.width]
+    rows, columns = np.mgrid[: size.height, : size.width]
     luma = 125 + 45 * np.sin(rows / 7 + seed) + 25 * np.cos(columns / 9 - seed)
     blue = 128 + 20 * np.sin(columns[::2, ::2] / 15 + seed)
     red = 128 + 20 * np.cos(rows[::2, ::2] / 11)
@@ -116,7 +131,8 @@ def shots(count: int, pace: float = 0.37, of_each: int = 1) -> list[Shot]:
 
 
 def pictures(upscaler: Stage, given_shots: list[Shot], fit: Fit = Fit.CONTAIN) -> list[Picture]:
-    return list(upscaler.pictures(given_shots, source(), TARGET, fit))
+    made = upscaler.pictures(given_shots, source(), TARGET, fit)
+    return [picture.on_host() for picture in made]
 
 
 def source() -> SourceInfo:
@@ -149,7 +165,7 @@ def test_a_region_holds_its_rectangles(
     assert region.x <= array[:, 0].min() and region.y <= array[:, 1].min()
     assert region.x + region.width >= (array[:, 0] + array[:, 2]).max()
     assert region.y + region.height >= (array[:, 1] + array[:, 3]).max()
-    assert region.width % 2 == region.height % 2 == 0
+    assert region.x % 2 == region.y % 2 == region.width % 2 == region.height % 2 == 0
     assert region.x >= 0 and region.x + region.width <= frame.width + frame.width % 2
     assert region.y >= 0 and region.y + region.height <= frame.height + frame.height % 2
 
@@ -245,11 +261,10 @@ def test_a_network_that_only_enlarges_gives_the_plain_picture() -> None:
 @pytest.mark.parametrize("fit", Fit)
 def test_both_ways_to_finish_agree(fit: Fit) -> None:
     """The integer sampler of the CPU, and the torch resampler of a GPU, here on a CPU."""
-    upscaler = stage(seeded(TINY))
+    network = seeded(TINY)
     given_shots = [Shot(shot.frame, shot.rect * [1, 1, 1.3, 1]) for shot in shots(2)]
-    on_host = pictures(upscaler, given_shots, fit)
-    upscaler._on_host = upscaler._on_device  # type: ignore[method-assign]
-    assert apart(on_host, pictures(upscaler, given_shots, fit)) <= 1
+    on_host = pictures(stage(network), given_shots, fit)
+    assert apart(on_host, pictures(stage(network, on_device=True), given_shots, fit)) <= 1
 
 
 @pytest.mark.parametrize("batch", [2, 4])
@@ -262,6 +277,59 @@ def test_batches_of_any_size_give_the_same_pictures(batch: int) -> None:
         )
         <= 1
     )
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_chunk_border_changes_no_picture(cut: int) -> None:
+    """Between source frames, where batches then fall otherwise: 4 and 3, not 5 and 2, say."""
+    upscaler, given_shots = stage(seeded(TINY), 4), shots(7)
+    parts = pictures(upscaler, given_shots[:cut]) + pictures(upscaler, given_shots[cut:])
+    assert apart(parts, pictures(upscaler, given_shots)) <= 1
+    upscaler = stage(seeded(TINY), 1)
+    parts = pictures(upscaler, given_shots[:cut]) + pictures(upscaler, given_shots[cut:])
+    assert apart(parts, pictures(upscaler, given_shots)) == 0
+
+
+def test_tiles_for_want_of_memory_give_the_same_pictures() -> None:
+    """Of a network whose tiles are exact, on a crop of 336x160 pixels, within a code value."""
+    wide = Rect(20.3, 8.6, 300, 140)
+    frames = [a_frame(seed, Size(400, 180)) for seed in range(2)]
+    given_shots = [Shot(f, np.array([wide.x, wide.y, wide.width, wide.height])) for f in frames]
+    network = seeded(TINY)
+    tight = Network(TINY, Tight(network.module, 150 * 150))
+    upscaler = stage(tight)
+    ours, whole = (
+        [
+            made.on_host()
+            for made in each.pictures(given_shots, a_source(size=Size(400, 180)), TARGET, Fit.COVER)
+        ]
+        for each in (upscaler, stage(network))
+    )
+    assert apart(ours, whole) <= 1
+    assert any("in tiles of" in event for event in upscaler.events)
+
+
+def test_the_last_batch_is_padded_where_larger_ones_came_before() -> None:
+    """And one that follows none is not, nor are its pictures counted more than once."""
+    runner = Runner(Network(TINY, Nearest(4)), CPU, Precision.FP32)
+    runner._pads = True
+    sizes = [(2, 16, 16), (4, 16, 16), (1, 16, 16), (3, 32, 16), (4, 16, 16)]
+    for count, height, width in sizes:
+        images = torch.rand(count, 3, height, width)
+        assert torch.equal(runner(images), Nearest(4)(images))
+    module = runner._fast.module
+    assert isinstance(module, Nearest)
+    assert (module.calls, runner.images) == ([2, 4, 4, 3, 4], 14)
+
+
+def test_a_batch_is_not_padded_beyond_what_fits() -> None:
+    runner = Runner(Network(TINY, Fussy(2 * 256)), CPU, Precision.FP32)
+    runner._pads = True
+    for count in (4, 1):
+        images = torch.rand(count, 3, 16, 16)
+        assert torch.equal(runner(images), Nearest(4)(images))
+    module = runner._fast.module
+    assert isinstance(module, Nearest) and module.calls == [2, 2, 2]
 
 
 def test_the_network_sees_each_source_frame_once() -> None:
@@ -280,6 +348,23 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     assert apart(expected, pictures(upscaler, shots(8, pace=0))) == 0
     assert forwarded(upscaler) == [2, 2, 2, 2]
     assert upscaler._runner.events == ["out of memory: batches of 2 from here on"]
+
+
+def test_finished_pictures_that_do_not_fit_halve_the_batch_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upscaler, given_shots = stage(seeded(TINY), 4, on_device=True), shots(5)
+    wanted = pictures(upscaler, given_shots)
+    finish = RealESRGAN._on_device
+
+    def fussy(self: RealESRGAN, made: Tensor, batch: list[Still], *how: Any) -> Ready:
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("too many pictures")
+        return finish(self, made, batch, *how)
+
+    monkeypatch.setattr(RealESRGAN, "_on_device", fussy)
+    assert apart(pictures(upscaler, given_shots), wanted) <= 1
+    assert upscaler.events == [f"out of memory: batches of {most} from here on" for most in (2, 1)]
 
 
 @needs_ffmpeg
@@ -366,7 +451,7 @@ def test_without_cuda_auto_is_plain_and_says_how_to_force_a_network() -> None:
 def test_the_model_follows_from_how_much_a_clip_is_enlarged(
     name: str, scale: float, model: str | None
 ) -> None:
-    chosen = Networks(name, CPU, "test", Settings())._model(scale)
+    chosen = network_for(name, scale)
     assert (chosen.name if chosen else None) == model
 
 
@@ -424,7 +509,7 @@ def test_real_weights_on_a_real_crop_are_sharper_and_as_faithful() -> None:
         shot = Shot(next(reader.frames([int(plan.clips[0].pts[0])])), plan.clips[0].rects[0])
     size, source_size = Size(288, 512), Size(72, 128)
     by_network, by_bicubic = (
-        next(one.pictures([shot], found, size, Fit.STRETCH))
+        next(iter(one.pictures([shot], found, size, Fit.STRETCH))).on_host()
         for one in (stage(network), PlainResampler("test"))
     )
     assert sharpness(by_network.y) > 1.5 * sharpness(by_bicubic.y)
@@ -432,20 +517,6 @@ def test_real_weights_on_a_real_crop_are_sharper_and_as_faithful() -> None:
     shrunk = by_network.y.reshape(128, 4, 72, 4).mean((1, 3))
     error = np.square(shrunk - plain.y).mean()
     assert 10 * np.log10(255**2 / error) > 28
-
-
-@pytest.mark.skipif(
-    not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
-    reason="no CUDA device (FAIL_WITHOUT_CUDA=1 makes this a failure)",
-)
-def test_cuda_gives_the_pictures_of_the_cpu() -> None:
-    cuda = torch.device("cuda")
-    network = seeded(TINY)
-    on_cuda = RealESRGAN(Runner(network, cuda, Precision.FP32), weights="w", batch=3)
-    given_shots = shots(8, of_each=2)
-    assert apart(pictures(stage(network), given_shots), pictures(on_cuda, given_shots)) <= 1
-    in_half = RealESRGAN(Runner(network, cuda, Precision.FP16), weights="w")
-    assert apart(pictures(stage(network), given_shots), pictures(in_half, given_shots)) <= 4
 
 
 def sharpness(luma: NDArray[np.uint8]) -> float:
