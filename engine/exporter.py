@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
-from queue import SimpleQueue
 
 from engine.audio import write_sound
+from engine.cache import ChunkCache
 from engine.chunks import Chunk, cut_into_chunks
 from engine.edit import Edit
 from engine.encode import Encoder, choose_encoder
-from engine.errors import Cancelled, EditError, EngineError, SourceError
+from engine.errors import Cancelled, EditError, EngineError, SourceError, StoreError
+from engine.executors import Executor, InProcess, Kit, Rendered
 from engine.files import whole_file
 from engine.join import ChapterMark, join
 from engine.parts import PartRecord, Parts
@@ -28,11 +29,11 @@ from engine.plan import Plan
 from engine.prefetch import Prefetch
 from engine.probe import fingerprint, probe
 from engine.progress import Phase, Progress, ProgressMeter, StageClock
-from engine.render import Sources, render_chunk
 from engine.report import ChunkReport, Report
 from engine.source import SourceInfo
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.upscaler import Upscaler
+from engine.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def export(
     *,
     upscaler: Upscaler | None = None,
     encoder: Encoder | None = None,
+    executor: Executor | None = None,
+    cache: ChunkCache | None = None,
     work_dir: Path | str | None = None,
     keep_parts: bool = False,
     strict: bool = False,
@@ -78,17 +81,22 @@ def export(
 ) -> Report:
     """Renders `plan` into one MP4 at `destination`, and says what was done.
 
-    Finished chunks lie in `work_dir` (by default `DESTINATION.parts/`), so a run that was cut short
-    goes on where it stopped; the folder is removed after success unless `keep_parts`. With
-    `strict`, any damage in a source is an error. `destination` is replaced only by a whole,
-    verified file. Raises `EngineError` (see `errors.py`), `Cancelled` among them.
+    `executor` renders the chunks: by default this process, one after the other. Finished chunks
+    lie in `work_dir` (by default `DESTINATION.parts/`), so a run that was cut short goes on where
+    it stopped; the folder is removed after success unless `keep_parts`. In `cache` other exports
+    find them too; a cache that does not work is left out, with a warning. With `strict`, any damage
+    in a source is an error. `destination` is replaced only by a whole, verified file. Raises
+    `EngineError` (see `errors.py`), `Cancelled` among them.
     """
     job = _Job(
         plan=plan,
         destination=Path(destination),
         upscaler=upscaler or choose_upscaler(),
         encoder=encoder or choose_encoder(plan.size, plan.fps),
+        executor=executor or InProcess(),
+        cache=cache,
         parts=Parts(Path(work_dir) if work_dir else _parts_folder(Path(destination))),
+        keep_parts=keep_parts,
         strict=strict,
         listener=listener or Listener(),
     )
@@ -110,9 +118,8 @@ def _check_destination(destination: Path, plan: Plan) -> None:
         raise EngineError(f"{destination}: is a folder, not a file to write")
     if not destination.parent.is_dir():
         raise EngineError(f"{destination}: there is no folder {destination.parent}")
-    if destination.exists() and any(
-        destination.samefile(clip.source.path) for clip in plan.clips if clip.source.path.exists()
-    ):
+    files = [clip.source.path for clip in plan.clips if isinstance(clip.source.path, Path)]
+    if destination.exists() and any(destination.samefile(file) for file in files if file.exists()):
         raise EngineError(f"{destination}: is one of the sources; it is not overwritten")
 
 
@@ -129,49 +136,85 @@ def _check_sources(plan: Plan) -> None:
             raise SourceError(path, "has changed since the export was planned")
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Every part of an export, by digest."""
+
+    found: Mapping[str, PartRecord]
+    """From an earlier run."""
+    rendered: Mapping[str, Rendered]
+
+    def report(self, chunk: Chunk) -> ChunkReport:
+        rendered = self.rendered.get(chunk.digest)
+        record = rendered.record if rendered else self.found[chunk.digest]
+        return ChunkReport(
+            chunk.frames.start,
+            chunk.frames.stop,
+            chunk.digest,
+            record.frame_hash,
+            resumed=rendered is None,
+            render_s=record.render_s,
+            route=record.route,
+            failures=rendered.failures if rendered else (),
+        )
+
+
 @dataclass(slots=True)
 class _Job:
-    """One run of one export."""
+    """One run of one export; the `Watch` of its executor."""
 
     plan: Plan
     destination: Path
     upscaler: Upscaler
     encoder: Encoder
+    executor: Executor
+    cache: ChunkCache | None
     parts: Parts
+    keep_parts: bool
     strict: bool
     listener: Listener
+    meter: ProgressMeter = field(init=False)
     clock: StageClock = field(default_factory=StageClock)
     warnings: list[str] = field(default_factory=list)
-    heard: SimpleQueue[str] = field(default_factory=SimpleQueue)
-    """Warnings on their way from another thread."""
     over: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for the sound any more."""
 
+    def __post_init__(self) -> None:
+        self.meter = ProgressMeter(
+            self.plan.frame_count,
+            self.listener.on_progress,
+            self.listener.should_stop,
+            self.clock,
+        )
+
     def run(self) -> Report:
         started_s = time.monotonic()
-        meter = ProgressMeter(
-            self.plan.frame_count, self.listener.on_progress, self.listener.should_stop
-        )
         self._warn_all(self.plan.warnings)
         chunks = cut_into_chunks(
             self.plan,
             stage_key=lambda clip: self.upscaler.for_scale(clip.scale).key,
             encoder_key=self.encoder.key,
         )
-        meter.enter(Phase.FRAMES)
+        self.meter.enter(Phase.FRAMES)
         with Prefetch(self._mixed(), 1, "sound") as mixing:
             try:
-                done, decoded = self._render(chunks, meter)
-                meter.enter(Phase.SOUND)
-                ((sound, warnings),) = mixing.items(meter.step)
+                done = self._render(chunks)
+                self.meter.enter(Phase.SOUND)
+                ((sound, warnings),) = mixing.items(self.step)
             finally:
                 self.over.set()
-        self._warn_all([*warnings, *self.upscaler.events])
-        meter.enter(Phase.JOIN)
+        self._warn_all(warnings)
+        self.meter.enter(Phase.JOIN)
         with self.clock.working("join"):
-            self._join(chunks, sound, meter)
-        meter.enter(Phase.DONE)
-        return self._report(chunks, done, decoded, time.monotonic() - started_s)
+            self._join(chunks, sound)
+        self.meter.enter(Phase.DONE)
+        return self._report(chunks, done, time.monotonic() - started_s)
+
+    def frames(self, count: int) -> None:
+        self.meter.frames(count)
+
+    def step(self) -> None:
+        self.meter.step()
 
     def warn(self, warning: str) -> None:
         """Takes a warning once; the same damage met by two chunks is one fact."""
@@ -225,65 +268,67 @@ class _Job:
         text = repr((SOUND_VERSION, self.plan.sound, prints, self.plan.sample_count))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def _render(
-        self, chunks: Sequence[Chunk], meter: ProgressMeter
-    ) -> tuple[dict[str, tuple[PartRecord, bool]], int]:
-        """Renders what is missing. Per digest: its record, and whether it was there before."""
+    def _render(self, chunks: Sequence[Chunk]) -> _Done:
+        """Renders what is missing; a chunk that is shown twice is rendered once."""
         once = {chunk.digest: chunk for chunk in chunks}
-        found = {
-            digest: record
-            for digest, chunk in once.items()
-            if (record := self.parts.find(chunk, self.encoder))
-            and not (self.strict and record.warnings)
-        }
-        for record in found.values():
+        places: dict[str, list[int]] = {}
+        for chunk in chunks:
+            places.setdefault(chunk.digest, []).append(chunk.index)
+        found = {digest: record for digest, chunk in once.items() if (record := self._found(chunk))}
+        for digest, record in found.items():
             self._warn_all(record.warnings)
-        done = {digest: (record, True) for digest, record in found.items()}
+            self.meter.finished(places[digest])
         missing = [chunk for digest, chunk in once.items() if digest not in found]
-        rendered_frames = sum(len(chunk.frames) for chunk in missing)
-        meter.keep(self.plan.frame_count - rendered_frames)
-        # warnings come from the readers' threads and are told from the caller's
-        with Sources(strict=self.strict, on_warning=self.heard.put) as sources:
-            for chunk, following in zip_longest(missing, missing[1:]):
-                record = self._render_one(chunk, following, sources, meter)
-                done[chunk.digest] = record, False
-        return done, sources.decoded_frames
+        self.meter.keep(self.plan.frame_count - sum(len(chunk.frames) for chunk in missing))
+        kit = Kit(self.upscaler, self.encoder, self.parts, self.strict)
+        rendered = {}
+        with closing(self.executor.render(missing, kit, self)) as results:
+            for each in results:
+                rendered[each.chunk.digest] = each
+                self.clock.add(each.stage_s)
+                self.meter.finished(places[each.chunk.digest])
+                self._offer(each.chunk)
+        return _Done(found, rendered)
 
-    def _render_one(
-        self, chunk: Chunk, following: Chunk | None, sources: Sources, meter: ProgressMeter
-    ) -> PartRecord:
-        warnings: list[str] = []
+    def _found(self, chunk: Chunk) -> PartRecord | None:
+        """The record of a chunk that an earlier run has left, here or in the cache."""
+        self.step()
+        record = self.parts.find(chunk, self.encoder) or self._fetched(chunk)
+        return None if record and self.strict and record.warnings else record
 
-        def tell_heard() -> None:
-            while not self.heard.empty():
-                warnings.append(self.heard.get())
-                self.warn(warnings[-1])
+    def _fetched(self, chunk: Chunk) -> PartRecord | None:
+        with self._cached() as cache:
+            if cache is not None and cache.fetch(chunk.digest, self.parts.folder):
+                if record := self.parts.find(chunk, self.encoder):
+                    return record
+                cache.forget(chunk.digest)
+                self.warn(f"chunk {chunk.digest} in the cache is not whole; it is rendered again")
+        return None
 
-        def on_frame() -> None:
-            tell_heard()
-            meter.frame()
+    def _offer(self, chunk: Chunk) -> None:
+        with self._cached() as cache:
+            if cache is not None:
+                cache.offer(chunk.digest, self.parts.folder)
 
-        def while_waiting() -> None:
-            tell_heard()
-            meter.step()
+    @contextmanager
+    def _cached(self) -> Iterator[ChunkCache | None]:
+        """The cache while it works: an export does not fail for want of one."""
+        try:
+            yield self.cache
+        except StoreError as error:
+            self.cache = None
+            self.warn(f"the cache is left out from here on: {error}")
 
-        encoded = render_chunk(
-            chunk,
-            sources,
-            self.upscaler,
-            self.encoder,
-            self.parts.path(chunk),
-            following=following,
-            clock=self.clock,
-            on_frame=on_frame,
-            while_waiting=while_waiting,
-        )
-        tell_heard()
-        return self.parts.accept(chunk, encoded, self.encoder, warnings)
-
-    def _join(self, chunks: Sequence[Chunk], sound: Path | None, meter: ProgressMeter) -> None:
+    def _join(self, chunks: Sequence[Chunk], sound: Path | None) -> None:
+        paths = [self.parts.path(chunk) for chunk in chunks]
+        lack_room = not self.keep_parts and _lack_room(paths, self.destination)
+        if lack_room:
+            self.warn(
+                f"the disk has no room for {self.destination.name} beside its chunks: "
+                "each is deleted as it is joined"
+            )
         join(
-            [self.parts.path(chunk) for chunk in chunks],
+            paths,
             sound,
             [
                 ChapterMark(chapter.title, chapter.start_s, chapter.stop_s)
@@ -294,44 +339,34 @@ class _Job:
             sample_count=self.plan.sample_count,
             fps=self.plan.fps,
             size=self.plan.size,
-            on_step=meter.step,
+            on_step=_unstopped if lack_room else self.step,
+            let_go=Path.unlink if lack_room else None,
         )
 
-    def _report(
-        self,
-        chunks: Sequence[Chunk],
-        done: dict[str, tuple[PartRecord, bool]],
-        decoded: int,
-        wall_s: float,
-    ) -> Report:
-        reports = [
-            ChunkReport(
-                chunk.frames.start,
-                chunk.frames.stop,
-                chunk.digest,
-                done[chunk.digest][0].frame_hash,
-                resumed=done[chunk.digest][1],
-            )
-            for chunk in chunks
-        ]
+    def _report(self, chunks: Sequence[Chunk], done: _Done, wall_s: float) -> Report:
+        reports = [done.report(chunk) for chunk in chunks]
         resumed = _frame_sum(each for each in reports if each.resumed)
         rendered = self.plan.frame_count - resumed
         stages = {name: round(seconds, 3) for name, seconds in self.clock.seconds.items()}
         return Report(
             output=str(self.destination),
-            engine_version=version("framestream"),
+            engine_version=VERSION,
             duration_s=float(self.plan.duration_s),
             frames=self.plan.frame_count,
             frames_rendered=rendered,
             frames_resumed=resumed,
             source_frames=self.plan.source_frame_count(),
-            source_frames_decoded=decoded,
+            source_frames_decoded=sum(each.decoded_frames for each in done.rendered.values()),
             device=self.upscaler.device,
             upscaler=self.upscaler.name,
             upscaler_why=self.upscaler.why,
             encoder=self.encoder.name,
             encoder_why=self.encoder.why,
             encoder_options=dict(self.encoder.options),
+            executor=self.executor.name,
+            executor_why=self.executor.why,
+            workers=self.executor.workers,
+            retries=sum(len(each.failures) for each in done.rendered.values()),
             wall_s=round(wall_s, 3),
             frames_per_s=round(rendered / wall_s, 3),
             stage_s=stages,
@@ -358,3 +393,19 @@ SOUND_VERSION = 1
 
 def _frame_sum(chunks: Iterable[ChunkReport]) -> int:
     return sum(chunk.stop_frame - chunk.start_frame for chunk in chunks)
+
+
+ROOM = 1.05
+"""Times the size of its chunks that a film may take."""
+
+
+def _lack_room(parts: Sequence[Path], destination: Path) -> bool:
+    """Whether the film does not fit on the disk beside its parts, and does in their place."""
+    if parts[0].stat().st_dev != destination.parent.stat().st_dev:
+        return False
+    film_bytes = ROOM * sum(part.stat().st_size for part in parts)
+    return shutil.disk_usage(destination.parent).free < film_bytes
+
+
+def _unstopped() -> None:
+    """A join that lets go of its parts goes on to its end, since to stop it would lose them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -32,7 +32,7 @@ Packet: TypeAlias = "AvPacket[Stream]"
 
 AAC_FRAME_SAMPLES = 1024
 
-_MP4_OPTIONS = {
+MP4_OPTIONS = {
     "movflags": "+faststart",
     # edit lists count in this: at the default of 1000 the sound would be cut to whole milliseconds
     "movie_timescale": str(SAMPLE_RATE_HZ),
@@ -120,18 +120,22 @@ def join(
     fps: Fraction,
     size: Size,
     on_step: Callable[[], None],
+    let_go: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes `destination`: the chunks end to end, the sound beside them, the index in front.
 
-    `on_step` is called now and then and may raise to stop. Raises `ChunkError` where the chunks do
-    not fit each other, and `JoinError` where the file that came out is not what was asked for.
+    `on_step` is called now and then and may raise to stop. `let_go` is told of a chunk whose
+    packets are in memory and whose file is not read again: who deletes it never has the export on
+    disk twice, and has lost the chunk where the join fails after that. Raises `ChunkError` where
+    the chunks do not fit each other, and `JoinError` where the file that came out is not what was
+    asked for.
     """
     facts = [chunk_facts(path) for path in chunks]
     _check_they_fit(chunks, facts, size, fps)
     with whole_file(destination) as path:
         try:
-            with av.open(file_url(path), "w", format="mp4", options=_MP4_OPTIONS) as container:
-                _write(container, chunks, facts, sound, chapters, fps, on_step)
+            with av.open(file_url(path), "w", format="mp4", options=MP4_OPTIONS) as container:
+                _write(container, chunks, facts, sound, chapters, fps, on_step, let_go)
         except FFmpegError as error:
             raise JoinError(f"{destination}: cannot be written ({error.strerror})") from error
         _verify(path, destination, frame_count, sample_count, fps, size)
@@ -158,21 +162,22 @@ def _write(
     chapters: Sequence[ChapterMark],
     fps: Fraction,
     on_step: Callable[[], None],
+    let_go: Callable[[Path], None] | None,
 ) -> None:
     with av.open(file_url(chunks[0])) as template:
         video = container.add_stream_from_template(template.streams.video[0])
     assert isinstance(video, VideoStream)
     video.time_base = 1 / fps
-    packets: list[Iterator[tuple[float, Packet]]] = [_joined(chunks, facts, fps, video)]
+    packets: list[Iterator[tuple[float, Packet]]] = [_joined(chunks, facts, fps, video, let_go)]
     if sound is None:
         _mark_chapters(container, chapters)
-        _mux(container, packets, on_step)
+        mux_in_order(container, packets, on_step)
         return
     with av.open(file_url(sound)) as track:
         stream = container.add_stream_from_template(track.streams.audio[0])
         assert isinstance(stream, AudioStream)
         _mark_chapters(container, chapters)
-        _mux(container, [*packets, _copied(track, stream)], on_step)
+        mux_in_order(container, [*packets, sound_packets(track, stream)], on_step)
 
 
 def _mark_chapters(container: OutputContainer, chapters: Sequence[ChapterMark]) -> None:
@@ -193,7 +198,7 @@ def _mark_chapters(container: OutputContainer, chapters: Sequence[ChapterMark]) 
     )
 
 
-def _mux(
+def mux_in_order(
     container: OutputContainer,
     streams: Sequence[Iterator[tuple[float, Packet]]],
     on_step: Callable[[], None],
@@ -205,7 +210,11 @@ def _mux(
 
 
 def _joined(
-    chunks: Iterable[Path], facts: Sequence[ChunkFacts], fps: Fraction, stream: VideoStream
+    chunks: Sequence[Path],
+    facts: Sequence[ChunkFacts],
+    fps: Fraction,
+    stream: VideoStream,
+    let_go: Callable[[Path], None] | None,
 ) -> Iterator[tuple[float, Packet]]:
     """The packets of all chunks on one time line.
 
@@ -215,20 +224,24 @@ def _joined(
     """
     delay = max(each.reorder_frames for each in facts)
     decoded = first_frame = 0
-    for path, each in zip(chunks, facts, strict=True):
+    last_place = {path: place for place, path in enumerate(chunks)}
+    for place, (path, each) in enumerate(zip(chunks, facts, strict=True)):
         with av.open(file_url(path)) as container:
-            for packet in _packets(container, container.streams.video[0]):
-                packet.pts = first_frame + _frame_number(packet, fps)
-                packet.dts = decoded - delay
-                packet.duration = 1
-                packet.time_base = 1 / fps
-                packet.stream = stream
-                decoded += 1
-                yield float(packet.dts / fps), packet
+            packets = list(_packets(container, container.streams.video[0]))  # some megabytes
+        if let_go is not None and last_place[path] == place:
+            let_go(path)
+        for packet in packets:
+            packet.pts = first_frame + _frame_number(packet, fps)
+            packet.dts = decoded - delay
+            packet.duration = 1
+            packet.time_base = 1 / fps
+            packet.stream = stream
+            decoded += 1
+            yield float(packet.dts / fps), packet
         first_frame += each.frame_count
 
 
-def _copied(track: InputContainer, stream: AudioStream) -> Iterator[tuple[float, Packet]]:
+def sound_packets(track: InputContainer, stream: AudioStream) -> Iterator[tuple[float, Packet]]:
     for packet in _packets(track, track.streams.audio[0]):
         if packet.dts is None:
             raise JoinError("a sound packet has no timestamp")

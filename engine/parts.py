@@ -36,6 +36,10 @@ class PartRecord:
     file_hash: str
     warnings: tuple[str, ...] = ()
     """What was told while it was rendered; told again when it is found."""
+    render_s: float = 0
+    """Wall seconds it took."""
+    route: tuple[str, ...] = ()
+    """See `EncodedChunk`."""
 
 
 class Parts:
@@ -43,6 +47,12 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.lock_descriptor: int | None = None
+        """While it is locked. A process that works for this one inherits it, so that the folder
+        stays locked until both are gone."""
+
+    def __reduce__(self) -> tuple[type[Parts], tuple[Path]]:
+        return Parts, (self.folder,)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -60,7 +70,11 @@ class Parts:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise EngineError(f"{self.folder}: another export is working here") from None
-            yield
+            self.lock_descriptor = lock.fileno()
+            try:
+                yield
+            finally:
+                self.lock_descriptor = None
 
     def path(self, chunk: Chunk) -> Path:
         """Where the chunk's file lies, or will."""
@@ -70,7 +84,8 @@ class Parts:
         """The record of a part that is there and whole, else None."""
         try:
             fields = json.loads(self._record_path(chunk).read_text())
-            record = PartRecord(**fields | {"warnings": tuple(fields["warnings"])})
+            told = {name: tuple(fields[name]) for name in ("warnings", "route")}
+            record = PartRecord(**fields | told)
             if record.file_hash != _file_hash(self.path(chunk)):
                 return None
             _check(chunk, record, self.path(chunk), encoder)
@@ -83,7 +98,9 @@ class Parts:
         chunk: Chunk,
         encoded: EncodedChunk,
         encoder: Encoder,
+        *,
         warnings: Sequence[str] = (),
+        render_s: float = 0,
     ) -> PartRecord:
         """Checks a chunk that was just written to `path` and records it. Raises `ChunkError`."""
         path = self.path(chunk)
@@ -93,6 +110,8 @@ class Parts:
             frame_hash=encoded.frame_hash,
             file_hash=_file_hash(path),
             warnings=tuple(warnings),
+            render_s=render_s,
+            route=encoded.route,
         )
         _check(chunk, record, path, encoder)
         with whole_file(self._record_path(chunk)) as unfinished:

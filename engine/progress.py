@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +40,10 @@ class Progress:
     """Frames rendered per second of this run; 0 before the first."""
     eta_s: float | None
     """Seconds until the last frame is rendered, None before there is anything to tell from."""
+    bottleneck: str | None = None
+    """The stage that was at work the longest in the chunks so far, None before the first."""
+    chunks_done: tuple[int, ...] = ()
+    """By index, ascending: the chunks that lie finished."""
 
 
 class ProgressMeter:
@@ -53,10 +57,14 @@ class ProgressMeter:
         frames_total: int,
         on_progress: Callable[[Progress], None] | None,
         should_stop: Callable[[], bool] | None,
+        clock: StageClock | None = None,
     ) -> None:
+        """`clock` tells the bottleneck."""
         self._total = frames_total
         self._listener = on_progress
         self._should_stop = should_stop
+        self._clock = clock
+        self._chunks_done: set[int] = set()
         self._phase = Phase.FRAMES
         self._kept = 0
         self._rendered = 0
@@ -78,11 +86,15 @@ class ProgressMeter:
         self._kept += frames
         self.step()
 
-    def frame(self) -> None:
-        """Counts one rendered frame."""
+    def finished(self, chunks: Iterable[int]) -> None:
+        """Takes note of chunks, by index, that lie finished."""
+        self._chunks_done.update(chunks)
+
+    def frames(self, count: int) -> None:
+        """Counts frames that were rendered."""
         if self._started_s is None:
             self._started_s = time.monotonic()
-        self._rendered += 1
+        self._rendered += count
         self.step()
 
     def step(self) -> None:
@@ -103,7 +115,12 @@ class ProgressMeter:
             return
         done, fps = self._kept + self._rendered, self.fps
         eta_s = (self._total - done) / fps if fps else None
-        self._listener(Progress(self._phase, done, self._total, fps, eta_s))
+        chunks_done = tuple(sorted(self._chunks_done))
+        # of a chunk under way only the sound, mixed beside it, is known
+        bottleneck = self._clock.busiest if self._clock and chunks_done else None
+        self._listener(
+            Progress(self._phase, done, self._total, fps, eta_s, bottleneck, chunks_done)
+        )
 
 
 class StageClock:
@@ -116,6 +133,23 @@ class StageClock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._lock = threading.Lock()
+
+    @property
+    def busiest(self) -> str | None:
+        """The stage that was at work the longest, None where none was."""
+        with self._lock:
+            return max(self.seconds, key=self.seconds.__getitem__, default=None)
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Adds what another clock has measured."""
+        for stage, each in seconds.items():
+            self._add(stage, each)
+
+    def taken(self) -> dict[str, float]:
+        """What was added since it was last asked."""
+        with self._lock:
+            seconds, self.seconds = self.seconds, {}
+        return seconds
 
     @contextmanager
     def working(self, stage: str) -> Iterator[None]:

@@ -20,6 +20,13 @@ class ChunkReport:
     """Hash of the frames given to the encoder, in order."""
     resumed: bool
     """True where an earlier run had rendered it."""
+    render_s: float
+    """Wall seconds it took, in whichever run that was."""
+    route: tuple[str, ...]
+    """Where its frames were decoded and encoded, and why they were copied; empty where no device
+    took part."""
+    failures: tuple[str, ...]
+    """Why earlier attempts at it in this run failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,12 @@ class Report:
     encoder: str
     encoder_why: str
     encoder_options: dict[str, str]
+    executor: str
+    executor_why: str
+    workers: int
+    """Chunks rendered at the same time, at most."""
+    retries: int
+    """Attempts at a chunk that failed and were made good."""
     wall_s: float
     frames_per_s: float
     """Frames rendered in this run over the whole run's wall time."""

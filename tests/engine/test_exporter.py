@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,33 @@ def test_progress_is_monotone_and_ends_at_the_end(tmp_path: Path) -> None:
     done = [each.frames_done for each in seen]
     assert done == sorted(done)
     assert (seen[-1].phase, done[-1], seen[-1].frames_total) == (Phase.DONE, 120, 120)
+
+
+@contextmanager
+def disk_of(size_bytes: int, folder: Path) -> Iterator[Path]:
+    """A file system of that size; skips where nobody may mount one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_film_that_does_not_fit_beside_its_chunks_takes_their_place(tmp_path: Path) -> None:
+    numbered_clip(tmp_path / "a.mp4", frames=600)
+    plan = plan_of(tmp_path, Clip("a.mp4"))
+    roomy = exported(plan, tmp_path / "roomy.mp4")
+    film_bytes = (tmp_path / "roomy.mp4").stat().st_size
+    with disk_of(film_bytes * 3 // 2, tmp_path / "disk") as disk:
+        report = exported(plan, disk / "tight.mp4")
+        assert numbers(disk / "tight.mp4") == list(range(600))
+        assert [path.name for path in disk.iterdir()] == ["tight.mp4"]
+    assert "no room" in " ".join(report.warnings) and not roomy.warnings
+    hashes = [[chunk.frame_hash for chunk in each.chunks] for each in (report, roomy)]
+    assert hashes[0] == hashes[1]
 
 
 def test_two_exports_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def joined(
     frame_count: int = 0,
     sample_count: int = 0,
     on_step: Callable[[], None] = lambda: None,
+    let_go: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     join(
         chunks,
@@ -77,6 +78,7 @@ def joined(
         fps=FPS,
         size=SIZE,
         on_step=on_step,
+        let_go=let_go,
     )
     return destination
 
@@ -234,6 +236,23 @@ def test_a_chunk_that_is_no_video_is_refused(content: bytes, tmp_path: Path) -> 
 def test_nothing_to_join_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(JoinError, match="there is no chunk to join"):
         joined([], tmp_path / "out.mp4")
+
+
+@needs_ffmpeg
+def test_chunks_may_be_deleted_while_they_are_joined(tmp_path: Path) -> None:
+    first, second = chunks_of(tmp_path, 40, 30)
+    chunks = [first, second, first]
+    left = []
+
+    def delete(path: Path) -> None:
+        path.unlink()
+        left.append(first.exists() or second.exists())
+
+    path = joined(chunks, tmp_path / "out.mp4", frame_count=110, let_go=delete)
+    assert left == [True, False]
+    numbers = [read_number(luma) for luma in luma_frames(path)]
+    assert numbers == [*range(70), *range(40)]
+    assert complaints(path) == ""
 
 
 def test_a_join_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:

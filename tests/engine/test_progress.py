@@ -20,7 +20,7 @@ def test_frames_rendered_and_kept_add_up() -> None:
     meter.enter(Phase.FRAMES)
     meter.keep(6)
     for _ in range(4):
-        meter.frame()
+        meter.frames(1)
     meter.enter(Phase.JOIN)
     assert (seen[0].phase, seen[0].frames_done, seen[0].eta_s) == (Phase.FRAMES, 0, None)
     assert (seen[-1].phase, seen[-1].frames_done, seen[-1].frames_total) == (Phase.JOIN, 10, 10)
@@ -33,7 +33,7 @@ def test_speed_is_that_of_this_run() -> None:
     meter = ProgressMeter(1000, seen.append, None)
     meter.keep(900)
     for _ in range(5):
-        meter.frame()
+        meter.frames(1)
         time.sleep(PAUSE_S)
     meter.enter(Phase.JOIN)
     last = seen[-1]
@@ -45,7 +45,7 @@ def test_speed_is_that_of_this_run() -> None:
 def test_one_frame_tells_no_speed() -> None:
     meter = ProgressMeter(10, None, None)
     assert meter.fps == 0
-    meter.frame()
+    meter.frames(1)
     assert meter.fps == 0
 
 
@@ -56,7 +56,7 @@ def test_a_phase_is_told_at_once_and_steps_seldom() -> None:
         meter.enter(phase)
     assert [each.phase for each in seen] == list(Phase)
     for _ in range(1000):
-        meter.frame()
+        meter.frames(1)
     assert len(seen) < len(Phase) + 100
 
 
@@ -65,7 +65,7 @@ def test_every_step_may_stop() -> None:
     meter = ProgressMeter(10, None, stop.is_set)
     steps: list[Callable[[], None]] = [
         meter.step,
-        meter.frame,
+        lambda: meter.frames(1),
         lambda: meter.keep(1),
         lambda: meter.enter(Phase.JOIN),
     ]
@@ -129,3 +129,16 @@ def test_two_threads_at_one_stage_add_up() -> None:
     for thread in threads:
         thread.join()
     assert clock.seconds["decode"] >= 2 * PAUSE_S
+
+
+def test_the_bottleneck_is_told_from_the_first_finished_chunk_on() -> None:
+    told: list[Progress] = []
+    clock = StageClock()
+    meter = ProgressMeter(20, told.append, None, clock)
+    clock.add({"sound": 1.0})
+    meter.enter(Phase.FRAMES)
+    clock.add({"decode": 0.5, "encode": 2.0})
+    meter.finished([1])
+    meter.finished([0])
+    meter.enter(Phase.SOUND)
+    assert [(at.bottleneck, at.chunks_done) for at in told] == [(None, ()), ("encode", (0, 1))]
