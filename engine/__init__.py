@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engine.geometry import Size as Size
     from engine.plan import Plan as Plan
     from engine.plan import build_plan as build_plan
+    from engine.processes import LocalProcesses as LocalProcesses
     from engine.progress import Progress as Progress
     from engine.report import Report as Report
     from engine.upscale.choice import choose_upscaler as choose_upscaler
@@ -56,6 +57,7 @@ _HOMES = {
     "engine.exporter": ("Listener", "export", "probe_sources"),
     "engine.geometry": ("Fit", "Rect", "Size"),
     "engine.plan": ("Plan", "build_plan"),
+    "engine.processes": ("LocalProcesses",),
     "engine.progress": ("Progress",),
     "engine.report": ("Report",),
     "engine.upscale.choice": ("choose_upscaler",),

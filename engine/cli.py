@@ -6,12 +6,16 @@ Commands import what they use when they run, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
+from fractions import Fraction
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -20,9 +24,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from engine.errors import Cancelled, EditError, EncoderError, EngineError, UpscalerError
+from engine.errors import (
+    Cancelled,
+    EditError,
+    EncoderError,
+    EngineError,
+    StoreError,
+    UpscalerError,
+)
 
 if TYPE_CHECKING:
+    from engine.cache import StoreCache
     from engine.encode import Encoder
     from engine.plan import Plan
     from engine.report import Report
@@ -54,6 +66,33 @@ EditArgument = Annotated[
     Path, typer.Argument(metavar="EDIT.json", help="The edit document.", show_default=False)
 ]
 
+UpscalerOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|none|NAME",
+        help="How crops are enlarged: [bold]auto[/bold] runs a network where there is CUDA, "
+        "[bold]none[/bold] is bicubic; NAME is realesr-general-x4v3, realesrgan (the best, and "
+        "slow), or another that [bold]framestream doctor[/bold] lists.",
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+ModelPathOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A checkpoint to use for the network NAME.")
+]
+DenoiseOption = Annotated[
+    float, typer.Option(help="1 to 0, of realesr-general-x4v3: how much noise is taken away.")
+]
+EncoderOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|h264_nvenc|hevc_nvenc|libx264",
+        help="[bold]auto[/bold] takes h264_nvenc where it opens, else libx264.",
+    ),
+]
+LenientOption = Annotated[
+    bool, typer.Option("--allow-unknown-keys", help="Unknown keys of the edit only warn.")
+]
+
 
 @app.command()
 def render(
@@ -61,30 +100,11 @@ def render(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.mp4", help="The file to write.")
     ],
-    upscaler: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|none|NAME",
-            help="How crops are enlarged: [bold]auto[/bold] runs a network where there is CUDA, "
-            "[bold]none[/bold] is bicubic; NAME is realesr-general-x4v3, realesrgan (the best, and "
-            "slow), or another that [bold]framestream doctor[/bold] lists.",
-        ),
-    ] = "auto",
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    model_path: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A checkpoint to use for the network NAME."),
-    ] = None,
-    denoise: Annotated[
-        float, typer.Option(help="1 to 0, of realesr-general-x4v3: how much noise is taken away.")
-    ] = 1.0,
-    encoder: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|h264_nvenc|hevc_nvenc|libx264",
-            help="[bold]auto[/bold] takes h264_nvenc where it opens, else libx264.",
-        ),
-    ] = "auto",
+    upscaler: UpscalerOption = "auto",
+    device: DeviceOption = Device.AUTO,
+    model_path: ModelPathOption = None,
+    denoise: DenoiseOption = 1.0,
+    encoder: EncoderOption = "auto",
     quality: Annotated[
         float | None,
         typer.Option(help="Constant quality, lower is better: crf of libx264 (18), cq of NVENC."),
@@ -96,6 +116,25 @@ def render(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Passed on to the encoder; may be repeated."),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="Render N chunks at a time, each in a process of its own: one per GPU, or a few "
+            "on a CPU with more cores than libx264 keeps busy.",
+        ),
+    ] = 1,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            envvar="FRAMESTREAM_CACHE_DIR",
+            help="Keep finished chunks there for other exports, and take from there what they "
+            "share with this one.",
+        ),
+    ] = None,
     work_dir: Annotated[
         Path | None, typer.Option(help="Where finished chunks lie (OUT.mp4.parts).")
     ] = None,
@@ -105,9 +144,7 @@ def render(
     strict: Annotated[
         bool, typer.Option("--strict", help="Any damage in a source is an error.")
     ] = False,
-    lenient: Annotated[
-        bool, typer.Option("--allow-unknown-keys", help="Unknown keys of the edit only warn.")
-    ] = False,
+    lenient: LenientOption = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what was done, and why, as JSON.")
     ] = None,
@@ -139,6 +176,8 @@ def render(
                 preset=preset,
                 options=_pairs(encoder_option or []),
             ),
+            workers=workers,
+            cache=_cache(cache) if cache else None,
             work_dir=work_dir,
             keep_parts=keep_parts,
             strict=strict,
@@ -156,14 +195,22 @@ def plan_command(
         bool,
         typer.Option("--frames", help="Every output frame as CSV: source time, crop, weight."),
     ] = False,
-    lenient: Annotated[
-        bool, typer.Option("--allow-unknown-keys", help="Unknown keys of the edit only warn.")
-    ] = False,
+    upscaler: UpscalerOption = "auto",
+    device: DeviceOption = Device.AUTO,
+    encoder: EncoderOption = "auto",
+    preset: Annotated[str | None, typer.Option(help="The encoder's preset.")] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Chunks at a time.")] = 1,
+    lenient: LenientOption = False,
 ) -> None:
-    """Show what an edit would become; renders nothing."""
+    """Show what an edit would become, and what that would take; renders nothing.
+
+    Options are those of [bold]render[/bold].
+    """
     with _errors_as_exit_codes():
         from engine.describe import (
             dump_document,
+            estimate_document,
+            estimate_table,
             timeline_document,
             timeline_table,
             write_frames,
@@ -174,10 +221,63 @@ def plan_command(
             _warn(warning)
         if frames:
             write_frames(plan, sys.stdout)
-        elif as_json:
-            typer.echo(dump_document(timeline_document(plan)))
+            return
+        from engine.encode import choose_encoder
+        from engine.estimate import estimate
+        from engine.history import History
+        from engine.upscale.choice import choose_upscaler
+
+        takes = estimate(
+            plan,
+            History.of_user(),
+            upscaler=choose_upscaler(upscaler, device),
+            encoder=choose_encoder(plan.size, plan.fps, name=encoder, preset=preset),
+            workers=workers,
+            modal_upscaler=upscaler,
+        )
+        if as_json:
+            document = {**timeline_document(plan), "estimate": estimate_document(takes)}
+            typer.echo(dump_document(document))
         else:
             _output.print(timeline_table(plan))
+            _output.print(estimate_table(takes))
+
+
+@app.command()
+def frame(
+    edit: EditArgument,
+    at: Annotated[
+        str,
+        typer.Option(metavar="SECONDS", help="When in the export, like 3.2.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.png", help="The file to write.")
+    ],
+    upscaler: UpscalerOption = "auto",
+    device: DeviceOption = Device.AUTO,
+    model_path: ModelPathOption = None,
+    denoise: DenoiseOption = 1.0,
+    lenient: LenientOption = False,
+) -> None:
+    """Write one frame of the export as a PNG: the picture that its encoder is given."""
+    with _errors_as_exit_codes():
+        from engine.files import whole_file
+        from engine.image import png
+        from engine.still import frame_at, render_still
+        from engine.upscale.choice import choose_upscaler
+        from engine.upscale.settings import Settings
+
+        _check_files(edit, output, None)
+        time_s = _seconds(at)
+        plan = _planned(edit, lenient)
+        number = frame_at(plan, time_s)
+        chosen = choose_upscaler(
+            upscaler, device, Settings(model_path, denoise, on_download=_fetching)
+        )
+        data = png(render_still(plan, number, chosen, on_warning=_warn))
+        with whole_file(output) as unfinished:
+            unfinished.write_bytes(data)
+        typer.echo(f"{output}: {plan.size}, frame {number} of {plan.frame_count}, {chosen.name}")
 
 
 @app.command()
@@ -196,6 +296,30 @@ def probe(
         else:
             for source in sources:
                 _output.print(source_table(source))
+
+
+@app.command(name="cache")
+def cache_command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", envvar="FRAMESTREAM_CACHE_DIR", show_default=False)
+    ],
+    max_gb: Annotated[float, typer.Option(min=0, help="The most it may hold.")] = 10,
+    max_days: Annotated[
+        float, typer.Option(min=0, help="How long a chunk is kept that nothing uses.")
+    ] = 30,
+) -> None:
+    """Show how large a cache of chunks is, and drop what is too old or too much.
+
+    The least recently used goes first. An export does the same after it, with these defaults.
+    """
+    with _errors_as_exit_codes():
+        swept = _cache(folder).sweep(
+            max_bytes=round(max_gb * 10**9), max_age=timedelta(days=max_days)
+        )
+        typer.echo(
+            f"{folder}: {swept.kept} chunks, {swept.kept_bytes / 1e6:.1f} MB; "
+            f"{swept.removed} dropped, {swept.removed_bytes / 1e6:.1f} MB"
+        )
 
 
 @app.command()
@@ -231,6 +355,13 @@ def demo(
 _output, _console = Console(), Console(stderr=True)
 
 
+def _cache(folder: Path) -> StoreCache:
+    from engine.cache import StoreCache
+    from engine.store import LocalStore
+
+    return StoreCache(LocalStore(folder))
+
+
 def _check_files(edit: Path, output: Path, report: Path | None) -> None:
     """What will be written can be, over nothing that is needed: asked before the work is done."""
     needed = {edit.resolve(): "the edit"}
@@ -263,6 +394,8 @@ def _watched_export(
     *,
     upscaler: Upscaler | None = None,
     encoder: Encoder | None = None,
+    workers: int = 1,
+    cache: StoreCache | None = None,
     work_dir: Path | None = None,
     keep_parts: bool = False,
     strict: bool = False,
@@ -270,7 +403,9 @@ def _watched_export(
 ) -> Report:
     """Exports with progress on the console; Ctrl-C stops it between two frames."""
     from engine.console import progress_view
+    from engine.executors import InProcess
     from engine.exporter import Listener, export
+    from engine.processes import LocalProcesses
 
     with _stop_on_signals() as stopped, progress_view(_console, quiet=quiet) as view:
         made = export(
@@ -278,11 +413,19 @@ def _watched_export(
             output,
             upscaler=upscaler,
             encoder=encoder,
+            executor=InProcess() if workers == 1 else LocalProcesses(workers),
+            cache=cache,
             work_dir=work_dir,
             keep_parts=keep_parts,
             strict=strict,
             listener=Listener(on_progress=view.show, on_warning=_warn, should_stop=stopped),
         )
+    if cache is not None:
+        try:
+            cache.sweep()
+        except StoreError as error:  # the film is made all the same
+            _warn(f"the cache was not swept: {error}")
+    _remember(plan, made)
     if not quiet:
         typer.echo(
             f"{made.output}: {plan.size}, {made.duration_s:.3f} s, {made.frames} frames "
@@ -290,6 +433,18 @@ def _watched_export(
             f"{made.frames_per_s:.1f} frames/s, {made.encoder}"
         )
     return made
+
+
+def _remember(plan: Plan, made: Report) -> None:
+    """What the export teaches for later estimates."""
+    from engine.estimate import measured
+    from engine.history import History
+
+    try:
+        if (run := measured(plan, made)) is not None:
+            History.of_user().add(run)
+    except OSError as error:
+        _warn(f"the speed of this export is not remembered: {error}")
 
 
 @contextmanager
@@ -365,11 +520,26 @@ def _pairs(options: list[str]) -> dict[str, str]:
     return pairs
 
 
+def _seconds(text: str) -> Fraction:
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
+        raise EditError("--at", f"{text} is not seconds, like 3.2")
+    return Fraction(text)
+
+
 def _sides(size: str) -> tuple[int, int]:
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise EditError("--size", f"{size} is not WIDTHxHEIGHT")
     return int(width), int(height)
+
+
+def _add_commands() -> None:
+    """Commands of what is built on the engine, by their entry points: nothing here imports them."""
+    for entry in entry_points(group="framestream.commands"):
+        app.command(name=entry.name)(entry.load())
+
+
+_add_commands()
 
 
 def main() -> None:

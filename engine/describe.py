@@ -13,6 +13,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from engine.console import clock_text
+from engine.estimate import ASSUMPTIONS, Estimate
 from engine.plan import Plan, PlannedClip, PlannedTransition
 from engine.source import SourceInfo
 from engine.timing import FrameRange, frame_time_s
@@ -55,6 +57,51 @@ def timeline_document(plan: Plan) -> dict[str, Any]:
         ],
         "warnings": list(plan.warnings),
     }
+
+
+def estimate_document(estimate: Estimate) -> dict[str, Any]:
+    """An estimate for programs."""
+    modal = estimate.modal
+    return {
+        "frames": estimate.frames,
+        "sourceFrames": estimate.source_frames,
+        "upscaledFrames": estimate.upscaled_frames,
+        "chunkFrames": list(estimate.chunk_frames),
+        "here": {
+            "seconds": estimate.here_s and round(estimate.here_s, 1),
+            "from": estimate.here_from,
+        },
+        "modal": {
+            "containers": modal.containers,
+            "seconds": round(modal.wall_s),
+            "usd": round(modal.cost_usd, 4),
+            "why": estimate.modal_why,
+            "assumptions": list(ASSUMPTIONS),
+        },
+    }
+
+
+def estimate_table(estimate: Estimate) -> Table:
+    """What an export will take, one fact per row."""
+    modal = estimate.modal
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column("what", style="bold", no_wrap=True)
+    table.add_column("how much", overflow="fold")
+    chunks = _counted(len(estimate.chunk_frames), "chunk")
+    table.add_row("to render", f"{estimate.frames} frames in {chunks}")
+    table.add_row(
+        "from",
+        f"{estimate.source_frames} source frames, {estimate.upscaled_frames} of them to upscale",
+    )
+    here = f"about {clock_text(estimate.here_s)}, " if estimate.here_s is not None else ""
+    table.add_row("here", f"{here}{estimate.here_from}")
+    containers = _counted(modal.containers, "container")
+    table.add_row(
+        "on Modal", f"about {clock_text(modal.wall_s)} and ${modal.cost_usd:.2f} in {containers}"
+    )
+    for number, assumption in enumerate(ASSUMPTIONS):
+        table.add_row("" if number else "assuming", Text(assumption, "dim"))
+    return table
 
 
 def write_frames(plan: Plan, out: TextIO) -> None:
@@ -116,6 +163,10 @@ def source_document(source: SourceInfo) -> dict[str, Any]:
 def dump_document(document: dict[str, Any]) -> str:
     """Readable JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _headline(plan: Plan) -> str:
