@@ -1,0 +1,1 @@
+"""The HTTP layer: uploads in, jobs, progress and finished videos out."""

@@ -1,0 +1,1 @@
+"""The engine in Modal containers: thin shells, every decision about pixels is in `engine`."""

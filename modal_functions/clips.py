@@ -1,0 +1,136 @@
+"""One clip, and clips end to end: from the bucket through the engine and back to the bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from engine.concatenate import concatenate
+from engine.edit import Edit, Transition
+from engine.encode import choose_encoder
+from engine.exporter import Listener, export
+from engine.plan import build_plan
+from engine.probe import probe
+from engine.progress import Phase, Progress
+from engine.report import Report
+from engine.store import Store
+from engine.upscale.choice import choose_upscaler
+from modal_functions.answers import Answer
+from modal_functions.desk import bucket, key_of
+from modal_functions.slots import Phases, Slots
+
+ENCODER = "libx264"
+"""Not NVENC: its bytes join by packet copy with those of every other machine, and four cores
+encode faster than a T4 upscales."""
+
+
+def process_clip(
+    *,
+    job_id: str,
+    clip_index: int,
+    user_id: str,
+    input_key: str,
+    output_key: str,
+    clip: Mapping[str, Any],
+    target: Mapping[str, Any],
+) -> Answer:
+    """Exports an edit of one clip. Raises `EngineError`."""
+    store = bucket()
+    source_key, target_key = key_of(user_id, input_key), key_of(user_id, output_key)
+    document = {"clips": [{"fileName": PurePosixPath(input_key).name, **clip}], **target}
+    edit = Edit.parse(document, unknown="warn")
+    with Slots() as slots, TemporaryDirectory() as folder:
+        phases = Phases(slots, f"{job_id}/clip/{clip_index}")
+        phases.tell("download", 0, "Reading the clip")
+        plan = build_plan(edit, [probe(store.source(source_key))])
+        phases.tell("model", 0, "Loading the model")
+        report = export(
+            plan,
+            Path(folder) / "clip.mp4",
+            upscaler=choose_upscaler(device=device()),
+            encoder=choose_encoder(plan.size, plan.fps, name=ENCODER),
+            listener=Listener(on_progress=lambda at: tell_export(phases, at)),
+        )
+        publish(store, Path(folder) / "clip.mp4", target_key, phases)
+    return answer(output_key, report, warnings=edit.warnings)
+
+
+def concatenate_clips(
+    *,
+    job_id: str,
+    user_id: str,
+    clip_keys: Sequence[str],
+    output_key: str,
+    transition: tuple[str, float | None],
+    titles: Sequence[str | None],
+) -> Answer:
+    """Joins finished clips. Raises `EngineError`."""
+    store = bucket()
+    target_key = key_of(user_id, output_key)
+    joins = Transition(*transition)
+    with Slots() as slots, TemporaryDirectory() as folder:
+        phases = Phases(slots, f"{job_id}/concatenate")
+        paths = []
+        for number, key in enumerate(clip_keys):
+            phases.tell("download", number / len(clip_keys), f"Reading clip {number + 1}")
+            paths.append(Path(folder) / f"{number}" / PurePosixPath(key).name)
+            paths[-1].parent.mkdir()
+            store.get_file(key_of(user_id, key), paths[-1])
+        report = concatenate(
+            paths,
+            Path(folder) / "reel.mp4",
+            transitions=joins,
+            titles=titles,
+            listener=Listener(on_progress=lambda at: tell_export(phases, at)),
+        )
+        publish(store, Path(folder) / "reel.mp4", target_key, phases)
+    return answer(output_key, report)
+
+
+def title_of(info: Mapping[str, Any]) -> str | None:
+    """The chapter's title in what the app knows of a clip: its own, or its file's stem."""
+    title = info.get("title") or info.get("name")
+    if title is None and info.get("fileName"):
+        title = PurePosixPath(str(info["fileName"])).stem
+    return None if title is None else str(title)
+
+
+def device() -> str:
+    """Where networks run: `cuda` in the image of the T4s, so that its lack is an error."""
+    return os.environ.get("FRAMESTREAM_DEVICE", "auto")
+
+
+def tell_export(phases: Phases, at: Progress) -> None:
+    """An export's progress in the phases that users know."""
+    share = at.frames_done / max(1, at.frames_total)
+    if at.phase is Phase.FRAMES:
+        counts = {"frames_done": at.frames_done, "frames_total": at.frames_total}
+        message = f"Frame {at.frames_done} of {at.frames_total}"
+        phases.tell("frames", share, message, **counts)
+    else:
+        phases.tell("encode", 0.5, "Joining")
+
+
+def publish(store: Store, path: Path, key: str, phases: Phases) -> None:
+    """Puts the finished file where users look for it."""
+    size = max(1, path.stat().st_size)
+    phases.tell("upload", 0, "Uploading")
+    store.put_file(key, path, on_bytes=lambda done: phases.tell("upload", done / size, "Uploading"))
+
+
+def answer(output_key: str, report: Report, warnings: Sequence[str] = ()) -> Answer:
+    """What the caller is told of a finished export, in values that JSON has."""
+    told = json.loads(json.dumps(asdict(report)))
+    told |= {"output": output_key, "warnings": [*warnings, *report.warnings]}
+    return {
+        "output_key": output_key,
+        "duration": report.duration_s,
+        "frames": report.frames,
+        "warnings": told["warnings"],
+        "report": told,
+    }

@@ -1,0 +1,242 @@
+"""Renders the chunks of an export in containers: an `Executor` that runs in the orchestrator.
+
+    missing chunks ─▶ one list per container ─▶ spawned calls ─▶ cache ─▶ parts
+                           ▲                        │ slots: frames, finished
+                           └── what a call left ◀───┘ lost, stalled or failed: again, up to a cap
+
+What counts is what lies in the cache; slots only say when it is worth looking.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import modal
+
+from engine.cache import StoreCache
+from engine.chunks import Chunk
+from engine.errors import ChunkError
+from engine.estimate import T4_COSTS, t4_work_s
+from engine.executors import Kit, Rendered, Watch
+from engine.fanout import Decision, assigned, decide
+from modal_functions.bundle import Bundle, put_bundle
+from modal_functions.calls import CallBook, answer_of
+from modal_functions.rendering import MAX_ATTEMPTS, chunk_slot
+from modal_functions.slots import Slots
+
+POLL_S = 1.0
+STEP_S = 0.1
+STALLED_S = 300.0
+"""A renderer that gets no frame done for so long is stopped; another is given its chunks."""
+QUEUED_S = 1800.0
+"""How long a call may wait for a container before it tells anything."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A renderer at work: what of its list is not there yet, and when it last got on."""
+
+    handle: modal.FunctionCall[Any]
+    left: list[Chunk]
+    frames: int = -1
+    """Of the chunk it is at; below 0 before it tells anything."""
+    since_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def id(self) -> str:
+        return str(self.handle.object_id)
+
+    def overdue(self) -> str | None:
+        """Why it is not waited for any longer, None while it is."""
+        limit_s = QUEUED_S if self.frames < 0 else STALLED_S
+        if time.monotonic() - self.since_s <= limit_s:
+            return None
+        return f"its container got no frame done for {limit_s:.0f} s"
+
+
+class Containers:
+    """An `Executor` on Modal.
+
+    Its renderers outlive it, for an orchestrator that takes this one's place: whoever knows that
+    there is none ends those of the book.
+    """
+
+    name = "Modal"
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        renderer: Any,
+        book: CallBook,
+        cache: StoreCache,
+        slots: Slots,
+        temp_prefix: str,
+        upscaler: str,
+        max_containers: int,
+    ) -> None:
+        """`renderer` is an instance of the deployed class, `upscaler` what it is asked for."""
+        self._job_id = job_id
+        self._renderer = renderer
+        self._book = book
+        self._cache = cache
+        self._slots = slots
+        self._temp_prefix = temp_prefix
+        self._upscaler = upscaler
+        self._max_containers = max_containers
+        self._calls: list[_Call] = []
+        self._counted: dict[str, int] = {}
+        self.decision = Decision(0, "there is nothing to render")
+
+    @property
+    def why(self) -> str:
+        return self.decision.why
+
+    @property
+    def workers(self) -> int:
+        return self.decision.containers
+
+    def render(
+        self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
+    ) -> Generator[Rendered, None, None]:
+        """See `Executor`. Raises `ChunkError` for a chunk that failed `MAX_ATTEMPTS` times."""
+        if not chunks:
+            return
+        bundle = Bundle(tuple(chunks), kit.encoder, self._upscaler, kit.strict)
+        self._bundle = put_bundle(self._cache.store, self._temp_prefix, bundle)
+        self._pick_up(chunks)
+        self._spread(chunks, kit.encoder.size.width * kit.encoder.size.height)
+        while self._calls:
+            yield from self._look(kit, watch)
+            _pause(POLL_S if self._calls else 0, watch)
+
+    # who renders what
+
+    def _pick_up(self, chunks: Sequence[Chunk]) -> None:
+        """Goes on with the calls that an orchestrator before this one has started."""
+        by_digest = {chunk.digest: chunk for chunk in chunks}
+        for call_id, digests in list(self._book.calls.items()):
+            left = [by_digest[digest] for digest in digests if digest in by_digest]
+            if left:
+                self._calls.append(_Call(modal.FunctionCall.from_id(call_id), left))
+            else:
+                self._book.ended(call_id)
+
+    def _spread(self, chunks: Sequence[Chunk], target_px: int) -> None:
+        """Starts as many containers as are worth it, for what no call has yet."""
+        taken = {chunk.digest for call in self._calls for chunk in call.left}
+        free = [chunk for chunk in chunks if chunk.digest not in taken]
+        work_s = [t4_work_s(chunk, target_px, self._upscaler) for chunk in free]
+        room = max(1, self._max_containers - len(self._calls))
+        decision = decide(work_s, startup_s=T4_COSTS.startup_s, max_containers=room)
+        if free:
+            for places in assigned(work_s, decision.containers):
+                self._spawn([free[place] for place in places])
+        picked_up = len(self._calls) - decision.containers
+        why = f"{picked_up} at work already; {decision.why}" if picked_up else decision.why
+        self.decision = Decision(len(self._calls), why)
+
+    def _spawn(self, chunks: list[Chunk]) -> None:
+        key, sha256 = self._bundle
+        digests = [chunk.digest for chunk in chunks]
+        handle = self._renderer.render_chunks.spawn(
+            job_id=self._job_id, bundle_key=key, bundle_sha256=sha256, digests=digests
+        )
+        self._calls.append(_Call(handle, chunks))
+        self._book.started(str(handle.object_id), digests)
+
+    # how far they are
+
+    def _look(self, kit: Kit, watch: Watch) -> Iterator[Rendered]:
+        for call in list(self._calls):
+            answer = answer_of(call.handle)
+            while call.left and self._got_on(call, watch):
+                chunk = call.left[0]
+                rendered = self._fetched(chunk, kit, watch)
+                if rendered is None:
+                    break
+                call.left.pop(0)
+                call.frames, call.since_s = 0, time.monotonic()
+                yield rendered
+            if answer is not None:
+                yield from self._end(call, answer, kit, watch)
+            elif (why := call.overdue()) is not None:
+                call.handle.cancel(terminate_containers=True)
+                yield from self._end(call, {"status": "error", "error": why}, kit, watch)
+
+    def _got_on(self, call: _Call, watch: Watch) -> bool:
+        """Counts the frames of the chunk a call is at; True when it is said to be stored."""
+        chunk = call.left[0]
+        slot = self._slots.read(chunk_slot(self._job_id, chunk.digest))
+        if not isinstance(slot, dict):
+            return False
+        frames = int(slot.get("frames", 0))
+        if frames != call.frames:
+            call.frames, call.since_s = frames, time.monotonic()
+            self._count(chunk, frames, watch)
+        return bool(slot.get("stored"))
+
+    def _count(self, chunk: Chunk, frames: int, watch: Watch) -> None:
+        """Tells frames that were not told before; those of a second attempt were."""
+        frames = min(frames, len(chunk.frames))
+        told = self._counted.get(chunk.digest, 0)
+        if frames > told:
+            self._counted[chunk.digest] = frames
+            watch.frames(frames - told)
+
+    def _fetched(self, chunk: Chunk, kit: Kit, watch: Watch) -> Rendered | None:
+        """The chunk, from the cache into the parts; None where it is not there, or not whole."""
+        if not self._cache.fetch(chunk.digest, kit.parts.folder):
+            return None
+        record = kit.parts.find(chunk, kit.encoder)
+        if record is None:
+            self._cache.forget(chunk.digest)
+            return None
+        self._count(chunk, len(chunk.frames), watch)
+        for warning in record.warnings:
+            watch.warn(warning)
+        failures = tuple(self._book.failures.get(chunk.digest, ()))
+        return Rendered(chunk, record, {"render": record.render_s}, 0, failures)
+
+    # what becomes of a call that is over
+
+    def _end(
+        self, call: _Call, answer: Mapping[str, Any], kit: Kit, watch: Watch
+    ) -> Iterator[Rendered]:
+        self._calls.remove(call)
+        self._book.ended(call.id)
+        lost = []
+        for chunk in call.left:
+            rendered = self._fetched(chunk, kit, watch)
+            if rendered is not None:
+                yield rendered
+            else:
+                lost.append(chunk)
+        if not lost:
+            return
+        failed = answer.get("failed") or {
+            "digest": lost[0].digest,
+            "error": answer.get("error", "it was not stored"),
+        }
+        chunk = next((c for c in lost if c.digest == failed["digest"]), lost[0])
+        attempts = self._book.failed(chunk.digest, failed["error"], failed.get("attempts", 1))
+        if attempts >= MAX_ATTEMPTS:
+            reasons = "; ".join(dict.fromkeys(self._book.failures[chunk.digest]))
+            raise ChunkError(f"{_named(chunk)} failed {attempts} times: {reasons}")
+        watch.warn(f"{_named(chunk)} is tried again: {failed['error']}")
+        self._spawn(lost)
+
+
+def _named(chunk: Chunk) -> str:
+    clips = " and ".join(f"clips[{layer.clip.index}]" for layer in chunk.layers)
+    return f"frames {chunk.frames} of {clips}"
+
+
+def _pause(seconds: float, watch: Watch) -> None:
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        watch.step()
+        time.sleep(min(STEP_S, seconds))

@@ -1,0 +1,126 @@
+"""What the containers are made of. Evaluated where `modal deploy` runs and again in each container.
+
+The engine's own requirements stand here with the ranges of pyproject.toml (a test compares them),
+but for those that must meet the machine: av brings FFmpeg 8.1, whose NVENC wants a driver from 570
+on; torch is its build for CUDA 12.8, which has kernels for a T4 (compute capability 7.5) and runs
+on drivers from 570 on. Modal's hosts had 580 in 2026.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import modal
+
+PYTHON = "3.12"
+TORCH_INDEX = "https://download.pytorch.org/whl/cu128"
+TORCH = "torch==2.9.1"
+REQUIREMENTS = (
+    "av==18.1.0",
+    "numpy>=2.0,<3",
+    "numba>=0.63,<1",
+    "pydantic>=2.12,<3",
+    "platformdirs>=4.3,<5",
+    "xxhash>=3.5,<5",
+    "boto3>=1.40,<2",
+)
+
+WEIGHTS_FOLDER = "/opt/framestream/weights"
+KERNELS_FOLDER = "/opt/framestream/kernels"
+_WEIGHTS_SOURCES = {
+    "__init__.py",
+    "errors.py",
+    "version.py",
+    "upscale/__init__.py",
+    "upscale/models.py",
+    "upscale/weights.py",
+}
+"""What of the engine fetches weights, so that only a change of that fetches them again."""
+
+
+def fetch_weights(sha256: dict[str, str]) -> None:
+    """Puts every official model's file into the image, checked by size and SHA-256.
+
+    `sha256`, by model, is what Modal knows this layer of the image by.
+    """
+    from engine.upscale.models import MODELS
+    from engine.upscale.weights import weights_path
+
+    for name, model in MODELS.items():
+        assert model.sha256 == sha256[name], "deployed from the same source"
+        weights_path(model, folder=Path(WEIGHTS_FOLDER))
+
+
+def _weights_sha256() -> dict[str, str]:
+    from engine.upscale.models import MODELS
+
+    return {name: model.sha256 for name, model in MODELS.items()}
+
+
+def _fetches_no_weights(path: Path) -> bool:
+    return path.as_posix() not in _WEIGHTS_SOURCES
+
+
+def compile_kernels() -> None:
+    """Exports the demo, small, so that numba's compiled kernels are in the image.
+
+    A container would take longer to compile them than to render its first chunk.
+    """
+    from engine.demo import make_demo
+    from engine.edit import Edit
+    from engine.encode import choose_encoder
+    from engine.exporter import export, probe_sources
+    from engine.plan import build_plan
+    from engine.upscale.choice import choose_upscaler
+
+    with TemporaryDirectory() as folder:
+        edit = Edit.load(make_demo(Path(folder), 108, 192))
+        plan = build_plan(edit, probe_sources(edit, folder))
+        encoder = choose_encoder(plan.size, plan.fps, name="libx264", preset="ultrafast")
+        export(plan, Path(folder) / "demo.mp4", upscaler=choose_upscaler("none"), encoder=encoder)
+
+
+def _with_sources(image: modal.Image, environment: dict[str, str]) -> modal.Image:
+    """The image with the project's own code, which comes last since it changes most.
+
+    The engine is copied, not mounted: compiled kernels are found by the age of their source. They
+    are compiled for a processor that every host has, or those of another would not be used.
+    """
+    numba = {
+        "NUMBA_CACHE_DIR": KERNELS_FOLDER,
+        "NUMBA_CPU_NAME": "haswell",  # AVX2
+        "NUMBA_CPU_FEATURES": "",
+    }
+    return (
+        image.env({**numba, **environment})
+        .add_local_python_source("engine", copy=True)
+        .run_function(compile_kernels)
+        .add_local_python_source("modal_functions")
+    )
+
+
+def gpu_image(environment: dict[str, str]) -> modal.Image:
+    """For what renders: torch, the weights, and the driver's video libraries for NVENC."""
+    image = (
+        modal.Image.debian_slim(python_version=PYTHON)
+        .uv_pip_install(TORCH, index_url=TORCH_INDEX)
+        .uv_pip_install(*REQUIREMENTS)
+        .add_local_python_source("engine", copy=True, ignore=_fetches_no_weights)
+        .run_function(fetch_weights, kwargs={"sha256": _weights_sha256()})
+    )
+    return _with_sources(
+        image,
+        {
+            "NVIDIA_DRIVER_CAPABILITIES": "compute,utility,video",
+            "FRAMESTREAM_WEIGHTS_DIR": WEIGHTS_FOLDER,
+            "FRAMESTREAM_DEVICE": "cuda",
+            **environment,
+        },
+    )
+
+
+def cpu_image(environment: dict[str, str]) -> modal.Image:
+    """For what plans, joins and copies: no torch, which alone would take most of the start."""
+    image = modal.Image.debian_slim(python_version=PYTHON).uv_pip_install(*REQUIREMENTS)
+    return _with_sources(image, environment)

@@ -1,0 +1,149 @@
+"""The functions that `modal deploy -m modal_functions.video_processing` deploys.
+
+Thin shells: what they do is said by the engine and by the modules beside this one. Arguments and
+answers are plain values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import modal
+
+from modal_functions import clips, export_job
+from modal_functions.answers import Answer, answering, check_version
+from modal_functions.app import (
+    CHUNKS_S,
+    CLIP_S,
+    CONCATENATE_S,
+    CPU_CORES,
+    CPU_IMAGE,
+    CPU_MEMORY_MIB,
+    EXPORT_S,
+    GPU,
+    GPU_CORES,
+    GPU_IMAGE,
+    GPU_MEMORY_MIB,
+    IDLE_S,
+    app,
+)
+from modal_functions.rendering import Workshop
+
+
+@app.function(image=GPU_IMAGE, gpu=GPU, cpu=GPU_CORES, memory=GPU_MEMORY_MIB, timeout=CLIP_S)
+@answering
+def process_multi_clip_item(
+    job_id: str,
+    clip_index: int,
+    user_id: str,
+    input_key: str,
+    output_key: str,
+    crop_keyframes: list[dict[str, Any]],
+    segments_data: dict[str, Any] | None,
+    target_fps: float | str = 30,
+    target_width: int = 1080,
+    target_height: int = 1920,
+    engine_version: str | None = None,
+) -> Answer:
+    """One clip: crop, Real-ESRGAN, trim and speed, scaled, with its sound.
+
+    Keys are whole or below the user's own folder. Answers `{"status": "success", "output_key",
+    "duration", "frames", "warnings", "report"}` or `{"status": "error", "error"}`.
+    """
+    check_version(engine_version)
+    return clips.process_clip(
+        job_id=job_id,
+        clip_index=clip_index,
+        user_id=user_id,
+        input_key=input_key,
+        output_key=output_key,
+        clip={"cropKeyframes": crop_keyframes, "segmentsData": segments_data},
+        target={
+            "targetFps": target_fps,
+            "targetWidth": target_width,
+            "targetHeight": target_height,
+        },
+    )
+
+
+@app.function(image=CPU_IMAGE, cpu=CPU_CORES, memory=CPU_MEMORY_MIB, timeout=CONCATENATE_S)
+@answering
+def concatenate_clips_modal(
+    job_id: str,
+    user_id: str,
+    clip_keys: list[str],
+    output_key: str,
+    transition_type: str = "cut",
+    transition_duration: float | None = None,
+    clip_info: list[dict[str, Any]] | None = None,
+    engine_version: str | None = None,
+) -> Answer:
+    """Joins clips: cuts by packet copy, other transitions by encoding only what they touch.
+
+    `clip_info[i]` may name the chapter of clip i by `title`, `name` or `fileName`.
+    Answers as above.
+    """
+    check_version(engine_version)
+    return clips.concatenate_clips(
+        job_id=job_id,
+        user_id=user_id,
+        clip_keys=clip_keys,
+        output_key=output_key,
+        transition=(transition_type, transition_duration),
+        titles=[clips.title_of(info) for info in clip_info or [{}] * len(clip_keys)],
+    )
+
+
+@app.cls(
+    image=GPU_IMAGE,
+    gpu=GPU,
+    cpu=GPU_CORES,
+    memory=GPU_MEMORY_MIB,
+    timeout=CHUNKS_S,
+    scaledown_window=IDLE_S,
+)
+class Renderer:
+    """Renders chunks of plans; its model is loaded once per container."""
+
+    @modal.enter()
+    def start(self) -> None:
+        """Loads what most exports need."""
+        self.workshop = Workshop.opened()
+
+    @modal.method()
+    @answering
+    def choose(
+        self, request: dict[str, Any], size: list[int], fps: str, scales: list[float]
+    ) -> Answer:
+        """Which encoder and upscaler this machine takes; `stage_keys` are in order of `scales`."""
+        return self.workshop.choose(request, size, fps, scales)
+
+    @modal.method()
+    @answering
+    def render_chunks(
+        self, job_id: str, bundle_key: str, bundle_sha256: str, digests: list[str]
+    ) -> Answer:
+        """Renders chunks of a bundle, in this order; those in the cache already are skipped.
+
+        Answers `{"status": "success", "chunks": [...]}`; where one fails, `{"status": "error",
+        "error", "digest"}`.
+        """
+        return self.workshop.render_chunks(job_id, bundle_key, bundle_sha256, digests)
+
+
+@app.function(image=CPU_IMAGE, cpu=CPU_CORES, memory=CPU_MEMORY_MIB, timeout=EXPORT_S)
+@answering
+def export_multi_clip(
+    job_id: str,
+    user_id: str,
+    output_key: str,
+    job_key: str,
+    job_sha256: str,
+    engine_version: str,
+) -> Answer:
+    """A whole edit: plans, has renderers render, mixes sound, joins, publishes, clears away.
+
+    The job document lies in the store under `job_key`. Run again it goes on where it was.
+    """
+    check_version(engine_version)
+    return export_job.export(job_id, user_id, output_key, job_key, job_sha256)

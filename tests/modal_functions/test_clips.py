@@ -1,0 +1,170 @@
+"""A clip, and clips end to end, through `.local()` on real files in a real bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import av
+import modal
+import pytest
+
+from backend.modal_client import ModalProgress, call_modal_concatenate, call_modal_process_clip
+from engine.store import S3Store
+from modal_functions import video_processing as functions
+from modal_functions.slots import SLOTS
+from tests.clips import numbered_clip, read_number
+from tests.media import needs_ffmpeg
+from tests.modal_functions.control_plane import ControlPlane
+from tests.modal_functions.world import USER, World, environment
+from tests.s3 import new_bucket
+from tests.witness import complaints, ffprobe, luma_frames
+
+TARGET: dict[str, Any] = {"target_fps": 30, "target_width": 96, "target_height": 72}
+
+
+@pytest.fixture
+def world(s3_address: str, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World.made(s3_address, control_plane, monkeypatch)
+
+
+def clip(source: str, index: int, segments: dict[str, Any] | None) -> Any:
+    return functions.process_multi_clip_item.local(
+        job_id="job-1",
+        clip_index=index,
+        user_id=USER,
+        input_key=source,
+        output_key=f"{USER}/temp/clips/{index}.mp4",
+        crop_keyframes=[],
+        segments_data=segments,
+        **TARGET,
+    )
+
+
+def fetched(world: World, key: str, path: Path) -> Path:
+    world.store.get_file(key, path)
+    return path
+
+
+def packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(p) for p in container.demux(container.streams.video[0]) if p.size]
+
+
+@needs_ffmpeg
+def test_clips_one_by_one_and_then_together(world: World, tmp_path: Path) -> None:
+    source = world.footage()
+    first = clip(source, 0, {"trimRange": {"start": 0, "end": 1}})
+    slow = [{"start": 1, "end": 1.5, "speed": 0.5}]
+    second = clip(source, 1, {"trimRange": {"start": 1, "end": 1.5}, "segments": slow})
+    assert (first["status"], first["duration"]) == ("success", 1.0), first
+    assert (second["status"], second["duration"]) == ("success", 1.0), second
+    made = functions.concatenate_clips_modal.local(
+        job_id="job-1",
+        user_id=USER,
+        clip_keys=[first["output_key"], second["output_key"]],
+        output_key=f"{USER}/working_videos/reel.mp4",
+        transition_type="fade",
+        transition_duration=0.1,
+        clip_info=[{"title": "Goal"}, {"fileName": "match.mp4", "duration": 1.0}],
+    )
+    assert made["status"] == "success", made
+    assert not made["report"]["warnings"]
+    reel = fetched(world, made["output_key"], tmp_path / "reel.mp4")
+    assert not complaints(reel)
+    titles = [each["tags"]["title"] for each in ffprobe(reel)["chapters"]]
+    assert titles == ["Goal", "match"]
+    numbers = [read_number(frame) for frame in luma_frames(reel)[:26]]
+    assert numbers == list(range(26))
+    slot = modal.Dict.from_name(SLOTS).get("job-1/concatenate")
+    assert slot["phase"] == "upload" and slot["share"] == 1
+
+
+def test_cuts_are_packet_copies(world: World, tmp_path: Path) -> None:
+    source = world.footage(frames=30)
+    keys = [clip(source, index, None)["output_key"] for index in range(2)]
+    made = functions.concatenate_clips_modal.local(
+        "job-1", USER, keys, f"{USER}/reel.mp4", "cut", 0.0, []
+    )
+    assert made["status"] == "success", made
+    one = packets(fetched(world, keys[0], tmp_path / "one.mp4"))
+    assert packets(fetched(world, f"{USER}/reel.mp4", tmp_path / "reel.mp4")) == one * 2
+
+
+def test_what_the_backend_calls(world: World) -> None:
+    source = world.footage(frames=30)
+    told: list[ModalProgress] = []
+
+    async def tell(progress: ModalProgress) -> None:
+        told.append(progress)
+
+    keyframes = [{"time": 0, "x": 0, "y": 0, "width": 64, "height": 48}]
+    made = asyncio.run(
+        call_modal_process_clip(
+            *("job-1", 0, USER, source, f"{USER}/clip.mp4", keyframes, None),
+            **TARGET,
+            progress_callback=tell,
+        )
+    )
+    assert made["status"] == "success", made
+    joined = asyncio.run(
+        call_modal_concatenate("job-1", USER, [f"{USER}/clip.mp4"], f"{USER}/reel.mp4")
+    )
+    assert joined["status"] == "success", joined
+    assert joined["duration"] == made["duration"] == 1.0
+    percents = [each.percent for each in told]
+    assert percents == sorted(percents) and percents[-1] == 100
+    assert told[0].estimated and told[0].percent < 5
+
+
+@pytest.mark.parametrize(
+    ("source", "segments", "complaint"),
+    [
+        ("gone.mp4", None, "does not exist"),
+        ("match.mp4", {"trimRange": {"start": 5}}, "past the end"),
+        ("match.mp4", {"segments": [{"start": 0, "end": 1, "speed": 99}]}, "speed"),
+        ("words.txt", None, "words.txt"),
+    ],
+)
+def test_errors_are_plain_dicts(
+    world: World, source: str, segments: dict[str, Any] | None, complaint: str
+) -> None:
+    world.footage(frames=30)
+    world.store.put_bytes(f"{USER}/raw/words.txt", b"these are words")
+    made = clip(f"{USER}/raw/{source}", 0, segments)
+    assert made["status"] == "error" and complaint in made["error"]
+    assert "\n" not in made["error"] and set(made) == {"status", "error"}
+
+
+def test_another_users_objects_are_not_touched(world: World) -> None:
+    source = world.footage(frames=30)
+    for key in (f"{USER}/../8/out.mp4", "../8/out.mp4", "/8/out.mp4"):
+        made = functions.process_multi_clip_item.local("job-1", 0, USER, source, key, [], None)
+        assert made["status"] == "error", key
+    below = source.removeprefix(f"{USER}/")
+    made = functions.process_multi_clip_item.local(
+        "job-1", 0, USER, below, "8/out.mp4", [], None, **TARGET
+    )
+    assert made["status"] == "success" and made["output_key"] == "8/out.mp4"
+    assert world.keys("8") == [] and world.store.stat(f"{USER}/8/out.mp4")
+    made = functions.process_multi_clip_item.local(
+        "job-1", 0, USER, source, f"{USER}/out.mp4", [], None, engine_version="0.0.1"
+    )
+    assert "deploy again" in made["error"]
+
+
+def test_offline_without_a_token(
+    s3_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Progress that cannot be told does not stop the work."""
+    monkeypatch.delenv("MODAL_TOKEN_ID", raising=False)
+    monkeypatch.delenv("MODAL_TOKEN_SECRET", raising=False)
+    settings = new_bucket(s3_address)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    path = numbered_clip(tmp_path / "match.mp4", 20, size=(96, 72))
+    S3Store(settings).put_file(f"{USER}/match.mp4", path)
+    made = clip(f"{USER}/match.mp4", 0, None)
+    assert made["status"] == "success", made
+    assert made["frames"] == 20

@@ -1,0 +1,390 @@
+"""A whole edit through the orchestrator: the real functions, the real client, a real S3 server.
+
+What goes wrong ends in a finished export or in one clear error, with no temporary key left and
+nothing lost that was finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from backend.modal_client import (
+    ExportJob,
+    ModalProgress,
+    cancel_export,
+    follow_export,
+    start_export,
+)
+from engine import cli
+from engine.estimate import T4_COSTS
+from engine.store import S3Store
+from modal_functions import export_job, rendering
+from modal_functions import video_processing as functions
+from modal_functions.executor import Containers
+from tests.media import needs_ffmpeg
+from tests.modal_functions.control_plane import ControlPlane, Program, restart_client
+from tests.modal_functions.world import USER, World, job_of
+from tests.s3 import SECRET, Asked, FaultyProxy, Refuse
+from tests.witness import complaints, ffprobe
+
+
+@pytest.fixture
+def world(s3_address: str, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World.made(s3_address, control_plane, monkeypatch)
+
+
+def exported(
+    job: ExportJob, store: S3Store, told: Callable[[ModalProgress], None] | None = None
+) -> dict[str, Any]:
+    """The result of a job, from start to end."""
+
+    async def run() -> dict[str, Any]:
+        call_id = await start_export(job, store)
+        return await follow_export(call_id, job, store, told)
+
+    return asyncio.run(run())
+
+
+def chunks_in(world: World) -> list[str]:
+    return [key for key in world.keys("cache") if key.endswith(".mp4")]
+
+
+def check_whole(world: World, job: ExportJob, result: dict[str, Any]) -> None:
+    assert result["status"] == "success", result
+    assert world.store.stat(job.output_key) and world.store.stat(job.manifest_key)
+    assert world.keys(f"{USER}/temp") == []
+    assert len(chunks_in(world)) == 3
+
+
+@needs_ffmpeg
+def test_an_export_from_start_to_result(world: World, tmp_path: Path) -> None:
+    job = job_of(world.footage())
+    told: list[ModalProgress] = []
+    result = exported(job, world.store, told.append)
+    check_whole(world, job, result)
+    out = tmp_path / "out.mp4"
+    world.store.get_file(job.output_key, out)
+    assert not complaints(out)
+    assert float(ffprobe(out)["format"]["duration"]) == pytest.approx(result["duration"], abs=0.03)
+    percents = [each.percent for each in told]
+    assert percents == sorted(percents) and percents[-1] == 100
+    manifest = json.loads(world.store.get_bytes(job.manifest_key))
+    assert manifest["result"] == result
+    assert result["containers"]["containers"] == 1 and "s of work" in result["containers"]["why"]
+
+
+def test_one_engine_here_and_on_modal(world: World, tmp_path: Path) -> None:
+    """The same bytes as `framestream render` of the same edit, chunk by chunk."""
+    job = job_of(world.footage())
+    assert exported(job, world.store)["status"] == "success"
+    (tmp_path / "edit.json").write_text(json.dumps(job.edit))
+    world.store.get_file(job.source_keys["match.mp4"], tmp_path / "match.mp4")
+    parts = tmp_path / "parts"
+    done = CliRunner().invoke(
+        cli.app,
+        ["render", str(tmp_path / "edit.json"), "-o", str(tmp_path / "reel.mp4"), "--quiet"]
+        + ["--encoder", "libx264", "--preset", "ultrafast", "--keep-parts"]  # it has no B-frames
+        + ["--work-dir", str(parts), "--upscaler", "auto"],
+    )
+    assert done.exit_code == 0, done.output
+    here = {path.name: path.read_bytes() for path in parts.glob("*.mp4")}
+    there = {key.split("/")[-1]: world.store.get_bytes(key) for key in chunks_in(world)}
+    assert len(here) == 3 and here == there
+    reel = tmp_path / "there.mp4"
+    world.store.get_file(job.output_key, reel)
+    assert reel.read_bytes() == (tmp_path / "reel.mp4").read_bytes()
+
+
+def test_a_second_export_renders_what_changed(world: World) -> None:
+    key = world.footage()
+    exported(job_of(key), world.store)
+    job = job_of(key, job_id="job-2", output_key=f"{USER}/working_videos/second.mp4")
+    clips = [dict(clip) for clip in job.edit["clips"]]
+    clips[0]["segmentsData"] = {"trimRange": {"start": 0.2, "end": 0.8}}
+    second = exported(
+        job_of(key, job_id="job-2", edit={**job.edit, "clips": clips}, output_key=job.output_key),
+        world.store,
+    )
+    assert second["report"]["frames_rendered"] == 12  # the start of clip 1, and no transition
+    assert second["report"]["frames_resumed"] == 24
+
+
+def test_many_containers_and_the_reason(world: World) -> None:
+    costs = replace(T4_COSTS, startup_s=0)
+    world.monkeypatch.setattr("modal_functions.executor.T4_COSTS", costs)
+    job = job_of(world.footage(), max_containers=2)
+    result = exported(job, world.store)
+    check_whole(world, job, result)
+    assert result["containers"]["containers"] == 2
+    assert len(world.plane.calls_of("/render_chunks")) == 2
+
+
+STEPS = {
+    "before the plan": (export_job, "build_plan"),
+    "before the choice": (export_job, "_choice"),
+    "before the renderers start": (Containers, "_spawn"),
+    "while they render": (Containers, "_look"),
+    "before the upload": (export_job, "publish"),
+    "before the manifest": (export_job, "answer"),
+    "before clearing away": (export_job, "_clear_away"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_orchestrator_that_is_preempted_and_started_again(world: World, step: str) -> None:
+    owner, name = STEPS[step]
+    original = getattr(owner, name)
+    preempted: list[str] = []
+
+    def preempt_once(*args: Any, **kwargs: Any) -> Any:
+        if not preempted:
+            preempted.append(step)
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    def restarted(**arguments: Any) -> Any:
+        try:
+            return functions.export_multi_clip.local(**arguments)
+        except KeyboardInterrupt:
+            return functions.export_multi_clip.local(**arguments)
+
+    world.monkeypatch.setattr(owner, name, preempt_once)
+    world.deploy({"export_multi_clip": restarted})
+    job = job_of(world.footage(frames=30), edit=_short())
+    result = exported(job, world.store)
+    assert result["status"] == "success" and preempted == [step]
+    assert world.keys(f"{USER}/temp") == []
+    assert len(world.plane.calls_of("/render_chunks")) == 1
+
+
+def _short() -> dict[str, Any]:
+    return {"clips": [{"fileName": "match.mp4"}], "targetWidth": 96, "targetHeight": 128}
+
+
+def test_a_backend_that_is_started_again(world: World) -> None:
+    job = job_of(world.footage(frames=30), edit=_short())
+    abandoned = world.deploy_gated()
+
+    async def start_and_go() -> str:
+        call_id = await start_export(job, world.store)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await follow_export(call_id, job, world.store)
+        return call_id
+
+    call_id = asyncio.run(start_and_go())
+    abandoned.set()
+    while world.plane.calls[call_id].unfinished:
+        time.sleep(0.05)
+    restart_client()
+    result = asyncio.run(follow_export(call_id, job, world.store))
+    assert result["status"] == "success"
+    world.plane.calls.clear()  # Modal has forgotten it: the stored result is what counts
+    assert asyncio.run(follow_export(call_id, job, world.store)) == result
+
+
+def test_what_nobody_knows_any_more_is_an_error(world: World) -> None:
+    job = job_of(f"{USER}/raw/match.mp4")
+    result = asyncio.run(follow_export("fc-unknown", job, world.store))
+    assert result["status"] == "error" and "knows no call" in result["error"]
+
+
+def test_cancelled_it_stops_its_renderers_and_clears_away(world: World) -> None:
+    rendering_began: list[str] = []
+
+    def render_without_end(**arguments: Any) -> None:
+        rendering_began.extend(arguments["digests"])
+        while True:
+            time.sleep(0.01)
+
+    world.deploy(renderer_instead={"render_chunks": render_without_end})
+    job = job_of(world.footage(frames=30), edit=_short())
+
+    async def run() -> None:
+        call_id = await start_export(job, world.store)
+        while not rendering_began:
+            await asyncio.sleep(0.02)
+        await cancel_export(call_id, job, world.store)
+
+    asyncio.run(run())
+    assert all(not call.unfinished for call in world.plane.calls_of("/export_multi_clip"))
+    assert all(c.cancelled for call in world.plane.calls_of("/render_chunks")
+               for c in call.containers)  # fmt: skip
+    assert world.keys(f"{USER}/temp") == []
+
+
+def test_a_container_that_is_killed_in_the_middle_of_a_chunk(world: World, tmp_path: Path) -> None:
+    marker = tmp_path / "hangs"
+    world.monkeypatch.setenv("FRAMESTREAM_TEST_MARKER", str(marker))
+    body = Program("tests.modal_functions.hanging:render_and_hang")
+    world.deploy(renderer_instead={"render_chunks": body})
+    job = job_of(world.footage(frames=30), edit=_short())
+
+    async def run() -> dict[str, Any]:
+        call_id = await start_export(job, world.store)
+        while not marker.exists():
+            await asyncio.sleep(0.05)
+        world.deploy()
+        world.plane.calls_of("/render_chunks")[0].containers[0].kill()
+        return await follow_export(call_id, job, world.store)
+
+    result = asyncio.run(run())
+    assert result["status"] == "success"
+    assert "container was lost" in " ".join(result["report"]["warnings"])
+    assert result["report"]["retries"] == 1
+    assert world.keys(f"{USER}/temp") == []
+
+
+def test_a_renderer_that_gets_nothing_done_is_replaced(world: World) -> None:
+    came: list[int] = []
+
+    def stall_first(**arguments: Any) -> Any:
+        came.append(1)
+        while len(came) == 1:
+            time.sleep(0.01)
+        return functions.Renderer().render_chunks.local(**arguments)
+
+    world.monkeypatch.setattr("modal_functions.executor.QUEUED_S", 0.3)
+    world.deploy(renderer_instead={"render_chunks": stall_first})
+    job = job_of(world.footage(frames=30), edit=_short())
+    result = exported(job, world.store)
+    assert result["status"] == "success"
+    assert "no frame done" in " ".join(result["report"]["warnings"])
+
+
+def test_a_chunk_that_always_fails(world: World) -> None:
+    done: list[str] = []
+    began = rendering._Turn._begin
+
+    def fail_at_second(turn: rendering._Turn, digest: str) -> None:
+        began(turn, digest)
+        if done and digest not in done:
+            raise RuntimeError("this one never works")
+        done.append(digest)
+
+    world.monkeypatch.setattr(rendering._Turn, "_begin", fail_at_second)
+    job = job_of(world.footage())
+    result = exported(job, world.store)
+    assert result["status"] == "error"
+    assert "failed 3 times" in result["error"] and "never works" in result["error"]
+    assert "\n" not in result["error"]
+    assert len(chunks_in(world)) == 1 and world.keys(f"{USER}/temp") == []
+    world.monkeypatch.setattr(rendering._Turn, "_begin", began)
+    again = exported(job, world.store)
+    check_whole(world, job, again)
+    assert again["report"]["frames_resumed"] > 0
+
+
+def test_a_chunk_that_takes_its_container_along(world: World) -> None:
+    """Modal would start the call anew without end; it ends itself after three starts."""
+    deaths: list[int] = []
+
+    class ContainerDiesError(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise ContainerDiesError
+
+    def rescheduled(**arguments: Any) -> Any:
+        while True:
+            try:
+                return functions.Renderer().render_chunks.local(**arguments)
+            except ContainerDiesError:
+                deaths.append(1)
+
+    world.monkeypatch.setattr(rendering._Turn, "frames", die)
+    world.monkeypatch.setattr("modal.current_function_call_id", lambda: "fc-1")
+    world.deploy(renderer_instead={"render_chunks": rescheduled})
+    job = job_of(world.footage(frames=30), edit=_short())
+    result = exported(job, world.store)
+    assert result["status"] == "error" and "died 3 times" in result["error"]
+    assert len(deaths) == 3
+
+
+def test_a_source_that_is_not_there(world: World) -> None:
+    job = job_of(f"{USER}/raw/gone.mp4")
+    result = exported(job, world.store)
+    assert result["status"] == "error"
+    assert "clips[0].fileName" in result["error"] and "gone.mp4" in result["error"]
+    assert world.keys(f"{USER}/temp") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"output_key": "8/other.mp4"}, "not under 7/"),
+        ({"source_keys": {"match.mp4": "8/raw/match.mp4"}}, "not under 7/"),
+        ({"edit": {"clips": []}}, "clips"),
+        ({"upscaler": "nonsense"}, "nonsense"),
+        ({"encoder": "h264_nvenc"}, "h264_nvenc"),
+    ],
+)
+def test_what_cannot_be_done(world: World, changes: dict[str, Any], complaint: str) -> None:
+    job = job_of(world.footage(frames=30), **{"edit": _short(), **changes})
+    result = exported(job, world.store)
+    assert result["status"] == "error" and complaint in result["error"]
+    assert world.keys(f"{USER}/temp") == []
+
+
+def test_another_engine_or_another_job_than_was_meant(world: World) -> None:
+    job = job_of(world.footage(frames=30))
+    key = f"{job.temp_prefix}/job.json"
+    world.store.put_bytes(key, job.document())
+    call = {"job_id": "job-1", "user_id": USER, "output_key": job.output_key, "job_key": key}
+    other = functions.export_multi_clip.local(**call, job_sha256="0", engine_version="0.0.9")
+    assert other["status"] == "error"
+    assert "framestream 0.0.9" in other["error"] and "deploy again" in other["error"]
+    changed = functions.export_multi_clip.local(**call, job_sha256="0", engine_version="0.1.0")
+    assert "SHA-256" in changed["error"]
+
+
+def test_a_bucket_that_is_down_for_a_while(world: World) -> None:
+    job = job_of(world.footage())
+    down_until: list[float] = []
+
+    def fault(request: Asked) -> Refuse | None:
+        if "/cache/" in request.path and request.method == "PUT" and not down_until:
+            down_until.append(time.monotonic() + 1)
+        down = down_until and time.monotonic() < down_until[0]
+        return Refuse(503, "ServiceUnavailable") if down else None
+
+    proxy = FaultyProxy(world.store.settings.endpoint_url, fault)
+    with proxy.listening() as address:
+        world.monkeypatch.setenv("R2_ENDPOINT_URL", address)
+        result = exported(job, world.store)
+    assert down_until
+    check_whole(world, job, result)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (403, "InvalidAccessKeyId", "access is denied"),
+        (400, "AuthorizationHeaderMalformed", "R2_REGION"),
+        (404, "NoSuchBucket", "no such bucket"),
+    ],
+)
+def test_a_bucket_that_refuses(world: World, status: int, code: str, said: str) -> None:
+    job = job_of(world.footage(frames=30))
+    proxy = FaultyProxy(world.store.settings.endpoint_url, lambda _: Refuse(status, code))
+    with proxy.listening() as address:
+        world.monkeypatch.setenv("R2_ENDPOINT_URL", address)
+        result = exported(job, world.store)
+    assert result["status"] == "error" and said in result["error"]
+    assert SECRET not in str(result)
+    assert world.keys(f"{USER}/temp") == []
+
+
+def test_a_secret_that_was_not_made(world: World) -> None:
+    world.monkeypatch.delenv("R2_SECRET_ACCESS_KEY")
+    result = exported(job_of(world.footage(frames=30)), world.store)
+    assert "R2_SECRET_ACCESS_KEY" in result["error"]
