@@ -1,0 +1,110 @@
+"""Who is asking. API keys are hashed at rest; behind a trusted proxy the user is `X-User-ID`.
+
+Without either, everybody who reaches the server is the user `local`: it then listens on loopback
+only, and answers neither to foreign host names (DNS rebinding) nor to pages of other origins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, HTTPException
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+
+from backend.database import Database
+from backend.rows import ApiKey
+from backend.settings import Settings
+
+LOCAL_USER = "local"
+COOKIE = "framestream_key"
+USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+
+
+class Access:
+    """Turns a request or a socket into a user id."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    def is_open(self) -> bool:
+        """True where nothing tells users apart, so that only this machine may ask."""
+        if self._settings.trust_user_header:
+            return False
+        with self._database.read() as session:
+            return session.scalar(select(ApiKey).limit(1)) is None
+
+    def make_key(self, user_id: str) -> str:
+        """A new key of that user; it cannot be shown again."""
+        if not USER_ID.fullmatch(user_id):
+            raise ValueError(f"{user_id!r} is no user id: letters, digits and _ . @ -, at most 64")
+        key = secrets.token_urlsafe(32)
+        with self._database.begin() as session:
+            session.add(ApiKey(key_hash=_hash(key), user_id=user_id))
+        return key
+
+    def user_of(self, connection: HTTPConnection) -> str:
+        """The user id. Raises `HTTPException` 400, 401, 403 or 421."""
+        host = _host_in(connection)
+        if self._settings.trust_user_header:
+            user_id = connection.headers.get("x-user-id", "")
+            if not USER_ID.fullmatch(user_id):
+                raise HTTPException(401, "X-User-ID is missing or no user id")
+            return user_id
+        if self.is_open():
+            self._refuse_strangers(connection, host)
+            return LOCAL_USER
+        if (found := self.user_of_key(_key_in(connection))) is None:
+            raise HTTPException(401, "a valid API key is needed", {"WWW-Authenticate": "Bearer"})
+        return found
+
+    def user_of_key(self, key: str | None) -> str | None:
+        """Whose key it is; None where it is nobody's."""
+        if not key:
+            return None
+        with self._database.read() as session:
+            row = session.get(ApiKey, _hash(key))
+            return None if row is None else row.user_id
+
+    def _refuse_strangers(self, connection: HTTPConnection, host: str) -> None:
+        if host not in {each.strip("[]") for each in self._settings.allowed_hosts}:
+            raise HTTPException(421, "this server answers to localhost only while it has no keys")
+        origin = connection.headers.get("origin")
+        if origin is None or origin in self._settings.cors_origins:
+            return
+        if urlsplit(origin).netloc != connection.headers.get("host"):
+            raise HTTPException(403, "pages of other origins may not use a server without keys")
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()  # keys are random: nothing to salt or slow down
+
+
+def _host_in(connection: HTTPConnection) -> str:
+    """The name that the client calls this server by."""
+    try:
+        return urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        raise HTTPException(400, "the Host header is none") from None
+
+
+def _key_in(connection: HTTPConnection) -> str | None:
+    """From `Authorization: Bearer`, `X-API-Key`, or the page's cookie."""
+    scheme, _, key = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key:
+        return key.strip()
+    return connection.headers.get("x-api-key") or connection.cookies.get(COOKIE)
+
+
+async def current_user(connection: HTTPConnection) -> str:
+    access: Access = connection.app.state.access
+    return await run_in_threadpool(access.user_of, connection)
+
+
+User = Annotated[str, Depends(current_user)]

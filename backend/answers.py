@@ -1,0 +1,67 @@
+"""What clients are told about jobs and videos: rows in, JSON out. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urljoin
+
+from backend.orders import CLIPS
+from backend.progress import public_id
+from backend.rows import Job, JobStatus, JobType
+from backend.services import Services
+from backend.tasks import ExtractTask, task_adapter
+
+
+def finished_answer(job: Job, services: Services, base_url: str) -> dict[str, Any]:
+    """What the app's frontend expects of an export that is done: both its spellings at once."""
+    filename = job.output_key.rpartition("/")[2]
+    result: dict[str, Any] = job.result or {}
+    task = task_adapter.validate_python(job.request)
+    answer: dict[str, Any] = {
+        "success": True,
+        "status": "success",
+        "export_id": job.id,
+        "project_id": public_id(job.project_id),
+        "working_video_id": result.get("working_video_id"),
+        "working_filename": filename,
+        "filename": filename,
+        "presigned_url": video_url(job, services, base_url),
+        "clips_processed": 1 if isinstance(task, ExtractTask) else len(task.edit["clips"]),
+        "modal_used": job.modal_used,
+        "video_duration": result.get("duration_s"),
+    }
+    if job.type == JobType.EXTRACT:
+        answer["key"] = job.output_key.partition(f"/{CLIPS}/")[2]
+    return {**result, **answer}
+
+
+def video_url(job: Job, services: Services, base_url: str) -> str:
+    """A signed, expiring address of a finished job's file, whole also for a server without name."""
+    name = job.output_key.rpartition("/")[2]
+    url = services.store.url(job.output_key, services.settings.url_lifetime_s, file_name=name)
+    return urljoin(base_url, url)
+
+
+def job_document(job: Job, services: Services, base_url: str) -> dict[str, Any]:
+    """A job as it is now, `result` being what `POST` answers when it is done."""
+    state = services.hub.state((job.user_id, job.id))
+    return {
+        "export_id": job.id,
+        "type": job.type,
+        "status": job.status,
+        "progress": round(max(job.progress, state.percent if state else 0.0), 1),
+        "phase": state.phase if state and job.status == JobStatus.RUNNING else job.phase,
+        "message": state.message if state else job.message,
+        "project_id": public_id(job.project_id),
+        "project_name": job.project_name,
+        "error": job.error,
+        "attempts": job.attempts,
+        "can_retry": job.leftovers and job.status in (JobStatus.FAILED, JobStatus.CANCELLED),
+        "modal_used": job.modal_used,
+        "created_at": job.created_at.isoformat(),
+        "started_at": job.started_at and job.started_at.isoformat(),
+        "finished_at": job.finished_at and job.finished_at.isoformat(),
+        "result": finished_answer(job, services, base_url)
+        if job.status == JobStatus.DONE
+        else None,
+    }

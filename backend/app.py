@@ -1,0 +1,60 @@
+"""The FastAPI app: routes over services, and what holds for every request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.metrics import Measured, Metrics
+from backend.routes import clips, exports, files, health, page, previews, progress
+from backend.routes import session as sessions
+from backend.services import running
+from backend.settings import Settings
+from engine.errors import StoreError
+from engine.version import VERSION
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app of one server; its services start and end with it."""
+    settings = settings or Settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(settings, metrics) as services:
+            app.state.services = services
+            app.state.access = services.access
+            yield
+
+    app = FastAPI(title="framestream", version=VERSION, lifespan=lifespan)
+    for module in (exports, clips, previews, progress, files, health, sessions, page):
+        app.include_router(module.router)
+
+    @app.exception_handler(SQLAlchemyError)
+    async def database_failed(_request: Request, error: SQLAlchemyError) -> JSONResponse:
+        log.error("the database refuses", why=type(error).__name__)
+        return JSONResponse({"detail": "the database does not answer"}, 503)
+
+    @app.exception_handler(StoreError)
+    async def store_failed(_request: Request, error: StoreError) -> JSONResponse:
+        log.error("the store refuses", why=str(error))
+        return JSONResponse({"detail": "the store does not answer"}, 503)
+
+    app.add_middleware(Measured, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+        )
+    return app

@@ -1,0 +1,59 @@
+"""Opens the database and brings its tables up to date. SQLite in WAL mode, or PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+_READS = "framestream_reads"
+
+
+class Database:
+    """An engine and its sessions, each one transaction.
+
+    `with database.begin() as session` may write; `database.read()` may not, and waits for nobody.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self.begin = sessionmaker[Session](self.engine, expire_on_commit=False).begin
+        reader = self.engine.execution_options(**{_READS: True})
+        self.read = sessionmaker[Session](reader, expire_on_commit=False).begin
+
+    def migrate(self) -> None:
+        """Runs the migrations that are missing; they are one transaction."""
+        with self.engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # a job that was accepted stays accepted
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.isolation_level = None  # or the driver begins transactions too late
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # whoever means to write waits for the lock at once: a reader's cannot be upgraded
+        reads = connection.get_execution_options().get(_READS)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine

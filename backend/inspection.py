@@ -1,0 +1,56 @@
+"""Asks a worker what a file or a task is, before anything is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from backend.children import WorkerDiedError, WorkError, run_worker
+from backend.settings import Settings
+from backend.tasks import ExtractTask, RenderTask
+from backend.worker import Assignment, What
+from engine.store import Store
+
+AT_ONCE = 2
+TIMEOUT_S = 120.0
+"""A file that takes longer to be understood is refused."""
+
+
+class Inspector:
+    """Runs short workers, a few at a time. Raises `WorkError` for what cannot be used."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def check(
+        self, task: RenderTask | ExtractTask, folder: Path, user_id: str
+    ) -> dict[str, Any]:
+        """`frames` and `duration_s` that a task would give. 422 and the reason where it cannot."""
+        found = await self._ask(
+            Assignment(What.INSPECT, folder, self._store, task=task, output_key=f"{user_id}/")
+        )
+        limit = self._settings.max_output_frames
+        if found["frames"] > limit:
+            raise WorkError(413, f"the result would have {found['frames']} frames, at most {limit}")
+        return found
+
+    async def probe(self, folder: Path, name: str) -> dict[str, Any]:
+        """What the file `folder / name` is, as `file` and `chapters`."""
+        return await self._ask(Assignment(What.PROBE, folder, self._store, probed=name))
+
+    async def probe_stored(self, key: str) -> dict[str, Any]:
+        """What an object of the store is."""
+        nowhere = self._settings.work_dir
+        return await self._ask(Assignment(What.PROBE, nowhere, self._store, output_key=key))
+
+    async def _ask(self, assignment: Assignment) -> dict[str, Any]:
+        try:
+            async with self._slots, asyncio.timeout(TIMEOUT_S):
+                return await run_worker(assignment)
+        except TimeoutError:
+            raise WorkError(422, f"was not understood within {TIMEOUT_S:g} s") from None
+        except WorkerDiedError as error:
+            raise WorkError(422, f"a file of it cannot be read: {error}") from error

@@ -1,0 +1,14 @@
+"""Runs migrations on the connection that `Database.migrate` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from backend.rows import Row
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Row.metadata,
+    render_as_batch=True,
+)
+context.run_migrations()

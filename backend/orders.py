@@ -1,0 +1,198 @@
+"""What a form asks for: fields checked, clips matched with files and keys, a task made of it.
+
+Raises `HTTPException` 400, 413 and 422 that name the field. Opens no video: whether the clips are
+what the edit says is found out by the worker's inspection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, NoReturn
+
+from fastapi import HTTPException
+
+from backend.rows import JobType
+from backend.tasks import ExportMode, ExtractTask, RenderTask
+from backend.uploads import Form
+from engine.errors import StoreError
+from engine.store import user_key
+
+CLIPS = "clips"
+"""Folder of a user's clips in the store."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job to be: everything of it that the client decides."""
+
+    type: JobType
+    export_id: str
+    project_id: str | None
+    project_name: str
+    task: RenderTask | ExtractTask
+    hash: str
+    """Of all that was asked for, files by name and size."""
+
+
+def multi_clip(form: Form, user_id: str, max_clips: int) -> Order:
+    """`POST /api/export/multi-clip`: each clip has a file `video_<clipIndex>` or a `key`."""
+    field = "multi_clip_data_json"
+    edit = _json(form, field)
+    clips = edit.get("clips") if isinstance(edit, dict) else None
+    if not isinstance(clips, list) or not all(isinstance(clip, dict) for clip in clips):
+        refuse(422, field, "must be an object with a list of objects, `clips`")
+    if len(clips) > max_clips:
+        refuse(413, field, f"has {len(clips)} clips, at most {max_clips} are taken")
+    files, keys = dict(form.files), dict[str, str]()
+    for place, clip in enumerate(clips):
+        video, key = f"video_{clip.get('clipIndex', place)}", clip.pop("key", None)
+        if (video in files) == (key is not None):
+            refuse(400, video, f"clips[{place}] needs either this file or a key, and no more")
+        _name_source(clip, form, video, key, user_id, keys)
+        files.pop(video, None)
+    if files:
+        refuse(400, ", ".join(sorted(files)), "belongs to no clip")
+    return _render_order(JobType.MULTI_CLIP, form, edit, keys)
+
+
+def upscale(form: Form, user_id: str) -> Order:
+    """`POST /api/export/upscale`: one clip, its keyframes and segments in fields of their own."""
+    keyframes, segments = _json(form, "keyframes_json"), _json(form, "segment_data_json")
+    clip: dict[str, Any] = {"cropKeyframes": keyframes}
+    if isinstance(segments, dict) and "segmentSpeeds" in segments:
+        clip["trimRange"] = segments.pop("trimRange", None)
+        clip["segments"] = segments
+    else:
+        clip["segmentsData"] = segments
+    keys: dict[str, str] = {}
+    _name_one(clip, form, user_id, keys)
+    return _render_order(JobType.UPSCALE, form, {"clips": [clip]}, keys)
+
+
+def extract(form: Form, user_id: str) -> Order:
+    """`POST /api/clips/extract`: `start` and `end` in seconds of `video`, or of the clip `key`."""
+    clip: dict[str, Any] = {}
+    keys: dict[str, str] = {}
+    _name_one(clip, form, user_id, keys)
+    task = ExtractTask(
+        keys=keys,
+        file_name=clip["fileName"],
+        start_s=_seconds(form, "start"),
+        stop_s=_seconds(form, "end"),
+    )
+    return _order(JobType.EXTRACT, form, task)
+
+
+def clip_key(user_id: str, key: str) -> str:
+    """Where the clip that a user calls `key` lies in the store."""
+    try:
+        return user_key(user_id, CLIPS, key)
+    except StoreError as error:
+        refuse(422, "key", str(error))
+
+
+def checked_id(value: str, field: str) -> str:
+    """An id as clients make them, fit for a path and a column."""
+    if not _ID.fullmatch(value):
+        refuse(422, field, "must be 1 to 128 letters, digits and _ . -")
+    return value
+
+
+def refuse(status: int, field: str, reason: str) -> NoReturn:
+    raise HTTPException(status, f"{field}: {reason}")
+
+
+def _name_one(clip: dict[str, Any], form: Form, user_id: str, keys: dict[str, str]) -> None:
+    key = form.fields.get("key")
+    if form.files.keys() - {"video"} or ("video" in form.files) == (key is not None):
+        refuse(400, "video", "needs to be one file, or a key instead, and no more")
+    _name_source(clip, form, "video", key, user_id, keys)
+
+
+def _name_source(
+    clip: dict[str, Any],
+    form: Form,
+    field: str,
+    key: object,
+    user_id: str,
+    keys: dict[str, str],
+) -> None:
+    """Gives the clip its source's name here, and the title it would have had from its own name."""
+    own_name = clip.get("fileName")
+    if key is None:
+        name = str(form.files[field].path)
+        own_name = own_name or form.files[field].name
+    elif isinstance(key, str):
+        name = f"{CLIPS}/{key}"
+        keys[name] = clip_key(user_id, key)
+        own_name = own_name or key
+    else:
+        refuse(422, "key", "must be text")
+    if clip.get("title") is None and isinstance(own_name, str):
+        clip["title"] = PurePosixPath(own_name.replace("\\", "/")).stem or None
+    clip["fileName"] = name
+
+
+def _render_order(kind: JobType, form: Form, edit: dict[str, Any], keys: dict[str, str]) -> Order:
+    """Fields of the form go before what the edit says."""
+    for field, key in (("target_width", "targetWidth"), ("target_height", "targetHeight")):
+        if text := form.fields.get(field):
+            if not (text.isascii() and text.isdecimal() and len(text) <= 6):
+                refuse(422, field, "must be a whole number of pixels")
+            edit[key] = int(text)
+    if rate := form.fields.get("target_fps"):
+        edit["targetFps"] = rate
+    if audio := form.fields.get("include_audio"):
+        if audio.lower() not in ("true", "false"):
+            refuse(422, "include_audio", "must be true or false")
+        edit["includeAudio"] = audio.lower() == "true"
+    mode = (form.fields.get("export_mode") or ExportMode.FAST).lower()
+    if mode not in list(ExportMode):
+        refuse(422, "export_mode", "must be fast or quality")
+    return _order(kind, form, RenderTask(keys=keys, edit=edit, mode=ExportMode(mode)))
+
+
+def _order(kind: JobType, form: Form, task: RenderTask | ExtractTask) -> Order:
+    project_id = form.fields.get("project_id") or None
+    project_name = form.fields.get("project_name", "")
+    if len(project_name) > _MAX_NAME or not project_name.isprintable():
+        refuse(422, "project_name", f"must be at most {_MAX_NAME} characters that can be seen")
+    sizes = {name: file.size_bytes for name, file in form.files.items()}
+    asked = json.dumps([kind, project_id, task.model_dump(mode="json"), sizes], sort_keys=True)
+    return Order(
+        type=kind,
+        export_id=checked_id(form.fields.get("export_id") or uuid.uuid4().hex, "export_id"),
+        project_id=project_id and checked_id(project_id, "project_id"),
+        project_name=project_name,
+        task=task,
+        hash=hashlib.sha256(asked.encode()).hexdigest(),
+    )
+
+
+def _json(form: Form, field: str) -> Any:
+    """The field's content; None where it is absent or empty."""
+
+    def no_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        text = form.fields.get(field) or "null"
+        return json.loads(text, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        refuse(422, field, f"is not JSON: {error}")
+
+
+def _seconds(form: Form, field: str) -> str:
+    text = form.fields.get(field, "")
+    if not _SECONDS.fullmatch(text):
+        refuse(422, field, "must be seconds, like 12.5")
+    return text

@@ -1,0 +1,79 @@
+// The cropped picture, live: small, quick, and without the next clip of a dissolve.
+
+import { app, on } from "./app.js";
+import { $, h } from "./dom.js";
+import { reshape } from "./crop.js";
+import { player } from "./player.js";
+import { aspectOf, SHAPES } from "./timing.js";
+
+const HEIGHT = 640;
+const STRETCHED = 0.01; // as the engine: an aspect this near is stretched
+
+const canvas = $("preview");
+
+function draw() {
+  const aspect = aspectOf(app.document);
+  const [width, height] = [Math.round(HEIGHT * Math.min(1, aspect)), Math.round(HEIGHT / Math.max(1, aspect))];
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#000";
+  context.fillRect(0, 0, width, height);
+  if (!app.size) return;
+  const picture = player.picture;
+  const there = picture.videoWidth ?? picture.width;
+  if (!there) return;
+  const scale = there / app.size.width;
+  const { x, y, width: w, height: h } = app.crop;
+  const box = placed(w / h, width, height, app.clip.fit ?? app.document.fit ?? "contain");
+  context.imageSmoothingQuality = "high";
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, width, height);
+  context.clip();
+  context.drawImage(picture, x * scale, y * scale, w * scale, h * scale, box.x, box.y, box.width, box.height);
+  context.restore();
+}
+
+/** Where a crop of some aspect lies in the target. */
+function placed(aspect, width, height, fit) {
+  const off = aspect / (width / height);
+  if (fit === "stretch" || Math.abs(off - 1) <= STRETCHED) return { x: 0, y: 0, width, height };
+  const wider = off > 1;
+  const full = fit === "cover" ? !wider : wider;
+  const across = full ? width : height * aspect;
+  const down = full ? width / aspect : height;
+  return { x: (width - across) / 2, y: (height - down) / 2, width: across, height: down };
+}
+
+function showTarget() {
+  const { targetWidth, targetHeight, targetFps, includeAudio } = app.document;
+  const size = `${targetWidth}x${targetHeight}`;
+  const shapes = Object.entries(SHAPES).map(([name, [width, height]]) => [`${width}x${height}`, `${name} · ${width}×${height}`]);
+  offer($("shape"), shapes, size, size.replace("x", "×"));
+  offer($("fps"), ["24", "25", "30", "50", "60"].map((each) => [each, each]), String(targetFps), String(targetFps));
+  $("audio").checked = includeAudio;
+}
+
+/** A select's choices; one that is not among them is added. */
+function offer(select, choices, value, name) {
+  const all = choices.some(([each]) => each === value) ? choices : [...choices, [value, name]];
+  select.replaceChildren(...all.map(([each, text]) => h("option", { value: each }, text)));
+  select.value = value;
+}
+
+export function mountPreview() {
+  on("picture edit select media time", draw);
+  on("edit select", showTarget);
+  showTarget();
+  $("shape").onchange = ({ target }) => app.change((document) => {
+    const [width, height] = target.value.split("x").map(Number);
+    Object.assign(document, { targetWidth: width, targetHeight: height });
+    reshape(document, width / height, (clip) => app.media.get(clip.fileName)?.facts);
+  });
+  $("fps").onchange = ({ target }) => app.change((document) => {
+    document.targetFps = Number(target.value) || target.value;
+  });
+  $("audio").onchange = ({ target }) => app.change((document) => {
+    document.includeAudio = target.checked;
+  });
+}

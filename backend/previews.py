@@ -1,0 +1,130 @@
+"""Asks workers for what the page shows: clips at a glance, exact frames, estimates.
+
+What a clip looks like is kept in a folder, by the content it was made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from backend.children import WorkerDiedError, WorkError, run_worker
+from backend.looking import FRAME, STRIP
+from backend.settings import Settings
+from backend.tasks import RenderTask
+from backend.worker import Assignment, What
+from engine.files import whole_file
+from engine.store import ObjectInfo, Store
+
+AT_ONCE = 2
+TIMEOUT_S = 300.0
+"""A network takes its time over a frame where there is no GPU."""
+KEPT_S = 30 * 86_400
+"""How long the glance at a clip is kept that nobody asks for."""
+
+
+class Previews:
+    """Runs workers for the page, a few at a time. Raises `WorkError` for what cannot be shown."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._folder = settings.data_dir / "glances"
+
+    async def glance(self, clip: ObjectInfo) -> dict[str, Any]:
+        """Facts, filmstrip and peaks of a stored clip; the strip's picture by `strip`."""
+        path = self._kept(clip, ".json")
+        if (found := await run_in_threadpool(_used, path)) is not None:
+            document: dict[str, Any] = json.loads(found)
+            return document
+        asked = Assignment(What.GLANCE, Path(), self._store, output_key=clip.key)
+        made, picture = await self._asked(asked, STRIP)
+        await run_in_threadpool(self._keep, clip, made, picture)
+        return made
+
+    async def strip(self, clip: ObjectInfo) -> bytes:
+        """The filmstrip of a stored clip, as a JPEG."""
+        path = self._kept(clip, ".jpg")
+        if (found := await run_in_threadpool(_used, path)) is None:
+            await self.glance(clip)
+            found = await run_in_threadpool(path.read_bytes)
+        return found
+
+    async def frame(
+        self, task: RenderTask, user_id: str, frame: int, upscaler: str
+    ) -> tuple[dict[str, Any], bytes]:
+        """One output frame as a PNG, and what is to be said of it."""
+        asked = self._of(What.FRAME, task, user_id)
+        made, picture = await self._asked(replace(asked, frame=frame, upscaler=upscaler), FRAME)
+        if "refused" in made:
+            raise WorkError(503, made["refused"])
+        return made, picture
+
+    async def estimate(self, task: RenderTask, user_id: str) -> dict[str, Any]:
+        """`plan` and `estimate` of an edit."""
+        made, _ = await self._asked(self._of(What.ESTIMATE, task, user_id), "")
+        return made
+
+    async def proof(self, key: str) -> dict[str, Any]:
+        """What the finished film under a key of the store holds, read back."""
+        made, _ = await self._asked(Assignment(What.PROOF, Path(), self._store, output_key=key), "")
+        return made
+
+    def _of(self, what: What, task: RenderTask, user_id: str) -> Assignment:
+        return Assignment(
+            what,
+            Path(),
+            self._store,
+            task=task,
+            output_key=f"{user_id}/",
+            upscaler=self._settings.upscaler,
+            encoder=self._settings.encoder,
+            encoder_options=tuple(self._settings.encoder_options.items()),
+        )
+
+    async def _asked(self, assignment: Assignment, picture: str) -> tuple[dict[str, Any], bytes]:
+        """A worker's answer, and the picture it left in a folder that is gone then."""
+        try:
+            async with self._slots, asyncio.timeout(TIMEOUT_S):
+                with TemporaryDirectory() as name:
+                    folder = Path(name)
+                    made = await run_worker(replace(assignment, folder=folder))
+                    path = folder / picture
+                    return made, path.read_bytes() if path.is_file() else b""
+        except TimeoutError:
+            raise WorkError(504, f"took longer than {TIMEOUT_S:g} s") from None
+        except WorkerDiedError as error:
+            raise WorkError(422, f"a file of it cannot be read: {error}") from error
+
+    def _kept(self, clip: ObjectInfo, suffix: str) -> Path:
+        name = hashlib.sha256(f"{clip.key}\n{clip.etag}".encode()).hexdigest()[:40]
+        return self._folder / f"{name}{suffix}"
+
+    def _keep(self, clip: ObjectInfo, made: dict[str, Any], picture: bytes) -> None:
+        self._folder.mkdir(exist_ok=True)
+        old = time.time() - KEPT_S
+        for path in self._folder.iterdir():
+            if path.stat().st_mtime < old:
+                path.unlink(missing_ok=True)
+        for suffix, data in ((".jpg", picture), (".json", json.dumps(made).encode())):
+            with whole_file(self._kept(clip, suffix)) as unfinished:
+                unfinished.write_bytes(data)
+
+
+def _used(path: Path) -> bytes | None:
+    """What is kept at a path, from now on as if it were new; None where there is nothing."""
+    try:
+        os.utime(path)
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

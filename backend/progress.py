@@ -1,0 +1,179 @@
+"""The hub of progress: the last state of every job that moves, and those who watch it.
+
+Memory is one state per moving job and one slot per watcher, however slow. Lives in the event loop's
+thread; knows no HTTP and no database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from backend.rows import FINISHED, Job, JobStatus
+
+INTERVAL_S = 0.25
+"""Shortest time between two states that a watcher is given."""
+
+UPLOAD, CLIPS, JOIN, PUBLISH, DATABASE = (5, 10), (10, 80), (80, 90), (90, 95), (95, 100)
+"""Percent from where to where, by what is being done."""
+
+_APP_STATUS: dict[JobStatus | None, str] = {
+    JobStatus.DONE: "complete",
+    JobStatus.FAILED: "error",
+    JobStatus.CANCELLED: "error",
+}
+
+JobKey = tuple[str, str]
+"""User id and export id."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a job is. `status` is None while there is only an upload, and no job yet."""
+
+    status: JobStatus | None
+    phase: str
+    percent: float
+    message: str
+    project_id: str | None = None
+    project_name: str = ""
+    frames_done: int | None = None
+    frames_total: int | None = None
+    fps: float | None = None
+    eta_s: float | None = None
+    bottleneck: str | None = None
+    chunks_done: tuple[int, ...] = ()
+    """By index: those that lie finished."""
+    error: str | None = None
+    working_video_id: int | None = None
+    working_filename: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """True where nothing more comes, unless the job is retried."""
+        return self.status in FINISHED
+
+    def document(self) -> dict[str, Any]:
+        """In the app's spelling, and more."""
+        document: dict[str, Any] = {
+            "progress": round(self.percent, 1),
+            "message": self.message,
+            "status": _APP_STATUS.get(self.status, "processing"),
+            "projectId": public_id(self.project_id),
+            "projectName": self.project_name,
+            "phase": self.phase,
+            "job_status": self.status or "uploading",
+            "frames_done": self.frames_done,
+            "frames_total": self.frames_total,
+            "fps": self.fps and round(self.fps, 2),
+            "eta_s": self.eta_s and round(self.eta_s, 1),
+            "bottleneck": self.bottleneck,
+            "chunks_done": self.chunks_done,
+        }
+        if self.error is not None:
+            document["error"] = self.error
+        if self.status is JobStatus.DONE:
+            document |= {
+                "type": "framing",
+                "workingVideoId": self.working_video_id,
+                "workingFilename": self.working_filename,
+            }
+        return document
+
+
+def share_of(span: tuple[int, int], share: float) -> float:
+    """Percent of the whole that a share of one span is."""
+    start, stop = span
+    return start + (stop - start) * share
+
+
+def state_of(job: Job) -> State:
+    """What a job's row says."""
+    return State(
+        status=JobStatus(job.status),
+        phase=job.phase,
+        percent=job.progress,
+        message=job.message,
+        project_id=job.project_id,
+        project_name=job.project_name,
+        error=job.error,
+        working_video_id=(job.result or {}).get("working_video_id"),
+        working_filename=job.output_key.rpartition("/")[2],
+    )
+
+
+def public_id(project_id: str | None) -> int | str | None:
+    """The app's project ids are numbers; others are text."""
+    if project_id is not None and project_id.isdecimal() and str(int(project_id)) == project_id:
+        return int(project_id)
+    return project_id
+
+
+@dataclass(slots=True, eq=False)
+class _Channel:
+    state: State | None = None
+    watchers: set[asyncio.Event] = field(default_factory=set)
+
+
+class Hub:
+    """Takes states, and hands each watcher the newest, at most every `INTERVAL_S`."""
+
+    def __init__(self) -> None:
+        self._channels: dict[JobKey, _Channel] = {}
+
+    def publish(self, key: JobKey, state: State) -> None:
+        """Tells a new state. The percentage never falls, but where a job begins anew."""
+        channel = self._channels.setdefault(key, _Channel())
+        before = channel.state
+        if before is not None and not before.is_final and not state.is_final:
+            state = replace(state, percent=max(before.percent, state.percent))
+        channel.state = state
+        for watcher in channel.watchers:
+            watcher.set()
+        if state.is_final:
+            self._forget_unwatched(key)
+
+    def state(self, key: JobKey) -> State | None:
+        channel = self._channels.get(key)
+        return None if channel is None else channel.state
+
+    @property
+    def watchers(self) -> int:
+        return sum(len(channel.watchers) for channel in self._channels.values())
+
+    async def watch(
+        self, key: JobKey, read_row: Callable[[], Awaitable[State | None]]
+    ) -> AsyncGenerator[State, None]:
+        """The state now, and each newer one; ends after the final one.
+
+        `read_row` tells what the job's row says, for where the hub knows nothing of the job.
+        """
+        channel = self._channels.setdefault(key, _Channel())
+        news = asyncio.Event()
+        channel.watchers.add(news)
+        try:
+            row = await read_row()  # after being registered: nothing is missed in between
+            state, told = channel.state or row, None
+            while True:
+                if state is not None and state != told:
+                    told = state
+                    told_s = time.monotonic()
+                    yield state
+                    if state.is_final:
+                        return
+                    await asyncio.sleep(max(0, told_s + INTERVAL_S - time.monotonic()))
+                await news.wait()
+                news.clear()
+                state = channel.state
+        finally:
+            channel.watchers.discard(news)
+            self._forget_unwatched(key)
+
+    def _forget_unwatched(self, key: JobKey) -> None:
+        """A finished job's row says as much as the hub."""
+        channel = self._channels.get(key)
+        if channel and not channel.watchers and (channel.state is None or channel.state.is_final):
+            del self._channels[key]

@@ -1,0 +1,108 @@
+"""Sees a job through on Modal: sources into the store, one call, its progress, its result.
+
+The call's id is in the job's row before it is followed, so that a restarted server follows the
+same call. Loads Modal's client: imported only where Modal is enabled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+
+from backend.cleanup import temp_prefix
+from backend.jobs import Result
+from backend.modal_client import (
+    ExportJob,
+    ProgressCallback,
+    cancel_export,
+    follow_export,
+    start_export,
+)
+from backend.modal_client import ModalError as ModalError
+from backend.rows import Job
+from backend.settings import Settings
+from backend.tasks import ExportMode, RenderTask, task_adapter
+from engine.store import Store
+
+
+class RemoteFailedError(Exception):
+    """Modal did the work and says that it failed."""
+
+
+def export_job(job: Job, settings: Settings) -> ExportJob:
+    """The job as Modal's functions know it: the same for the same row."""
+    task = _task(job)
+    careful = task.mode is ExportMode.QUALITY
+    return ExportJob(
+        job_id=job.folder,
+        user_id=job.user_id,
+        edit=task.edit,
+        source_keys={name: _key_of(job, task, name) for name in _file_names(task)},
+        output_key=job.output_key,
+        upscaler=settings.upscaler,
+        encoder="libx264" if careful and settings.encoder == "auto" else settings.encoder,
+        preset="medium" if careful else None,
+    )
+
+
+async def render(
+    job: Job,
+    store: Store,
+    settings: Settings,
+    on_call: Callable[[str], Awaitable[None]],
+    on_progress: ProgressCallback,
+) -> Result:
+    """The result of the job's call, which is made if there is none yet.
+
+    `on_call` keeps the call's id. Cancelling leaves the call alone, see `stop`. Raises `ModalError`
+    where Modal cannot take the job, and `RemoteFailedError`.
+    """
+    task, export = _task(job), export_job(job, settings)
+    call_id = job.modal_call_id
+    if call_id is None:
+        await run_in_threadpool(_put_sources, job, task, store, settings.work_dir / job.folder)
+        # once it is asked for, the call exists: its id is kept even if nobody waits any more
+        call_id = await asyncio.shield(_start(export, store, on_call))
+    result = await follow_export(call_id, export, store, on_progress)
+    if result["status"] != "success":
+        raise RemoteFailedError(result["error"])
+    details = {"frames": result.get("frames"), "warnings": result.get("warnings", [])}
+    report = result.get("report") or result
+    return Result(float(result["duration"]), details, report, modal_used=True)
+
+
+async def stop(job: Job, store: Store, settings: Settings) -> None:
+    """Ends the job's call and its containers. Raises `ModalError`."""
+    if job.modal_call_id is not None:
+        await cancel_export(job.modal_call_id, export_job(job, settings), store)
+
+
+async def _start(export: ExportJob, store: Store, on_call: Callable[[str], Awaitable[None]]) -> str:
+    call_id = await start_export(export, store)
+    await on_call(call_id)
+    return call_id
+
+
+def _task(job: Job) -> RenderTask:
+    task = task_adapter.validate_python(job.request)
+    assert isinstance(task, RenderTask), "nothing else is done on Modal"
+    return task
+
+
+def _put_sources(job: Job, task: RenderTask, store: Store, folder: Path) -> None:
+    """Uploads go where the containers can read them; they are removed with the job."""
+    for name in _file_names(task):
+        key = _key_of(job, task, name)
+        if name not in task.keys and store.stat(key) is None:
+            store.put_file(key, folder / name)
+
+
+def _key_of(job: Job, task: RenderTask, name: str) -> str:
+    return task.keys.get(name) or f"{temp_prefix(job)}/sources/{name}"
+
+
+def _file_names(task: RenderTask) -> list[str]:
+    return sorted({clip["fileName"] for clip in task.edit["clips"]})

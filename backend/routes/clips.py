@@ -1,0 +1,122 @@
+"""A user's clips in the store: put there in resumable pieces, listed, fetched, removed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urljoin
+
+from fastapi import APIRouter, Header, HTTPException, Path, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from backend.access import User
+from backend.children import WorkError
+from backend.orders import CLIPS, clip_key
+from backend.partial import Span, append, partial_of
+from backend.services import Server, Services
+from engine.store import ObjectInfo, user_key
+
+router = APIRouter(prefix="/api/clips", tags=["clips"])
+
+Key = Annotated[str, Path(min_length=1, max_length=200)]
+
+
+@router.get("")
+def list_clips(user: User, server: Server) -> dict[str, Any]:
+    """One's own clips, by key."""
+    return {"clips": [_document(each) for each in server.store.list(user_key(user, CLIPS))]}
+
+
+@router.get("/{key}")
+async def look(user: User, server: Server, key: Key) -> dict[str, Any]:
+    """What a clip is: size, rotation, colours, frames, sound, chapters."""
+    info = await _stored(server, user, key)
+    try:
+        return _document(info) | await server.inspector.probe_stored(info.key)
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+
+
+@router.get("/{key}/file")
+async def fetch(request: Request, user: User, server: Server, key: Key) -> RedirectResponse:
+    """The clip itself, by way of an address that expires; byte ranges are served there."""
+    info = await _stored(server, user, key)
+    url = server.store.url(info.key, server.settings.url_lifetime_s, file_name=key)
+    return RedirectResponse(urljoin(str(request.base_url), url), 307)
+
+
+@router.get("/{key}/upload")
+async def upload_state(user: User, server: Server, key: Key) -> dict[str, Any]:
+    """How many bytes of a clip have come: where to go on."""
+    stored = await run_in_threadpool(server.store.stat, clip_key(user, key))
+    if stored is not None:
+        return {"key": key, "offset": stored.size_bytes, "complete": True}
+    path = partial_of(server.settings.upload_dir, user, key)
+    return {"key": key, "offset": path.stat().st_size if path.exists() else 0, "complete": False}
+
+
+@router.put(
+    "/{key}",
+    responses={201: {"description": "the clip is whole"}, 202: {"description": "more is awaited"}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def upload(
+    request: Request,
+    user: User,
+    server: Server,
+    key: Key,
+    content_range: Annotated[str | None, Header()] = None,
+) -> JSONResponse:
+    """A clip, or with `Content-Range: bytes 0-99/1000` the next piece of it.
+
+    409 and the `offset` to go on from where a piece does not follow what has come.
+    """
+    stored_as = clip_key(user, key)
+    span = Span.of(content_range, request)
+    there = await run_in_threadpool(server.store.stat, stored_as)
+    if there is not None:
+        if there.size_bytes == span.total:
+            return JSONResponse(_document(there))
+        raise HTTPException(409, f"{key}: is there already, with another size")
+    path = partial_of(server.settings.upload_dir, user, key)
+    received = await append(request, path, key, span, server.settings)
+    if (whole := received.whole) is None:
+        return JSONResponse({"key": key, "offset": received.size_bytes, "complete": False}, 202)
+    try:
+        facts = await server.inspector.probe(whole.parent, whole.name)
+        await run_in_threadpool(server.store.put_file, stored_as, whole)
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+    finally:
+        await server.cleanup.discard(whole.parent)
+    server.metrics.uploaded.inc(received.size_bytes)
+    return JSONResponse(_document(await _stored(server, user, key)) | facts, 201)
+
+
+@router.delete("/{key}", status_code=204)
+async def remove(user: User, server: Server, key: Key) -> Response:
+    """Remove a clip, and what has come of one."""
+    await run_in_threadpool(server.store.delete, clip_key(user, key))
+    partial_of(server.settings.upload_dir, user, key).unlink(missing_ok=True)
+    return Response(status_code=204)
+
+
+async def _stored(server: Services, user: str, key: str) -> ObjectInfo:
+    info = await run_in_threadpool(server.store.stat, clip_key(user, key))
+    if info is None:
+        raise HTTPException(404, "there is no such clip")
+    return info
+
+
+def _document(info: ObjectInfo) -> dict[str, Any]:
+    return {
+        "key": info.key.partition(f"/{CLIPS}/")[2],
+        "size_bytes": info.size_bytes,
+        "modified": info.modified.isoformat(),
+        "complete": True,
+    }

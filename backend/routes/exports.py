@@ -1,0 +1,188 @@
+"""Exports: begun, listed, looked at, cancelled, retried, fetched."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from backend import orders
+from backend.acceptance import accepted, queue_full, take_job
+from backend.access import User
+from backend.answers import job_document, video_url
+from backend.children import WorkError
+from backend.jobs import GoneError, QueueFullError
+from backend.rows import Job, JobStatus
+from backend.services import Server
+from backend.uploads import receive_form
+
+router = APIRouter(prefix="/api", tags=["exports"])
+
+ExportId = Annotated[str, Path(max_length=128)]
+
+
+def form_body(required: list[str], **fields: str) -> dict[str, Any]:
+    """The OpenAPI of a form that is read as it streams in; `fields` by name: what they are."""
+    properties = {
+        name: {"type": "string", "description": what}
+        | ({"format": "binary"} if name.startswith("video") else {})
+        for name, what in fields.items()
+    }
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    }
+
+
+_COMMON = {
+    "export_id": "the client's own id; the same request again is the same job",
+    "project_id": "the finished video becomes this project's working video",
+    "project_name": "shown with its progress",
+    "target_fps": "30, 29.97, 30000/1001",
+    "target_width": "pixels",
+    "target_height": "pixels",
+    "export_mode": "fast or quality",
+    "include_audio": "true or false",
+}
+
+
+@router.post(
+    "/export/multi-clip",
+    openapi_extra=form_body(
+        ["multi_clip_data_json"],
+        multi_clip_data_json="the edit document: clips and transition; a clip may have a `key`",
+        video_0="the file of the clip with clipIndex 0, and so on",
+        **_COMMON,
+    ),
+)
+async def multi_clip(request: Request, user: User, server: Server) -> JSONResponse:
+    """Export clips to one video. Answers when it is done, with `Prefer: respond-async` at once."""
+    limit = server.settings.max_clips
+    read = partial(orders.multi_clip, user_id=user, max_clips=limit)
+    return await take_job(request, user, server, read, max_files=limit)
+
+
+@router.post(
+    "/export/upscale",
+    openapi_extra=form_body(
+        [],
+        video="the clip",
+        key="a stored clip instead",
+        keyframes_json="its crop keyframes",
+        segment_data_json="its trim range and speed segments",
+        **_COMMON,
+    ),
+)
+async def upscale(request: Request, user: User, server: Server) -> JSONResponse:
+    """Export one clip."""
+    read = partial(orders.upscale, user_id=user)
+    return await take_job(request, user, server, read, max_files=1)
+
+
+@router.post(
+    "/export/chapters",
+    openapi_extra=form_body(["video"], video="a video with chapters"),
+)
+async def chapters(request: Request, user: User, server: Server) -> dict[str, Any]:  # noqa: ARG001
+    """The chapters of a video, and what the engine takes it for. Nothing is kept."""
+    with server.cleanup.receiving() as folder:
+        try:
+            form = await receive_form(request, folder, server.settings, max_files=1)
+            if "video" not in form.files:
+                orders.refuse(400, "video", "is missing")
+            found = await server.inspector.probe(folder, str(form.files["video"].path))
+        except WorkError as error:
+            raise HTTPException(error.status, error.detail) from error
+        finally:
+            await server.cleanup.discard(folder)
+    return {"success": True, "duration": found["file"]["durationSeconds"], **found}
+
+
+@router.post(
+    "/clips/extract",
+    openapi_extra=form_body(
+        ["start", "end"],
+        video="the video",
+        key="a stored clip instead",
+        start="seconds",
+        end="seconds",
+        export_id=_COMMON["export_id"],
+    ),
+)
+async def extract(request: Request, user: User, server: Server) -> JSONResponse:
+    """Cut a range out of a video, exact to the frame, into a stored clip."""
+    read = partial(orders.extract, user_id=user)
+    return await take_job(request, user, server, read, max_files=1)
+
+
+@router.get("/exports")
+def list_exports(
+    request: Request,
+    user: User,
+    server: Server,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: datetime | None = None,
+    status: JobStatus | None = None,
+) -> dict[str, Any]:
+    """One's own exports, newest first; `before` goes on from a `created_at`."""
+    if before is not None and before.tzinfo is None:
+        raise HTTPException(422, "before: needs a time zone")
+    jobs = server.jobs.list(user, limit=limit, before=before, status=status)
+    base_url = str(request.base_url)
+    return {"exports": [job_document(job, server, base_url) for job in jobs]}
+
+
+@router.get("/exports/{export_id}")
+def look(request: Request, user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
+    """One export."""
+    job = existing(server.jobs.find(user, export_id))
+    return job_document(job, server, str(request.base_url))
+
+
+@router.delete("/exports/{export_id}")
+async def cancel(
+    request: Request, user: User, server: Server, export_id: ExportId
+) -> dict[str, Any]:
+    """Cancel an export that is not finished; a finished one stays as it is."""
+    job = existing(await server.scheduler.cancel((user, export_id)))
+    return job_document(job, server, str(request.base_url))
+
+
+@router.post("/exports/{export_id}/retry")
+async def retry(request: Request, user: User, server: Server, export_id: ExportId) -> JSONResponse:
+    """Queue a failed or cancelled export again; its finished chunks are kept."""
+    try:
+        job = existing(await server.scheduler.retry((user, export_id)))
+    except GoneError:
+        raise HTTPException(410, "its clips were cleared away; send them again") from None
+    except QueueFullError as error:
+        raise queue_full(error) from error
+    return accepted(request, server, job)
+
+
+@router.get("/exports/{export_id}/report")
+def report(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
+    """What was done, with what and why, and where the time went."""
+    job = existing(server.jobs.find(user, export_id))
+    if job.report is None:
+        raise HTTPException(409, f"the export is {job.status}: there is no report yet")
+    return job.report
+
+
+@router.get("/exports/{export_id}/download")
+def download(request: Request, user: User, server: Server, export_id: ExportId) -> RedirectResponse:
+    """The finished video, by way of an address that expires."""
+    job = existing(server.jobs.find(user, export_id))
+    if job.status != JobStatus.DONE:
+        raise HTTPException(409, f"the export is {job.status}: there is no video yet")
+    return RedirectResponse(video_url(job, server, str(request.base_url)), 307)
+
+
+def existing(job: Job | None) -> Job:
+    """404 for what does not exist and for what is another's."""
+    if job is None:
+        raise HTTPException(404, "there is no such export")
+    return job

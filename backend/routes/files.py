@@ -1,0 +1,31 @@
+"""Files of a local store, by signed address. A bucket serves its own."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import FileResponse
+
+from backend.services import Server
+from engine.errors import ObjectMissingError, StoreError
+
+router = APIRouter(tags=["files"])
+
+
+@router.get("/api/files/{key:path}", response_class=FileResponse)
+def fetch(
+    server: Server, key: str, expires: int = 0, signature: str = "", name: str = ""
+) -> FileResponse:
+    """The file; byte ranges are served. 403 where the address is not signed here, or is over."""
+    if not server.links.holds(key, expires, name, signature):
+        raise HTTPException(403, "this address is over, or was never right")
+    try:
+        path = server.store.source(key)
+    except ObjectMissingError:
+        raise HTTPException(404, "the file was removed") from None
+    except StoreError as error:
+        raise HTTPException(404, str(error)) from error
+    if not isinstance(path, FilePath):
+        raise HTTPException(404, "files of this server lie in a bucket")
+    return FileResponse(path, filename=name or None, content_disposition_type="inline")

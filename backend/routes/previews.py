@@ -1,0 +1,165 @@
+"""What the page shows before anything is exported: clips at a glance, exact frames, estimates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from backend import orders
+from backend.access import User
+from backend.children import WorkError
+from backend.orders import clip_key
+from backend.previews import Previews
+from backend.routes.exports import ExportId, existing
+from backend.rows import JobStatus
+from backend.services import Server, Services
+from backend.tasks import RenderTask
+from backend.uploads import Form, Refused
+from engine.store import ObjectInfo
+from engine.upscale.models import GENERAL
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Key = Annotated[str, Path(min_length=1, max_length=200)]
+
+
+class SmallBody(APIRoute):
+    """A route whose body is read whole, so its length is looked at first."""
+
+    def get_route_handler(self) -> Handler:
+        """See `APIRoute`."""
+        handle = super().get_route_handler()
+
+        async def limited(request: Request) -> Response:
+            length = request.headers.get("content-length")
+            limit = request.app.state.services.settings.max_field_bytes
+            if request.method == "POST" and length is None:
+                raise Refused(411, "the request does not say Content-Length")
+            if int(length or 0) > limit:
+                raise Refused(413, f"the body is {length} bytes, at most {limit} are taken")
+            return await handle(request)
+
+        return limited
+
+
+router = APIRouter(prefix="/api", tags=["previews"], route_class=SmallBody)
+
+
+class Through(StrEnum):
+    """What enlarges the crop."""
+
+    EXPORT = "export"
+    """Whatever an export would take here."""
+    NETWORK = "network"
+    """A network, also where that is slow."""
+    PLAIN = "plain"
+    """Bicubic resampling."""
+
+
+class Edited(BaseModel):
+    """An edit whose clips lie in the store: each has a `key`."""
+
+    edit: dict[str, Any]
+
+
+class Wanted(Edited):
+    """One frame of its export."""
+
+    frame: int = Field(0, ge=0, le=10**9)
+    through: Through = Through.EXPORT
+
+
+def _previews(request: Request, server: Server) -> Previews:
+    """One of each app."""
+    state = request.app.state
+    if not hasattr(state, "previews"):
+        state.previews = Previews(server.settings, server.store)
+    previews: Previews = state.previews
+    return previews
+
+
+Shown = Annotated[Previews, Depends(_previews)]
+
+
+@router.get("/clips/{key}/glance")
+async def glance(user: User, server: Server, shown: Shown, key: Key) -> dict[str, Any]:
+    """A clip's facts, the layout of its filmstrip and the peaks of its sound."""
+    try:
+        return await shown.glance(await _clip(server, user, key))
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+
+
+@router.get("/clips/{key}/filmstrip", response_class=Response)
+async def filmstrip(user: User, server: Server, shown: Shown, key: Key) -> Response:
+    """Pictures of a clip side by side, as a JPEG; `glance` says how many."""
+    try:
+        picture = await shown.strip(await _clip(server, user, key))
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+    return Response(
+        picture, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"}
+    )
+
+
+@router.post("/preview", response_class=Response)
+async def preview(user: User, server: Server, shown: Shown, wanted: Wanted) -> Response:
+    """One frame of an export, exactly: the picture that its encoder is given, as a PNG."""
+    network = server.settings.upscaler
+    names = {
+        Through.EXPORT: network,
+        Through.NETWORK: GENERAL.name if network in ("auto", "none") else network,
+        Through.PLAIN: "none",
+    }
+    task = _task(wanted.edit, user, server)
+    try:
+        made, picture = await shown.frame(task, user, wanted.frame, names[wanted.through])
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+    told = {name: made[name] for name in ("frame", "frames", "upscaler", "why", "warnings")}
+    headers = {"X-Preview": quote(json.dumps(told)), "Cache-Control": "no-store"}
+    return Response(picture, media_type="image/png", headers=headers)
+
+
+@router.post("/estimate")
+async def estimate(user: User, server: Server, shown: Shown, edited: Edited) -> dict[str, Any]:
+    """What an edit would become, and what its export would take; renders nothing."""
+    try:
+        return await shown.estimate(_task(edited.edit, user, server), user)
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+
+
+@router.get("/exports/{export_id}/proof")
+async def proof(user: User, server: Server, shown: Shown, export_id: ExportId) -> dict[str, Any]:
+    """What the finished film holds, read back from its file: frames, samples, tags."""
+    job = existing(await run_in_threadpool(server.jobs.find, user, export_id))
+    if job.status != JobStatus.DONE:
+        raise HTTPException(409, f"the export is {job.status}: there is no film yet")
+    try:
+        return await shown.proof(job.output_key)
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+
+
+def _task(edit: dict[str, Any], user_id: str, server: Services) -> RenderTask:
+    """As an export of the same edit would be."""
+    form = Form(fields={"multi_clip_data_json": json.dumps(edit)})
+    order = orders.multi_clip(form, user_id=user_id, max_clips=server.settings.max_clips)
+    assert isinstance(order.task, RenderTask)
+    return order.task
+
+
+async def _clip(server: Services, user_id: str, key: str) -> ObjectInfo:
+    info = await run_in_threadpool(server.store.stat, clip_key(user_id, key))
+    if info is None:
+        raise HTTPException(404, "there is no such clip")
+    return info

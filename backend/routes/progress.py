@@ -1,0 +1,90 @@
+"""How far an export is: once, as server-sent events, or over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request, WebSocket
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocketDisconnect
+
+from backend.acceptance import row_state
+from backend.access import User
+from backend.progress import JobKey
+from backend.routes.exports import ExportId, existing
+from backend.services import Server, Services
+
+KEEP_ALIVE_S = 15.0
+"""A comment is sent after this much silence, for proxies."""
+
+router = APIRouter(tags=["progress"])
+
+
+@router.get("/api/export/progress/{export_id}")
+async def progress(request: Request, user: User, server: Server, export_id: ExportId) -> Response:
+    """The state now; with `Accept: text/event-stream` each state until the last."""
+    key = user, export_id
+    if server.hub.state(key) is None:
+        existing(await run_in_threadpool(server.jobs.find, *key))
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return StreamingResponse(_events(server, key), media_type="text/event-stream")
+    state = server.hub.state(key) or await row_state(server, key)
+    assert state is not None
+    return JSONResponse(state.document())
+
+
+@router.websocket("/ws/export/{export_id}")
+async def follow(socket: WebSocket, user: User, server: Server, export_id: str) -> None:
+    """Each state until the last. May be opened before the export is begun."""
+    await socket.accept()
+    key = user, export_id
+    sending = asyncio.create_task(_send_states(socket, server, key))
+    listening = asyncio.create_task(_until_disconnect(socket))
+    server.metrics.watchers.inc()
+    try:
+        await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.metrics.watchers.dec()
+        for task in (sending, listening):
+            task.cancel()
+        await asyncio.gather(sending, listening, return_exceptions=True)
+
+
+async def _send_states(socket: WebSocket, server: Services, key: JobKey) -> None:
+    async for state in server.hub.watch(key, lambda: row_state(server, key)):
+        await socket.send_json(state.document())
+    await socket.close()
+
+
+async def _until_disconnect(socket: WebSocket) -> None:
+    """What a client says is of no account; that it goes away is."""
+    try:
+        while True:
+            await socket.receive_text()
+    except (WebSocketDisconnect, KeyError):
+        return
+
+
+async def _events(server: Services, key: JobKey) -> AsyncIterator[str]:
+    states = server.hub.watch(key, lambda: row_state(server, key))
+    following: asyncio.Task[Any] | None = None
+    try:
+        while True:
+            following = following or asyncio.ensure_future(anext(states, None))
+            done, _ = await asyncio.wait({following}, timeout=KEEP_ALIVE_S)
+            if not done:
+                yield ": still there\n\n"
+                continue
+            state, following = following.result(), None
+            if state is None:
+                return
+            yield f"data: {json.dumps(state.document())}\n\n"
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        await states.aclose()

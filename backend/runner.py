@@ -1,0 +1,186 @@
+"""Sees one job through: has it done here or on Modal, tells how far it is, writes how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from backend import progress
+from backend.children import WorkerDiedError, WorkError, run_worker
+from backend.jobs import Jobs, Result
+from backend.metrics import Metrics
+from backend.progress import Hub, share_of, state_of
+from backend.rows import Job, JobType
+from backend.settings import ModalFallback, Settings
+from backend.tasks import task_adapter
+from backend.worker import Assignment, What
+from engine.store import Store
+
+if TYPE_CHECKING:
+    from backend.modal_client import ModalProgress
+
+NOTE_INTERVAL_S = 2.0
+"""How often the row of a running job is told how far it is."""
+
+log = structlog.get_logger()
+
+
+class Lane(StrEnum):
+    """Where a job is done."""
+
+    LOCAL = "local"
+    MODAL = "modal"
+
+
+class Runner:
+    """Has jobs done. What becomes of one is in its row before anybody is told."""
+
+    def __init__(
+        self, settings: Settings, jobs: Jobs, hub: Hub, store: Store, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._hub = hub
+        self._store = store
+        self._metrics = metrics
+        self._here = asyncio.Semaphore(settings.local_jobs)
+        """Met also by the jobs that Modal did not take."""
+
+    def lane(self, job: Job) -> Lane:
+        on_modal = self._settings.modal_enabled and job.type != JobType.EXTRACT
+        return Lane.MODAL if on_modal else Lane.LOCAL
+
+    async def run(self, job: Job) -> Job | None:
+        """Does a job that was started; gives its row where that came to an end.
+
+        None: the worker died and the job is queued again, or somebody cancelled it. Cancelling
+        this ends a local worker at once, and leaves a call on Modal to `stop`.
+        """
+        key = job.user_id, job.id
+        try:
+            result = await self._result(job)
+        except WorkError as error:
+            return await run_in_threadpool(self._jobs.fail, *key, error.detail, error.status)
+        except WorkerDiedError as error:
+            log.warning("worker died", why=str(error))
+            if job.attempts < self._settings.max_attempts:
+                await run_in_threadpool(self._jobs.requeue, *key, counts=True)
+                return None
+            told = f"{error}, {job.attempts} times in a row"
+            return await run_in_threadpool(self._jobs.fail, *key, told, 500)
+        self.publish(job, phase="database", percent=progress.DATABASE[0], message="Saving")
+        self._metrics.frames.inc(result.details.get("frames") or 0)
+        return await run_in_threadpool(self._jobs.finish, *key, result)
+
+    async def stop(self, job: Job) -> None:
+        """Ends a cancelled job's call on Modal, if it has one."""
+        if job.modal_call_id is None:
+            return
+        from backend import remote
+
+        try:
+            await remote.stop(job, self._store, self._settings)
+        except remote.ModalError as error:
+            log.warning("a cancelled call may go on", export_id=job.id, why=str(error))
+
+    def publish(self, job: Job, **changes: Any) -> None:
+        """Tells of a job as its row was, and what changed since."""
+        percent = max(job.progress, changes.pop("percent", 0.0))
+        state = replace(state_of(job), percent=percent, **changes)
+        self._hub.publish((job.user_id, job.id), state)
+
+    async def _result(self, job: Job) -> Result:
+        if self.lane(job) is Lane.MODAL:
+            from backend import remote  # loads Modal's client
+
+            try:
+                return await self._from_modal(job)
+            except remote.RemoteFailedError as error:
+                raise WorkError(500, str(error)) from error
+            except remote.ModalError as error:
+                if self._settings.modal_fallback is not ModalFallback.LOCAL:
+                    raise WorkError(502, str(error)) from error
+                log.warning("rendered here instead", why=str(error))
+                self.publish(job, message=f"{error}; rendered here instead")
+        async with self._here:
+            result = await run_worker(self._assignment(job), _Told(self, self._jobs, job).hear)
+        return Result(result["duration_s"], result["details"], result["report"])
+
+    def _assignment(self, job: Job) -> Assignment:
+        return Assignment(
+            What.WORK,
+            self._settings.work_dir / job.folder,
+            self._store,
+            task=task_adapter.validate_python(job.request),
+            output_key=job.output_key,
+            upscaler=self._settings.upscaler,
+            encoder=self._settings.encoder,
+            encoder_options=tuple(self._settings.encoder_options.items()),
+        )
+
+    async def _from_modal(self, job: Job) -> Result:
+        from backend import remote
+
+        async def keep(call_id: str) -> None:
+            note = self._jobs.note
+            await run_in_threadpool(note, job.user_id, job.id, modal_call_id=call_id)
+
+        def tell(at: ModalProgress) -> None:
+            percent = share_of(progress.CLIPS, at.percent / 100)
+            self.publish(job, phase=at.phase, percent=percent, message=at.message)
+
+        return await remote.render(job, self._store, self._settings, keep, tell)
+
+
+class _Told:
+    """Turns what a worker says into states of its job, and now and then into its row."""
+
+    def __init__(self, runner: Runner, jobs: Jobs, job: Job) -> None:
+        self._runner = runner
+        self._jobs = jobs
+        self._job = job
+        self._noted_s = 0.0
+        self._noting: asyncio.Task[None] | None = None
+
+    def hear(self, event: dict[str, Any]) -> None:
+        changes = _changes(event)
+        self._runner.publish(self._job, **changes)
+        now_s = time.monotonic()
+        if now_s - self._noted_s >= NOTE_INTERVAL_S and (
+            self._noting is None or self._noting.done()
+        ):
+            self._noted_s = now_s
+            self._noting = asyncio.create_task(self._note(changes["percent"], changes["phase"]))
+
+    async def _note(self, percent: float, phase: str) -> None:
+        job = self._job
+        note = self._jobs.note
+        await run_in_threadpool(note, job.user_id, job.id, progress=percent, phase=phase)
+
+
+def _changes(event: dict[str, Any]) -> dict[str, Any]:
+    """What an event of a worker means for its job's state."""
+    if event["event"] == "upload":
+        percent = share_of(progress.PUBLISH, event["share"])
+        return {"phase": "upload", "percent": percent, "message": "Storing the video"}
+    phase, done, total = event["phase"], event["frames_done"], event["frames_total"]
+    frames = {
+        "frames_done": done,
+        "frames_total": total,
+        "chunks_done": tuple(event.get("chunks_done", ())),
+        "bottleneck": event.get("bottleneck"),
+    }
+    speed = {"fps": event.get("fps"), "eta_s": event.get("eta_s")}
+    if phase == "frames":
+        percent = share_of(progress.CLIPS, done / total)
+        message = f"Rendering frame {done} of {total}"
+        return {"phase": phase, "percent": percent, "message": message, **frames, **speed}
+    percent = share_of(progress.JOIN, 0.0 if phase == "sound" else 0.5)
+    message = "Mixing the sound" if phase == "sound" else "Joining"
+    return {"phase": phase, "percent": percent, "message": message, **frames}

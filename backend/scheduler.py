@@ -1,0 +1,188 @@
+"""Decides which job runs when: bounded slots, fair between users. Does no job itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from backend.children import end_orphans
+from backend.cleanup import Cleanup
+from backend.jobs import Jobs
+from backend.metrics import Metrics
+from backend.progress import JobKey
+from backend.rows import Job, JobStatus
+from backend.runner import Lane, Runner
+from backend.settings import Settings
+
+SWEEP_INTERVAL_S = 600.0
+
+log = structlog.get_logger()
+
+
+class Scheduler:
+    """Takes queued jobs into work, one asyncio task each."""
+
+    def __init__(
+        self, settings: Settings, jobs: Jobs, runner: Runner, cleanup: Cleanup, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._runner = runner
+        self._cleanup = cleanup
+        self._metrics = metrics
+        self._slots = {Lane.LOCAL: settings.local_jobs, Lane.MODAL: settings.modal_jobs}
+        self._running: dict[JobKey, tuple[Lane, asyncio.Task[None]]] = {}
+        self._turns: dict[str, int] = {}
+        """By user: their last start, counted in starts."""
+        self._starting = asyncio.Lock()
+        """Held while a job's row says that it runs and its task is not there yet."""
+        self._news = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Takes up what an earlier server left, and begins."""
+        orphans = await run_in_threadpool(end_orphans, self._settings.work_dir)
+        resumed = await run_in_threadpool(self._jobs.recover)
+        await self._cleanup.sweep()
+        log.info("started", orphans_ended=orphans, jobs_resumed=resumed)
+        self._in_background(self._start_jobs())
+        self._in_background(self._sweep_now_and_then())
+        self.wake()
+
+    async def stop(self) -> None:
+        """Ends all workers; their jobs go on when the server starts again."""
+        tasks = [*self._tasks, *(task for _, task in self._running.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Something may have changed: a job that waits, a slot that is free."""
+        self._news.set()
+
+    def queued(self, job: Job) -> None:
+        """Tells of a job that is in the queue now."""
+        self._runner.publish(job)
+        self.wake()
+
+    async def cancel(self, key: JobKey) -> Job | None:
+        """Cancels a job that is not finished; gives it as it is then, None where there is none."""
+        async with self._starting:
+            job = await run_in_threadpool(self._jobs.cancel, *key)
+        if job is None or job.status != JobStatus.CANCELLED:
+            return job
+        if key in self._running:
+            _, task = self._running[key]
+            task.cancel()
+            await asyncio.wait([task])
+            job = await run_in_threadpool(self._jobs.find, *key) or job
+            self._in_background(self._runner.stop(job))
+        self._runner.publish(job)
+        return job
+
+    async def retry(self, key: JobKey) -> Job | None:
+        """Queues a failed or cancelled job again. Raises `GoneError`, `QueueFullError`."""
+        async with self._cleanup.lock:
+            job = await run_in_threadpool(self._jobs.retry, *key)
+        if job is not None and job.status == JobStatus.QUEUED:
+            self.queued(job)
+        return job
+
+    async def _start_jobs(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._fill_slots()
+            except Exception:
+                log.exception("the queue could not be read")
+                await asyncio.sleep(1)
+                self.wake()
+
+    async def _fill_slots(self) -> None:
+        queued = await run_in_threadpool(self._jobs.queued)
+        for lane, slots in self._slots.items():
+            waiting = [
+                job
+                for job in queued
+                if self._runner.lane(job) is lane and (job.user_id, job.id) not in self._running
+            ]
+            while waiting and sum(each is lane for each, _ in self._running.values()) < slots:
+                job = next_job(waiting, Counter(user for user, _ in self._running), self._turns)
+                waiting.remove(job)
+                await self._start(job, lane)
+        self._metrics.queued.set(len(queued))
+        self._metrics.running.set(len(self._running))
+
+    async def _start(self, job: Job, lane: Lane) -> None:
+        async with self._starting:
+            started = await run_in_threadpool(self._jobs.start, job.user_id, job.id)
+            if started is not None:  # else it was cancelled meanwhile
+                self._turns[job.user_id] = 1 + max(self._turns.values(), default=0)
+                task = asyncio.create_task(self._see_through(started, lane))
+                self._running[job.user_id, job.id] = lane, task
+
+    async def _see_through(self, job: Job, lane: Lane) -> None:
+        with structlog.contextvars.bound_contextvars(export_id=job.id, user_id=job.user_id):
+            log.info("job started", type=job.type, lane=lane, attempt=job.attempts)
+            try:
+                ended = await self._runner.run(job)
+            except Exception:
+                log.exception("the job went wrong")
+                ended = await self._give_up(job)
+            finally:
+                del self._running[job.user_id, job.id]
+                self.wake()
+            if ended is not None:
+                log.info("job ended", status=ended.status, error=ended.error)
+                self._metrics.jobs.labels(ended.type, ended.status).inc()
+                self._runner.publish(ended)
+                if ended.status == JobStatus.DONE:
+                    await self._cleanup.clear(ended)
+
+    async def _give_up(self, job: Job) -> Job | None:
+        """Ends or requeues a job that failed for a reason of ours, once the database answers."""
+        key = job.user_id, job.id
+        while True:
+            await asyncio.sleep(1)
+            try:
+                if job.attempts < self._settings.max_attempts:
+                    await run_in_threadpool(self._jobs.requeue, *key, counts=True)
+                    return None
+                return await run_in_threadpool(self._jobs.fail, *key, "internal error", 500)
+            except SQLAlchemyError:
+                log.exception("the database does not answer")
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            try:
+                await self._cleanup.sweep()
+            except Exception:
+                log.exception("the sweep failed")
+
+
+def next_job(queued: Sequence[Job], busy: Mapping[str, int], turns: Mapping[str, int]) -> Job:
+    """The job whose user has the fewest at work, then waited longest for a turn, then came first.
+
+    `busy`: running jobs by user; `turns`: when a user last had one started.
+    """
+    return min(
+        queued,
+        key=lambda job: (
+            busy.get(job.user_id, 0),
+            turns.get(job.user_id, 0),
+            job.created_at,
+            job.id,
+        ),
+    )

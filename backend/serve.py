@@ -1,0 +1,92 @@
+"""`framestream serve` and `framestream key`: the server as a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Database, clips and videos lie here (framestream-data).")
+    ] = None,
+) -> None:
+    """Serve exports over HTTP.
+
+    Without API keys (see [bold]framestream key[/bold]) it listens on this machine only.
+    Settings come from the environment: DATABASE_URL, R2_*, MODAL_ENABLED and others.
+    """
+    with _extra_needed():
+        from backend.access import Access
+        from backend.database import Database
+        from backend.logs import configure_logs
+        from backend.server import run
+        from backend.settings import Settings
+    from engine.errors import EngineError
+
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    configure_logs()
+    if host not in LOOPBACK:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        database = Database(settings.database)
+        database.migrate()
+        if Access(settings, database).is_open():
+            typer.echo(
+                f"no API keys are configured: listening on 127.0.0.1 and not on {host} "
+                "(framestream key USER makes one; or set TRUST_USER_HEADER=true behind a proxy)",
+                err=True,
+            )
+            host = "127.0.0.1"
+        database.close()
+    try:
+        run(settings, host, port)
+    except (EngineError, OSError) as error:
+        typer.echo(f"error {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def key(
+    user: Annotated[str, typer.Argument(metavar="USER", help="Whose key it is to be.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The server's data folder (framestream-data).")
+    ] = None,
+) -> None:
+    """Make an API key for a user, and show it once.
+
+    From the first key on, the server answers to nobody without one.
+    """
+    with _extra_needed():
+        from backend.access import Access
+        from backend.database import Database
+        from backend.settings import Settings
+
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database)
+    database.migrate()
+    try:
+        typer.echo(Access(settings, database).make_key(user))
+    except ValueError as error:
+        typer.echo(f"error {error}", err=True)
+        raise typer.Exit(2) from None
+    finally:
+        database.close()
+
+
+@contextmanager
+def _extra_needed() -> Iterator[None]:
+    """The engine is installed without what only a server needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        wanted = "pip install 'framestream[backend]'"
+        typer.echo(f"error the server needs {error.name}: {wanted}", err=True)
+        raise typer.Exit(1) from None

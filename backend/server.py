@@ -1,0 +1,98 @@
+"""Uvicorn as this server needs it: patient with slow bodies (`uploads.py`), not with slow heads."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from backend.app import create_app
+from backend.settings import Settings
+from engine.errors import EngineError
+
+log = structlog.get_logger()
+
+BACKLOG = 2048
+GRACE_S = 5
+"""How long requests may take to end when the server is stopped."""
+
+
+def run(settings: Settings, host: str, port: int) -> None:
+    """Serves until a signal; says where it listens.
+
+    Raises `EngineError` where another server works in the data folder.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with alone_in(settings.data_dir), socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        name, taken = listening.getsockname()[:2]
+        log.info("listening", url=f"http://{f'[{name}]' if ':' in name else name}:{taken}/")
+        server_of(settings).run(sockets=[listening])
+
+
+@contextmanager
+def alone_in(data_dir: Path) -> Iterator[None]:
+    """Keeps other servers out of the folder."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EngineError(f"{data_dir}: another server is working here") from None
+        yield
+
+
+def server_of(settings: Settings) -> uvicorn.Server:
+    """The server, not listening yet."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            http=protocol(settings.upload_idle_s),
+            timeout_graceful_shutdown=GRACE_S,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws_max_size=4096,  # clients have nothing to say
+        )
+    )
+
+
+def protocol(head_s: float) -> type[HttpToolsProtocol]:
+    """HTTP that closes a connection whose request's head takes longer than `head_s`."""
+
+    class Impatient(HttpToolsProtocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._deadline = self.loop.call_later(head_s, transport.abort)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            if self._deadline is None:  # a further request on the same connection
+                self._deadline = self.loop.call_later(head_s, self.transport.abort)
+
+        def on_headers_complete(self) -> None:
+            self._no_deadline()
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._no_deadline()
+            super().connection_lost(exc)
+
+        def _no_deadline(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+    return Impatient

@@ -1,0 +1,92 @@
+"""The parts of a running server, put together once and handed to the routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+
+from backend.access import Access
+from backend.children import warm_up
+from backend.cleanup import Cleanup
+from backend.database import Database
+from backend.inspection import Inspector
+from backend.jobs import Jobs
+from backend.links import Links
+from backend.metrics import Metrics
+from backend.progress import Hub
+from backend.runner import Runner
+from backend.scheduler import Scheduler
+from backend.settings import Settings
+from engine.store import LocalStore, Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One of each."""
+
+    settings: Settings
+    database: Database
+    access: Access
+    store: Store
+    links: Links
+    jobs: Jobs
+    hub: Hub
+    inspector: Inspector
+    cleanup: Cleanup
+    scheduler: Scheduler
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
+    """A server's parts, at work; leaving ends them. One server at a time works in a data folder."""
+    for folder in (settings.data_dir, settings.work_dir, settings.upload_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    services = _built(settings, metrics)
+    try:
+        await run_in_threadpool(warm_up)
+        await run_in_threadpool(services.database.migrate)
+        if isinstance(services.store, LocalStore):
+            await run_in_threadpool(services.store.discard_unfinished)
+        await services.scheduler.start()
+        yield services
+    finally:
+        await services.scheduler.stop()
+        services.database.close()
+
+
+def _built(settings: Settings, metrics: Metrics) -> Services:
+    database = Database(settings.database)
+    links = Links.of_folder(settings.data_dir, settings.public_url)
+    store = open_store(settings.data_dir / "store", sign=links.sign)
+    jobs = Jobs(database, limit=settings.queue_limit, limit_per_user=settings.queue_limit_per_user)
+    hub = Hub()
+    cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store)
+    runner = Runner(settings, jobs, hub, store, metrics)
+    return Services(
+        settings=settings,
+        database=database,
+        access=Access(settings, database),
+        store=store,
+        links=links,
+        jobs=jobs,
+        hub=hub,
+        inspector=Inspector(settings, store),
+        cleanup=cleanup,
+        scheduler=Scheduler(settings, jobs, runner, cleanup, metrics),
+        metrics=metrics,
+    )
+
+
+def _services(connection: HTTPConnection) -> Services:
+    services: Services = connection.app.state.services
+    return services
+
+
+Server = Annotated[Services, Depends(_services)]

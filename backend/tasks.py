@@ -1,0 +1,49 @@
+"""What a job asks of the engine, as values that are kept as JSON in its row.
+
+Nothing here opens a file: `worker.py` does a task, in a process of its own.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class ExportMode(StrEnum):
+    """How much work goes into the encoding."""
+
+    FAST = "fast"
+    QUALITY = "quality"
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    keys: dict[str, str] = {}
+    """By file name: the source's key in the store. Other names are files in the job's folder."""
+
+
+class RenderTask(_Task):
+    """Export an edit."""
+
+    kind: Literal["render"] = "render"
+    edit: dict[str, Any]
+    """The edit document."""
+    mode: ExportMode = ExportMode.FAST
+
+
+class ExtractTask(_Task):
+    """Cut a range out of one file."""
+
+    kind: Literal["extract"] = "extract"
+    file_name: str
+    start_s: str
+    """Source times as decimal text: floats would not be exact."""
+    stop_s: str
+
+
+Task = Annotated[RenderTask | ExtractTask, Field(discriminator="kind")]
+
+task_adapter: TypeAdapter[RenderTask | ExtractTask] = TypeAdapter(Task)

@@ -1,0 +1,243 @@
+"""Multipart bodies, streamed to disk. Holds half a megabyte of each, whatever its size.
+
+Every limit is met here: declared size, real size, number and size of parts, silence and slowness,
+room on the disk. Knows no job and no video.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
+
+from fastapi import HTTPException
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+BLOCK_BYTES = 1 << 19
+"""Gathered before a thread parses and writes them."""
+
+MAX_FIELDS = 64
+_NAME_CHARS = 100
+
+
+class Refused(HTTPException):
+    """A body that is not read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """A file part: `path` is below the form's folder, `name` what the sender calls it."""
+
+    path: Path
+    name: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Form:
+    """A form as received."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    files: dict[str, ReceivedFile] = field(default_factory=dict)
+
+
+def check_length(request: Request, settings: Settings, folder: Path) -> None:
+    """Refuses by the declared length what would be refused later. Raises `Refused` 411 to 507."""
+    declared = request.headers.get("content-length")
+    if declared is None and "chunked" not in request.headers.get("transfer-encoding", ""):
+        raise Refused(411, "the request says neither Content-Length nor chunked")
+    length = int(declared or 0)  # uvicorn's parser has checked that it is a number
+    if length > settings.max_request_bytes:
+        raise Refused(413, f"the body is {length} bytes, at most {settings.max_request_bytes} are")
+    if shutil.disk_usage(folder).free - length < settings.min_free_bytes:
+        raise Refused(507, "there is no room for this upload")
+
+
+async def patiently(request: Request, settings: Settings) -> AsyncIterator[bytes]:
+    """The body in pieces; ends a sender who is silent or too slow (408) or sends too much (413).
+
+    Raises `ClientDisconnect` when the sender goes away.
+    """
+    started_s, received = time.monotonic(), 0
+    stream = request.stream().__aiter__()
+    while True:
+        try:
+            async with asyncio.timeout(settings.upload_idle_s):
+                piece = await anext(stream)
+        except TimeoutError:
+            raise Refused(408, f"nothing came for {settings.upload_idle_s:g} s") from None
+        except StopAsyncIteration:
+            return
+        received += len(piece)
+        if received > settings.max_request_bytes:
+            raise Refused(413, f"the body is more than {settings.max_request_bytes} bytes")
+        took_s = time.monotonic() - started_s
+        slow = received < settings.upload_min_bytes_per_s * took_s
+        if took_s > settings.upload_idle_s and slow:
+            raise Refused(408, f"slower than {settings.upload_min_bytes_per_s:g} bytes/s")
+        yield piece
+
+
+async def receive_form(
+    request: Request,
+    folder: Path,
+    settings: Settings,
+    *,
+    max_files: int,
+    on_bytes: Callable[[Form, float], None] | None = None,
+) -> Form:
+    """Reads a multipart request into `folder`; files lie at `<field>/<name>` and are synced.
+
+    `on_bytes` is told now and then the form so far and the share of the declared length (0 to 1).
+    Raises `Refused` for what is broken (400) or over a limit (408, 413, 507).
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise Refused(415, "the body must be multipart/form-data with a boundary")
+    check_length(request, settings, folder)
+    length = int(request.headers.get("content-length", 0))
+    writer = _Writer(folder, settings, max_files)
+    received = 0
+    try:
+        parser = MultipartParser(boundary, writer.callbacks())
+        block = bytearray()
+        async for piece in patiently(request, settings):
+            block += piece
+            received += len(piece)
+            if len(block) >= BLOCK_BYTES:
+                await run_in_threadpool(parser.write, bytes(block))
+                block.clear()
+                if on_bytes is not None:
+                    on_bytes(writer.form, received / length if length else 0)
+        await run_in_threadpool(parser.write, bytes(block))
+        if not writer.ended:
+            raise Refused(400, "the multipart body ends before its last boundary")
+    except FormParserError as error:
+        raise Refused(400, f"the multipart body is broken: {error}") from error
+    except ClientDisconnect:
+        raise Refused(400, "the sender went away") from None
+    except OSError as error:
+        raise Refused(507, f"the upload cannot be kept: {error.strerror}") from error
+    finally:
+        writer.close()
+    return writer.form
+
+
+def safe_name(name: str) -> str:
+    """The last part of a file name as senders write it, fit to be a file's name here."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    seen = (each for each in last if each.isprintable() and each not in ':*?"<>|')
+    kept = "".join(seen).strip(". ")
+    stem, _, suffix = kept.rpartition(".")
+    short = f"{stem[:_NAME_CHARS]}.{suffix[:8]}" if stem else kept[:_NAME_CHARS]
+    return short.encode("utf-8", "ignore").decode() if short.strip(".") else "video"
+
+
+class _Writer:
+    """Takes the parser's events and writes the parts; runs in a thread, one block at a time."""
+
+    def __init__(self, folder: Path, settings: Settings, max_files: int) -> None:
+        self.form = Form()
+        self.ended = False
+        self._folder = folder
+        self._settings = settings
+        self._max_files = max_files
+        self._header = (bytearray(), bytearray())
+        self._disposition = b""
+        self._name = ""
+        self._text: bytearray | None = None
+        self._file: BinaryIO | None = None
+        self._received: ReceivedFile | None = None
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._add_header(0, data[start:end]),
+            "on_header_value": lambda data, start, end: self._add_header(1, data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._open,
+            "on_part_data": lambda data, start, end: self._add_data(data[start:end]),
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _begin(self) -> None:
+        self._disposition = b""
+
+    def _add_header(self, side: int, data: bytes) -> None:
+        self._header[side].extend(data)
+
+    def _end_header(self) -> None:
+        name, value = (bytes(side) for side in self._header)
+        if name.lower() == b"content-disposition":
+            self._disposition = value
+        for side in self._header:
+            side.clear()
+
+    def _open(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        if not self._name.isidentifier() or len(self._name) > _NAME_CHARS:
+            raise Refused(400, "a part of the form has no usable name")
+        if self._name in self.form.fields or self._name in self.form.files:
+            raise Refused(400, f"{self._name}: is there twice")
+        if b"filename" in options:
+            self._open_file(options[b"filename"].decode("utf-8", "replace"))
+        else:
+            if len(self.form.fields) >= MAX_FIELDS:
+                raise Refused(413, f"the form has more than {MAX_FIELDS} fields")
+            self._text = bytearray()
+
+    def _open_file(self, name: str) -> None:
+        if len(self.form.files) >= self._max_files:
+            raise Refused(413, f"the form has more than {self._max_files} files")
+        path = Path(self._name) / safe_name(name)
+        (self._folder / path).parent.mkdir()
+        self._file = (self._folder / path).open("xb")
+        self._received = ReceivedFile(path, name, 0)
+
+    def _add_data(self, data: bytes) -> None:
+        if self._file is not None:
+            self._file.write(data)
+        elif self._text is not None:
+            self._text += data
+            if len(self._text) > self._settings.max_field_bytes:
+                limit = self._settings.max_field_bytes
+                raise Refused(413, f"{self._name}: is more than {limit} bytes")
+
+    def _end_part(self) -> None:
+        if self._file is not None and self._received is not None:
+            size = self._file.tell()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.form.files[self._name] = ReceivedFile(
+                self._received.path, self._received.name, size
+            )
+        elif self._text is not None:
+            try:
+                self.form.fields[self._name] = self._text.decode()
+            except UnicodeDecodeError:
+                raise Refused(400, f"{self._name}: is not UTF-8") from None
+        self._file = self._text = self._received = None
+
+    def _end(self) -> None:
+        self.ended = True

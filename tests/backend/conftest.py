@@ -1,0 +1,112 @@
+"""A real server on a free port of loopback, and clips to send it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from backend.server import server_of
+from backend.settings import Settings
+from tests.clips import numbered_clip
+
+SIZE = {"targetWidth": 64, "targetHeight": 64}
+
+Serve = Callable[..., httpx.Client]
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of a server that runs in a thread."""
+    server = server_of(settings)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.02)
+            where = {"X-Data-Dir": str(settings.data_dir)}  # for tests that look behind the server
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", headers=where, timeout=120
+            ) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts a server with these settings; all end with the test."""
+    with ExitStack() as stack:
+
+        def start(**settings: Any) -> httpx.Client:
+            settings = {"data_dir": tmp_path / "data", **settings}
+            context: AbstractContextManager[httpx.Client] = serving(Settings(**settings))
+            return stack.enter_context(context)
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A server for a whole module of tests, with default settings."""
+    folder = tmp_path_factory.mktemp("server")
+    with serving(Settings(data_dir=folder)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two short clips of numbered frames, one with sound."""
+    folder = tmp_path_factory.mktemp("clips")
+    return [
+        numbered_clip(folder / "goal.mp4", 24, size=(96, 96), sound="bursts"),
+        numbered_clip(folder / "save.mp4", 18, size=(96, 96)),
+    ]
+
+
+def edit_of(count: int, **more: Any) -> str:
+    """An edit document of `count` clips as the app's frontend sends it."""
+    clips = [
+        {"clipIndex": n, "fileName": f"clip {n}.mp4", "cropKeyframes": []} for n in range(count)
+    ]
+    return json.dumps({"clips": clips, **SIZE, **more})
+
+
+def files_of(paths: list[Path]) -> dict[str, tuple[str, bytes, str]]:
+    return {
+        f"video_{number}": (path.name, path.read_bytes(), "video/mp4")
+        for number, path in enumerate(paths)
+    }
+
+
+def post(
+    client: httpx.Client, paths: list[Path], *, headers: dict[str, str] | None = None, **fields: str
+) -> httpx.Response:
+    """`POST /api/export/multi-clip` of these files."""
+    data = {"multi_clip_data_json": edit_of(len(paths)), **fields}
+    return client.post(
+        "/api/export/multi-clip", data=data, files=files_of(paths), headers=headers or {}
+    )
+
+
+def wait_for(client: httpx.Client, export_id: str, *statuses: str, **kwargs: Any) -> dict[str, Any]:
+    """The export once it has one of these statuses."""
+    for _ in range(1200):
+        document: dict[str, Any] = client.get(f"/api/exports/{export_id}", **kwargs).json()
+        if document["status"] in statuses:
+            return document
+        time.sleep(0.05)
+    raise AssertionError(f"{export_id} is still {document}")

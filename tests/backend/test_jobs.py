@@ -1,0 +1,207 @@
+"""The job table, on SQLite and, where TEST_DATABASE_URL is set, on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, select, text
+
+from backend.database import Database
+from backend.jobs import GoneError, Jobs, OtherRequestError, QueueFullError, Result
+from backend.orders import Order
+from backend.rows import Job, JobStatus, JobType, Project, Row, WorkingVideo
+from backend.tasks import RenderTask
+
+POSTGRESQL = os.environ.get("TEST_DATABASE_URL")
+RESULT = Result(2.5, {"frames": 75}, {"encoder": "libx264"})
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param(
+            "postgresql",
+            marks=pytest.mark.skipif(not POSTGRESQL, reason="TEST_DATABASE_URL is not set"),
+        ),
+    ]
+)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database with all migrations run; on PostgreSQL a schema of its own."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+        database.migrate()
+        yield database
+        database.close()
+        return
+    assert POSTGRESQL
+    schema = f"test_{uuid.uuid4().hex}"
+    admin = create_engine(POSTGRESQL)
+    with admin.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    separator = "&" if "?" in POSTGRESQL else "?"
+    database = Database(f"{POSTGRESQL}{separator}options=-csearch_path%3D{schema}")
+    database.migrate()
+    yield database
+    database.close()
+    with admin.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    admin.dispose()
+
+
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database, limit=4, limit_per_user=3)
+
+
+def order(export_id: str = "a", **changes: object) -> Order:
+    made = Order(
+        type=JobType.MULTI_CLIP,
+        export_id=export_id,
+        project_id="7",
+        project_name="Cup final",
+        task=RenderTask(edit={"clips": [{"fileName": "video_0/a.mp4", "title": "\u0000"}]}),
+        hash="0",
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def add(jobs: Jobs, user: str = "anna", export_id: str = "a", **changes: object) -> Job:
+    unique = uuid.uuid4().hex
+    job, is_new = jobs.add(order(export_id, **changes), user, unique, f"{user}/{unique}.mp4")
+    assert is_new
+    return job
+
+
+def run(jobs: Jobs, job: Job) -> Job:
+    assert jobs.start(job.user_id, job.id)
+    finished = jobs.finish(job.user_id, job.id, RESULT)
+    assert finished
+    return finished
+
+
+def test_migrations_make_the_tables_of_the_rows(database: Database) -> None:
+    database.migrate()  # once more changes nothing
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, Row.metadata) == []
+
+
+def test_a_request_is_one_job_however_often_it_comes(jobs: Jobs) -> None:
+    first = add(jobs)
+    again, is_new = jobs.add(order(), "anna", "other", "anna/other.mp4")
+    assert not is_new and again.folder == first.folder
+    with pytest.raises(OtherRequestError):
+        jobs.add(order(hash="1"), "anna", "other", "anna/other.mp4")
+    assert add(jobs, user="ben").folder != first.folder
+    assert jobs.find("ben", "b") is None
+
+
+def test_the_same_request_twice_at_once(jobs: Jobs) -> None:
+    def ask(number: int) -> bool:
+        return jobs.add(order(), "anna", f"folder{number}", f"anna/{number}.mp4")[1]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(ask, range(8))) == [False] * 7 + [True]
+
+
+def test_the_queue_is_bounded(jobs: Jobs) -> None:
+    for export_id in "abc":
+        add(jobs, export_id=export_id)
+    with pytest.raises(QueueFullError, match="you have 3 unfinished exports"):
+        add(jobs, export_id="d")
+    add(jobs, user="ben")
+    with pytest.raises(QueueFullError, match="the server has 4 unfinished exports"):
+        jobs.check_room("carl")
+    jobs.cancel("anna", "a")
+    jobs.check_room("carl")
+
+
+def test_a_finished_job_is_the_project_s_newest_video(jobs: Jobs, database: Database) -> None:
+    first = run(jobs, add(jobs))
+    assert first.result == {"frames": 75, "duration_s": 2.5, "working_video_id": 1}
+    with database.begin() as session:
+        session.get_one(Project, ("anna", "7")).final_video_id = 99
+    second = run(jobs, add(jobs, export_id="b"))
+    with database.read() as session:
+        videos = session.scalars(select(WorkingVideo).order_by(WorkingVideo.id)).all()
+        project = session.get_one(Project, ("anna", "7"))
+    assert [(video.version, video.key) for video in videos] == [
+        (1, first.output_key),
+        (2, second.output_key),
+    ]
+    assert (project.working_video_id, project.final_video_id) == (videos[1].id, None)
+    assert project.name == "Cup final"
+
+
+def test_two_exports_of_a_project_that_end_at_once(jobs: Jobs, database: Database) -> None:
+    made = [add(jobs, export_id=export_id) for export_id in "abc"]
+    for job in made:
+        jobs.start(job.user_id, job.id)
+    with ThreadPoolExecutor(3) as pool:
+        ended = list(pool.map(lambda job: jobs.finish(job.user_id, job.id, RESULT), made))
+    assert all(ended)
+    with database.read() as session:
+        assert sorted(session.scalars(select(WorkingVideo.version))) == [1, 2, 3]
+
+
+def test_what_was_cancelled_is_not_published(jobs: Jobs, database: Database) -> None:
+    job = add(jobs)
+    jobs.start("anna", "a")
+    cancelled = jobs.cancel("anna", "a")
+    assert cancelled and cancelled.status == JobStatus.CANCELLED
+    assert jobs.finish("anna", "a", RESULT) is None
+    assert jobs.fail("anna", "a", "too late", 500) is None
+    with database.read() as session:
+        assert session.scalars(select(WorkingVideo)).all() == []
+    again = jobs.retry("anna", "a")
+    assert again and again.status == JobStatus.QUEUED and again.error is None
+    assert run(jobs, job).status == JobStatus.DONE
+    done = jobs.cancel("anna", "a")
+    assert done and done.status == JobStatus.DONE, "too late to cancel"
+
+
+def test_a_restart_queues_what_was_running(jobs: Jobs) -> None:
+    add(jobs, export_id="a")
+    add(jobs, export_id="b")
+    run(jobs, add(jobs, export_id="c"))
+    jobs.start("anna", "a")
+    jobs.note("anna", "a", progress=42.0, modal_call_id="fc-1")
+    assert jobs.recover() == 1
+    job = jobs.find("anna", "a")
+    assert job and (job.status, job.attempts, job.progress) == (JobStatus.QUEUED, 0, 42.0)
+    assert job.modal_call_id == "fc-1"
+    assert [each.id for each in jobs.queued()] == ["a", "b"]
+
+
+def test_leftovers_of_done_jobs_go_at_once_and_of_failed_ones_later(jobs: Jobs) -> None:
+    done, failed, waiting = (add(jobs, export_id=export_id) for export_id in "abc")
+    run(jobs, done)
+    jobs.start("anna", "b")
+    jobs.fail("anna", "b", "no", 500)
+    assert [job.id for job in jobs.leftovers(3600)] == ["a"]
+    assert {job.id for job in jobs.leftovers(-1)} == {"a", "b"}
+    assert jobs.folders() == {done.folder, failed.folder, waiting.folder}
+    for job in jobs.leftovers(-1):
+        jobs.cleared(job.user_id, job.id, JobStatus(job.status))
+    assert jobs.folders() == {waiting.folder}
+    with pytest.raises(GoneError):
+        jobs.retry("anna", "b")
+
+
+def test_jobs_are_listed_newest_first(jobs: Jobs) -> None:
+    for export_id in "abc":
+        add(jobs, export_id=export_id)
+    add(jobs, user="ben")
+    newest = jobs.list("anna", limit=2, before=None, status=None)
+    assert [job.id for job in newest] == ["c", "b"]
+    older = jobs.list("anna", limit=9, before=newest[-1].created_at, status=JobStatus.QUEUED)
+    assert [job.id for job in older] == ["a"]
+    assert jobs.list("anna", limit=9, before=None, status=JobStatus.DONE) == []

@@ -1,0 +1,136 @@
+"""What the backend is told where Modal cannot be asked, and how far a call is while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import modal
+import pytest
+
+from backend import modal_client
+from backend.modal_client import (
+    ExportJob,
+    ModalError,
+    ModalProgress,
+    call_modal_concatenate,
+    modal_enabled,
+)
+from engine.errors import StoreError
+from modal_functions import app, desk, export_job, slots
+from tests.modal_functions.control_plane import ControlPlane
+
+
+def concatenated(told: list[ModalProgress] | None = None) -> dict[str, Any]:
+    return asyncio.run(
+        call_modal_concatenate(
+            *("job-1", "7", ["7/a.mp4"], "7/b.mp4"),
+            progress_callback=None if told is None else told.append,
+        )
+    )
+
+
+def test_the_names_both_sides_use() -> None:
+    assert modal_client.DEFAULT_APP == app.APP_NAME == app.app.name
+    assert modal_client.SLOTS == slots.SLOTS
+    job = ExportJob("1", "7", {}, {}, "7/out.mp4")
+    assert job.temp_prefix == desk.temp_prefix("7", "1")
+    assert job.manifest_key == desk.manifest_key("7/out.mp4")
+    assert {"job_id", "user_id", "output_key", *export_job._Job.__dataclass_fields__} == set(
+        ExportJob.__dataclass_fields__
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "on"), [("true", True), ("1", True), ("false", False), ("", False)]
+)
+def test_enabled_by_the_environment(monkeypatch: pytest.MonkeyPatch, value: str, on: bool) -> None:
+    monkeypatch.setenv("MODAL_ENABLED", value)
+    assert modal_enabled() is on
+    monkeypatch.delenv("MODAL_ENABLED")
+    assert not modal_enabled()
+
+
+def test_a_user_that_is_a_path() -> None:
+    with pytest.raises(StoreError):
+        _ = ExportJob("1", "../8", {}, {}, "7/out.mp4").temp_prefix
+
+
+@pytest.mark.usefixtures("control_plane")
+def test_nothing_is_deployed() -> None:
+    with pytest.raises(ModalError, match="is not deployed"):
+        concatenated()
+
+
+def test_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODAL_TOKEN_ID", raising=False)
+    monkeypatch.delenv("MODAL_TOKEN_SECRET", raising=False)
+    with pytest.raises(ModalError, match="no valid token"):
+        concatenated()
+
+
+def test_out_of_reach(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modal_client, "ANSWER_S", 0.3)
+    control_plane.reachable = False
+    with pytest.raises(ModalError, match="cannot be reached"):
+        concatenated()
+
+
+def test_out_of_reach_for_a_while(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that runs is followed on."""
+    monkeypatch.setattr(modal_client, "POLL_S", 0.05)
+    monkeypatch.setattr(modal_client, "ANSWER_S", 0.2)
+    asked: list[int] = []
+
+    def work(**_: object) -> dict[str, Any]:
+        while len(asked) < 3:
+            pass
+        return {"status": "success", "output_key": "7/b.mp4", "duration": 1.0}
+
+    class Answers(list[ModalProgress]):
+        def append(self, _: ModalProgress) -> None:
+            asked.append(1)
+            control_plane.reachable = len(asked) != 1
+            if len(asked) == 1:
+                asyncio.get_running_loop().call_later(0.5, come_back)
+
+    def come_back() -> None:
+        control_plane.reachable = True
+
+    control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": work})
+    assert concatenated(Answers())["status"] == "success"
+    assert len(asked) >= 3
+
+
+def test_progress_is_what_the_slot_says_and_never_goes_back(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modal_client, "POLL_S", 0.01)
+    told: list[ModalProgress] = []
+
+    def work(**_: object) -> dict[str, Any]:
+        progress = modal.Dict.from_name(slots.SLOTS, create_if_missing=True)
+        while not told:
+            pass
+        for phase, share in (("frames", 0.5), ("model", 0.5), ("nonsense", 1), ("encode", 2.0)):
+            progress["job-1/concatenate"] = {"phase": phase, "share": share, "message": phase}
+            seen = len(told) + 2
+            while len(told) < seen:
+                pass
+        return {"status": "success"}
+
+    control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": work})
+    concatenated(told)
+    percents = [each.percent for each in told]
+    assert percents == sorted(percents)
+    assert {50.0, 95.0, 100.0} <= set(percents)
+    assert told[0].estimated
+
+
+@pytest.mark.parametrize("answer", [None, 3, {"output": "x"}])
+def test_an_answer_of_another_kind(control_plane: ControlPlane, answer: object) -> None:
+    control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": lambda **_: answer})
+    made = concatenated()
+    assert made["status"] == "error" and "does not know" in made["error"]

@@ -1,0 +1,78 @@
+"""The hub: the last state for who comes late, the newest for who is slow, never a step back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from backend.progress import Hub, State, public_id, share_of
+from backend.rows import JobStatus
+
+KEY = ("anna", "reel")
+RUNNING = State(JobStatus.RUNNING, "frames", 20.0, "Rendering")
+DONE = replace(RUNNING, status=JobStatus.DONE, percent=100.0)
+
+
+async def no_row() -> State | None:
+    return None
+
+
+async def collected(hub: Hub, row: State | None = None) -> list[State]:
+    async def read_row() -> State | None:
+        return row
+
+    return [state async for state in hub.watch(KEY, read_row)]
+
+
+def test_a_late_watcher_is_told_the_last_state_and_the_end() -> None:
+    async def scenario() -> None:
+        hub = Hub()
+        hub.publish(KEY, RUNNING)
+        watching = asyncio.create_task(collected(hub))
+        await asyncio.sleep(0)
+        hub.publish(KEY, DONE)
+        assert await watching == [RUNNING, DONE]
+        assert await collected(hub, row=DONE) == [DONE], "from the row when the hub has forgotten"
+        assert hub.state(KEY) is None and hub.watchers == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_of_states_reaches_watchers_as_a_trickle_that_never_falls() -> None:
+    async def scenario() -> None:
+        hub = Hub()
+        watching = [asyncio.create_task(collected(hub)) for _ in range(20)]
+        for percent in range(100):
+            hub.publish(KEY, replace(RUNNING, percent=float(percent if percent % 3 else 0)))
+            await asyncio.sleep(0.001)
+        hub.publish(KEY, DONE)
+        for states in await asyncio.gather(*watching):
+            percents = [state.percent for state in states]
+            assert percents == sorted(percents) and percents[-1] == 100
+            assert len(states) < 20
+
+    asyncio.run(scenario())
+
+
+def test_a_watcher_may_come_before_the_job_and_go_before_its_end() -> None:
+    async def scenario() -> None:
+        hub = Hub()
+        states = hub.watch(KEY, no_row)
+        first = asyncio.create_task(anext(states))
+        await asyncio.sleep(0)
+        assert hub.watchers == 1
+        hub.publish(KEY, RUNNING)
+        assert await first == RUNNING
+        await states.aclose()
+        assert hub.watchers == 0 and hub.state(KEY) == RUNNING
+
+    asyncio.run(scenario())
+
+
+def test_states_in_the_app_s_spelling() -> None:
+    failed = replace(RUNNING, status=JobStatus.FAILED, error="no such luck", project_id="7")
+    document = failed.document()
+    assert (document["status"], document["error"]) == ("error", "no such luck")
+    assert document["projectId"] == 7
+    assert [public_id(each) for each in ("7", "07", "x", None)] == [7, "07", "x", None]
+    assert share_of((10, 80), 0.5) == 45

@@ -1,0 +1,80 @@
+"""Jobs on Modal: its real client at a control plane on loopback, objects on a real S3 server."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from backend.settings import Settings
+from tests.backend.conftest import post, serving, wait_for
+from tests.clips import read_number
+from tests.media import needs_ffmpeg
+from tests.modal_functions.control_plane import ControlPlane, restart_client
+from tests.modal_functions.world import World
+from tests.witness import luma_frames
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+def world(s3_address: str, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World.made(s3_address, control_plane, monkeypatch)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", modal_enabled=True)
+
+
+@needs_ffmpeg
+def test_a_restarted_server_follows_the_same_call(
+    world: World, settings: Settings, clips: list[Path], tmp_path: Path
+) -> None:
+    restarted = world.deploy_gated()
+    with serving(settings) as client:
+        post(client, clips, headers=ASYNC, export_id="far", project_id="7")
+        while not calls(world):
+            time.sleep(0.02)
+        wait_for(client, "far", "running")
+    restart_client()
+    restarted.set()
+    with serving(settings) as client:
+        told = wait_for(client, "far", "done")["result"]
+        report = client.get("/api/exports/far/report").json()
+        assert report["frames"] == 42 and report["encoder"] == "libx264", report
+    assert len(calls(world)) == 1
+    assert told["modal_used"] is True and told["working_video_id"] == 1
+    video = tmp_path / "video.mp4"
+    video.write_bytes(httpx.get(told["presigned_url"]).content)
+    assert [read_number(luma) for luma in luma_frames(video)] == [*range(24), *range(18)]
+    assert world.keys("local/temp") == []
+    assert [key.rpartition("/")[2] for key in world.keys("local")] == [told["filename"]]
+
+
+def test_a_cancelled_job_stops_its_call(
+    world: World, settings: Settings, clips: list[Path]
+) -> None:
+    began: list[str] = []
+
+    def render_without_end(**arguments: Any) -> None:
+        began.extend(arguments["digests"])
+        while True:
+            time.sleep(0.01)
+
+    world.deploy(renderer_instead={"render_chunks": render_without_end})
+    with serving(settings) as client:
+        post(client, clips[1:], headers=ASYNC, export_id="far")
+        while not began:
+            time.sleep(0.02)
+        assert client.delete("/api/exports/far").json()["status"] == "cancelled"
+        while any(call.unfinished for call in calls(world)):
+            time.sleep(0.05)
+        assert client.get("/api/exports/far").json()["status"] == "cancelled"
+
+
+def calls(world: World) -> list[Any]:
+    return list(world.plane.calls_of("/export_multi_clip"))

@@ -1,0 +1,104 @@
+"""Which job runs when, and what becomes of jobs whose worker dies or that are too many."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.rows import Job, now
+from backend.scheduler import next_job
+from tests.backend.conftest import Serve, post, wait_for
+from tests.backend.test_kill import workers
+
+ASYNC = {"Prefer": "respond-async"}
+LONG: Any = {"target_width": "1080", "target_height": "1920", "target_fps": "240"}
+START = now()
+
+
+def a_job(user: str, name: str, age_s: float = 0) -> Job:
+    return Job(user_id=user, id=name, created_at=START - timedelta(seconds=age_s))
+
+
+def test_users_take_turns() -> None:
+    queued = [a_job("anna", f"a{n}", 99 - n) for n in range(4)]
+    queued += [a_job("ben", "b0", 50), a_job("carl", "c0", 40), a_job("ben", "b1", 30)]
+    turns: dict[str, int] = {}
+    order: list[str] = []
+    while queued:
+        job = next_job(queued, {}, turns)
+        queued.remove(job)
+        turns[job.user_id] = len(order) + 1
+        order.append(job.id)
+    assert order == ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]
+
+
+def test_a_user_with_a_running_job_waits_for_others() -> None:
+    queued = [a_job("anna", "a", 99), a_job("ben", "b")]
+    assert next_job(queued, {"anna": 1}, {"ben": 7}).id == "b"
+    assert next_job(queued[:1], {"anna": 1}, {}).id == "a"
+
+
+def test_a_worker_s_crash_costs_an_attempt_and_never_the_server(
+    serve: Serve, clips: list[Path]
+) -> None:
+    client = serve(max_attempts=2)
+    data = Path(client.headers["X-Data-Dir"])
+    post(client, clips, headers=ASYNC, export_id="crash", **LONG)
+    ended = threading.Event()
+
+    def kill_workers() -> None:
+        while not ended.is_set():
+            for group in workers(data):
+                os.killpg(group, signal.SIGSEGV)
+            time.sleep(0.02)
+
+    killing = threading.Thread(target=kill_workers)
+    killing.start()
+    try:
+        told = wait_for(client, "crash", "failed")
+    finally:
+        ended.set()
+        killing.join()
+    assert told["attempts"] == 2 and "the worker died (SIGSEGV), 2 times" in told["error"]
+    waiting = post(client, clips, export_id="crash", **LONG)
+    assert waiting.status_code == 500 and waiting.json()["detail"] == told["error"]
+    assert client.post("/api/exports/crash/retry").status_code == 202
+    assert client.delete("/api/exports/crash").json()["status"] == "cancelled"
+
+
+def test_too_many_exports_are_refused_before_they_are_read(serve: Serve, clips: list[Path]) -> None:
+    client = serve(queue_limit_per_user=1)
+    post(client, clips, headers=ASYNC, export_id="one", **LONG)
+    refused = post(client, clips, headers=ASYNC, export_id="two")
+    assert refused.status_code == 429 and refused.headers["retry-after"]
+    assert client.delete("/api/exports/one").json()["status"] == "cancelled"
+    assert post(client, clips[1:], export_id="two").status_code == 200
+
+
+@pytest.mark.parametrize(("fallback", "status"), [("none", 502), ("local", 200)])
+def test_modal_that_cannot_be_reached(
+    serve: Serve,
+    clips: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fallback: str,
+    status: int,
+) -> None:
+    monkeypatch.setenv("MODAL_CONFIG_PATH", str(tmp_path / "none"))
+    for name in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    client = serve(modal_enabled=True, modal_fallback=fallback)
+    answer = post(client, clips[1:], export_id="far")
+    assert answer.status_code == status, answer.text
+    if status == 200:
+        assert answer.json()["modal_used"] is False
+    else:
+        assert "Modal" in answer.json()["detail"]
+        assert client.get("/api/exports/far").json()["status"] == "failed"
