@@ -1,19 +1,17 @@
-"""Shared by the benchmarks: footage, a place to write, and the machine's description."""
+"""Shared by the guards: footage, a guard, and the machine's description in what they store."""
 
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
-from importlib.metadata import version
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.footage import Footage
-
-PACKAGES = ("framestream", "av", "numpy", "numba")
+from bench.guard import Guard
+from bench.machine import this_machine
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +23,18 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Footage:
     return Footage(folder.resolve())
 
 
+@pytest.fixture
+def guard(benchmark: Any) -> Guard:
+    return Guard(benchmark)
+
+
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Adds what a reader of the numbers needs to know and pytest-benchmark does not tell."""
-    said = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout
-    machine_info["ffmpeg"] = said.split()[2]
-    machine_info["packages"] = {name: version(name) for name in PACKAGES}
-    machine_info["processor_name"] = _processor()
-    machine_info["cores"] = len(os.sched_getaffinity(0))
-    machine_info["memory_gib"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    machine_info["system_name"] = f"{platform.system()} {platform.release()}"
+    """What a reader of the numbers needs to know, in place of what pytest-benchmark collects."""
+    machine_info.clear()
+    machine_info.update(this_machine(" ".join(["pytest", *sys.argv[1:]])).document())
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """Every single timing is too much to store."""
+    for each in output_json["benchmarks"]:
+        each["stats"].pop("data", None)

@@ -1,6 +1,6 @@
-"""What a command costs: wall time, CPU time, peak memory, and how busy the rest of the machine was.
+"""What a command costs: wall time, CPU time, peak memory, peak disk, and how busy others were.
 
-Knows no engine. Linux only: it reads `/proc/stat`, and takes `ru_maxrss` for KiB.
+Knows no engine. Linux only: it reads `/proc`, and takes `ru_maxrss` for KiB.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ import json
 import os
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 
 _LAUNCHER = ("-I", "-S", __file__)
 """Linux books a parent's memory as the peak of a child it has just started, so what is measured is
 started by this very file, run as a small program, and not by the benchmarks' large process."""
+
+_LOOK_EVERY_S = 0.05
+_SEARCH_EVERY_S = 0.5
+"""Finding a process's children takes some milliseconds, their sizes microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,41 +31,123 @@ class Usage:
     wall_s: float
     cpu_s: float
     peak_mib: float
-    """The largest resident set of any of its processes."""
+    """The resident sets of all its processes together; pages that two share count twice."""
+    peak_disk_mb: float
+    """What lay in the watched folder at most, as allocated on disk; 0 where none was watched."""
     others: float
     """Share of the machine's CPU time that others had meanwhile, the hypervisor among them."""
 
 
-def usage_of(*command: str | Path, cwd: Path | None = None) -> Usage:
-    """Runs a command to its end. Raises `RuntimeError` with its error output where it fails."""
+def usage_of(
+    *command: str | Path,
+    cwd: Path | None = None,
+    watch: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Usage:
+    """Runs a command to its end, and looks at the folder `watch` meanwhile.
+
+    `environment` is added to this process's. Raises `RuntimeError` with the command's error output
+    where it fails.
+    """
     words = [str(word) for word in command]
     done = subprocess.run(
-        [sys.executable, *_LAUNCHER, *words], capture_output=True, text=True, cwd=cwd
+        [sys.executable, *_LAUNCHER, "" if watch is None else str(watch), *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
     )
     if done.returncode != 0:
         raise RuntimeError(f"{words[0]} failed: {done.stderr.strip() or done.returncode}")
     return Usage(**json.loads(done.stdout))
 
 
-def _run_and_tell(command: list[str]) -> int:
+def _run_and_tell(watch: str, *command: str) -> int:
     """Prints what the command cost as JSON; gives back its exit status."""
-    start_s, busy_s = time.monotonic(), _busy_s()
+    start_s, busy_s = monotonic(), _busy_s()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    wall_s, busy_s = time.monotonic() - start_s, _busy_s() - busy_s
+    with _Lookout(process.pid, watch) as lookout:
+        _, status, used = os.wait4(process.pid, 0)
+        wall_s, busy_s = monotonic() - start_s, _busy_s() - busy_s
     cpu_s = used.ru_utime + used.ru_stime
-    others = max(0.0, busy_s - cpu_s) / (wall_s * (os.cpu_count() or 1))
-    print(
-        json.dumps(
-            {
-                "wall_s": wall_s,
-                "cpu_s": cpu_s,
-                "peak_mib": used.ru_maxrss / 1024,
-                "others": others,
-            }
-        )
+    usage = Usage(
+        wall_s=wall_s,
+        cpu_s=cpu_s,
+        peak_mib=max(lookout.peak_bytes / 2**20, used.ru_maxrss / 1024),
+        peak_disk_mb=lookout.peak_disk_bytes / 1e6,
+        others=max(0.0, busy_s - cpu_s) / (wall_s * (os.cpu_count() or 1)),
     )
+    print(json.dumps(asdict(usage)))
     return os.waitstatus_to_exitcode(status)
+
+
+class _Lookout:
+    """Looks at a process, its descendants and a folder until the block is left."""
+
+    def __init__(self, process_id: int, folder: str) -> None:
+        self.peak_bytes = self.peak_disk_bytes = 0
+        self._process_id = process_id
+        self._folder = folder
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> _Lookout:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        """Once more at the end: what lies in the folder then counts, however short the run."""
+        family: set[int] = set()
+        searched_s = -_SEARCH_EVERY_S
+        over = False
+        while not over:
+            over = self._over.wait(_LOOK_EVERY_S)
+            if monotonic() - searched_s >= _SEARCH_EVERY_S:
+                searched_s = monotonic()
+                family = _family(self._process_id)
+            self.peak_bytes = max(self.peak_bytes, sum(map(_resident_bytes, family)))
+            if self._folder:
+                self.peak_disk_bytes = max(self.peak_disk_bytes, _allocated_bytes(self._folder))
+
+
+def _family(ancestor: int) -> set[int]:
+    """A process and its descendants."""
+    parents: dict[int, int] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal() and (stat := _read(Path(entry.path, "stat"))):
+            parents[int(entry.name)] = int(stat[stat.rindex(")") + 2 :].split()[1])
+    family = {ancestor}
+    while grown := {each for each, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return family
+
+
+def _resident_bytes(process_id: int) -> int:
+    pages = _read(Path(f"/proc/{process_id}/statm")).split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
+def _read(path: Path) -> str:
+    """What the kernel tells of a process, nothing where it has just ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _allocated_bytes(folder: str) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(place, name).lstat().st_blocks * 512
+            except FileNotFoundError:  # renamed or removed since it was listed
+                continue
+    return total
 
 
 def _busy_s() -> float:
@@ -71,4 +159,4 @@ def _busy_s() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(_run_and_tell(sys.argv[1:]))
+    sys.exit(_run_and_tell(*sys.argv[1:]))

@@ -1,195 +1,74 @@
-"""Writes the figures of a benchmark run into `README.md`, between its two marks.
+"""Writes stored results into `README.md`, and the peers' summary and chart into the project's own.
 
-    pytest bench --benchmark-only --benchmark-json=RESULTS.json
-    python -m bench.report RESULTS.json [LATER_RESULTS.json ...]
+    python -m bench.report [RESULTS_FOLDER]      # bench/results where none is given
 
-Everything it writes was measured in those runs, of which a later one replaces what it measured
-again; what stands outside the marks is left alone.
+Each of guards.json, peers.json, scale.json and upscale*.json that is there is written between its
+own two marks; what stands outside of marks, and between those without results, is left alone.
+Nothing is measured here.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from bench import chart, tables
+
 README = Path(__file__).with_name("README.md")
-START, STOP = "<!-- results -->", "<!-- end of results -->"
+PROJECT_README = Path(__file__).parents[1] / "README.md"
+RESULTS = Path(__file__).with_name("results")
+CHART = Path(__file__).parents[1] / "docs" / "speed.svg"
+
+Section = Callable[[dict[str, Any]], Iterable[str]]
 
 
-def main(*paths: Path) -> None:
-    before, _, rest = README.read_text().partition(START)
-    _, _, after = rest.partition(STOP)
-    text = "\n".join(written([json.loads(path.read_text()) for path in paths]))
-    README.write_text(f"{before}{START}\n\n{text}\n{STOP}{after}")
+def main(folder: Path = RESULTS) -> None:
+    text = README.read_text()
+    for name, section in SECTIONS.items():
+        found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}*.json"))]
+        if found:
+            text = filled(text, name, [line for each in found for line in section(each)])
+    README.write_text(text)
+    if (measured := folder / "peers.json").exists():
+        results = json.loads(measured.read_text())
+        chart.draw(results, CHART)
+        image = f"![Wall times of the peers]({CHART.relative_to(PROJECT_README.parent)})"
+        lines = [image, "", *tables.summary(results)]
+        PROJECT_README.write_text(filled(PROJECT_README.read_text(), "speed", lines))
 
 
-def written(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The lines of all tables, from what pytest-benchmark wrote about each run."""
-    last = {each["fullname"]: each for run in runs for each in run["benchmarks"]}
-    for run in runs:
-        run["benchmarks"] = [each for each in run["benchmarks"] if each is last[each["fullname"]]]
-    yield from _provenance(runs)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for each in last.values():
-        groups.setdefault(each["group"], []).append(each)
-    if exports := [_Export(each["extra_info"]) for each in groups.pop("exports", ())]:
-        yield from _exports(exports)
-    if memory := groups.pop("memory", ()):
-        yield from _memory([each["extra_info"] for each in memory])
-    for group, members in groups.items():
-        yield from _timings(group, members)
+def filled(text: str, name: str, lines: Iterable[str]) -> str:
+    """`text` with these lines between the marks of that name. Raises ValueError without marks."""
+    start, stop = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, opened, rest = text.partition(start)
+    _, closed, after = rest.partition(stop)
+    if not opened or not closed:
+        raise ValueError(f"the text lacks {start} or {stop}")
+    body = "\n".join(lines).strip()
+    return f"{before}{start}\n\n{body}\n\n{stop}{after}"
 
 
-def _provenance(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
-    machine = runs[-1]["machine_info"]
-    packages = ", ".join(f"{name} {release}" for name, release in machine["packages"].items())
-    cores = f"{machine['cores']} cores of {machine['processor_name']}"
-    yield f"- {cores}, {machine['memory_gib']:.0f} GiB, {machine['system_name']}"
-    yield f"- Python {machine['python_version']}, {packages}; ffmpeg {machine['ffmpeg']}"
-    for run in runs:
-        commit, names = run["commit_info"], {_file(each) for each in run["benchmarks"]}
-        dirty = ", with changes" if commit["dirty"] else ""
-        measured = f"{', '.join(sorted(names))}, {run['datetime'][:16]} UTC"
-        yield f"- commit {commit['id'][:10]}{dirty}: {measured}"
-    yield "- `pytest bench --benchmark-only --benchmark-json=RESULTS.json`"
-    yield ""
+def _scale(results: dict[str, Any]) -> Iterable[str]:
+    from bench.scale import tables as scale_tables
+
+    return scale_tables(results)
 
 
-def _file(benchmark: dict[str, Any]) -> str:
-    return str(benchmark["fullname"]).partition("::")[0]
+def _upscale(results: dict[str, Any]) -> Iterable[str]:
+    from bench.upscale import tables as upscale_tables  # it needs torch
+
+    return upscale_tables(results)
 
 
-class _Export:
-    """The figures of one case: medians of its rounds."""
-
-    def __init__(self, info: dict[str, Any]) -> None:
-        self.info = info
-
-    def of(self, contender: str, figure: str) -> float:
-        return median(float(run[figure]) for run in self.info["runs"][contender])
-
-    def ratio(self, contender: str, peer: str, figure: str = "wall_s") -> str:
-        return f"**{self.of(contender, figure) / self.of(peer, figure):.2f}**"
-
-    def spread(self, contender: str) -> str:
-        """Median and range of the wall time."""
-        walls = [run["wall_s"] for run in self.info["runs"][contender]]
-        return f"{median(walls):.1f} ({min(walls):.1f}-{max(walls):.1f})"
-
-
-def _exports(exports: Sequence[_Export]) -> Iterator[str]:
-    first = exports[0].info
-    rounds = len(first["runs"]["framestream"])
-    yield "## Whole exports"
-    yield ""
-    yield f"Seconds of wall time: the median of {rounds} rounds, in turns, and their range."
-    yield ""
-    yield from _table(
-        ("", "frames", "ffmpeg", "framestream", "ratio", "start-up", "taken by others"),
-        [
-            (
-                each.info["case"],
-                each.info["frames"],
-                each.spread("ffmpeg"),
-                each.spread("framestream"),
-                each.ratio("framestream", "ffmpeg"),
-                f"{each.of('framestream', 'wall_s') - each.of('engine', 'wall_s'):.1f}",
-                f"{_others(each):.0%}",
-            )
-            for each in exports
-        ],
-    )
-    yield "The engine alone, by its report, and how both programs' work compares to libx264's."
-    yield ""
-    yield from _table(
-        ("", "bare libx264", "engine", "engine to bare", "ffmpeg to bare", "engine to ffmpeg"),
-        [
-            (
-                each.info["case"],
-                each.spread("bare libx264"),
-                each.spread("engine"),
-                each.ratio("engine", "bare libx264"),
-                each.ratio("ffmpeg", "bare libx264"),
-                each.ratio("engine", "ffmpeg"),
-            )
-            for each in exports
-        ],
-    )
-    yield "CPU seconds of the whole process, peak memory in MiB, size of the file in MB, and how"
-    yield "alike the two films are (PSNR of luma)."
-    yield ""
-    yield from _table(
-        ("", "CPU ffmpeg", "CPU framestream", "ratio", "MiB ffmpeg", "MiB framestream",
-         "MB ffmpeg", "MB framestream", "PSNR"),
-        [
-            (
-                each.info["case"],
-                f"{each.of('ffmpeg', 'cpu_s'):.1f}",
-                f"{each.of('framestream', 'cpu_s'):.1f}",
-                each.ratio("framestream", "ffmpeg", "cpu_s"),
-                f"{each.of('ffmpeg', 'peak_mib'):.0f}",
-                f"{each.of('framestream', 'peak_mib'):.0f}",
-                f"{each.info['size_bytes']['ffmpeg'] / 1e6:.2f}",
-                f"{each.info['size_bytes']['framestream'] / 1e6:.2f}",
-                f"{each.info['psnr_y_db']:.1f} dB",
-            )
-            for each in exports
-        ],
-    )  # fmt: skip
-    x264 = first["x264"]
-    yield f"libx264: core {x264['framestream']} in framestream, core {x264['ffmpeg']} in ffmpeg."
-    yield ""
-
-
-def _others(export: _Export) -> float:
-    """Share of the machine that other processes had, over all rounds of the two programs."""
-    runs = [run for name in ("framestream", "ffmpeg") for run in export.info["runs"][name]]
-    return float(sum(run["others"] * run["wall_s"] for run in runs)) / float(
-        sum(run["wall_s"] for run in runs)
-    )
-
-
-def _memory(cases: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield "## Memory"
-    yield ""
-    yield from _table(
-        ("", "short, MiB", "long, MiB", "ratio"),
-        [
-            (
-                case["case"],
-                f"{case['short']['peak_mib']:.0f}",
-                f"{case['long']['peak_mib']:.0f}",
-                f"**{case['long']['peak_mib'] / case['short']['peak_mib']:.2f}**",
-            )
-            for case in cases
-        ],
-    )
-
-
-def _timings(group: str, members: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield f"## {group[0].upper()}{group[1:]}"
-    yield ""
-    yield from _table(
-        ("", "median, ms", "fastest, ms"),
-        [
-            (
-                each["extra_info"].get("case", each["name"].removeprefix("test_")),
-                f"{each['stats']['median'] * 1000:.2f}",
-                f"{each['stats']['min'] * 1000:.2f}",
-            )
-            for each in members
-        ],
-    )
-
-
-def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    for row in (head, ["---", *["--:"] * (len(head) - 1)], *rows):
-        yield "| " + " | ".join(str(cell) for cell in row) + " |"
-    yield ""
+SECTIONS: Mapping[str, Section] = {
+    "guards": tables.guards,
+    "peers": tables.peers,
+    "scale": _scale,
+    "upscale": _upscale,
+}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """How near the stream comes to the bare network, and both to Real-ESRGAN's own script.
 
     python -m bench.upscale RESULTS.json                      # what this machine has: CUDA or CPU
-    python -m bench.upscale RESULTS.json --device cuda --batches 1 2 4 8
+    python -m bench.upscale RESULTS.json --device cuda --batches 1 2 4 8 --no-compiled
 
-For each model, on the same region, in turns in one run: the bare network (a batch that is already
-on the device), the stage of an export (planes of decoded frames in, finished 1080x1920 pictures
-out), and `RealESRGANer.enhance` where the reference is installed (see reference/README.md). Weights
-are seeded, since speed does not depend on them. Needs no source, no weights and no network.
+For each model, on the same region, in turns in one run: the bare network (a batch in its own
+precision that is already on the device), the stage of an export (planes of decoded frames in host
+memory in, finished 1080x1920 pictures in host memory out), and `RealESRGANer.enhance` where the
+reference is installed (see reference/README.md). Then a whole export, from one H.264 file to
+another: by NVDEC and NVENC where they open. Weights are seeded, since speed does not depend on
+them. Needs no source, no weights and no network.
 """
 
 from __future__ import annotations
@@ -20,27 +22,36 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import av
 import numpy as np
 import torch
+from av.video.reformatter import Colorspace
+from torch import Tensor
 
-from engine.geometry import Fit, Size
-from engine.picture import SourceFrame
+from bench.noise import shots_of_noise
+from engine import Clip, CropKeyframe, Ease, Edit, Listener, build_plan, export, probe_sources
+from engine.errors import UpscalerError
+from engine.geometry import Fit, Rect, Size
+from engine.picture import Picture
 from engine.upscale.models import MODELS, Model
 from engine.upscale.network import Network, Shape
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.regions import covering
-from engine.upscale.runner import Runner, best_precision
-from engine.upscale.upscaler import Shot
+from engine.upscale.runner import Precision, Runner, best_precision
+from engine.upscale.upscaler import Shot, Stage
 from tests.engine.upscale.material import SHAPES
 from tests.engine.upscale.original import NotInstalledError, original_network, original_upscaler
 from tests.sources import a_source
 
 FRAME, TARGET = Size(1920, 1080), Size(1080, 1920)
 MATMUL_SIDE = {"cuda": 8192, "cpu": 2048}
+EXPORT_S, LEAST_FRAMES, MOST_FRAMES = 10, 12, 240
+"""About how long an export runs, and of how many frames it is."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,17 +64,26 @@ def main(arguments: Sequence[str]) -> None:
         "crop": str(crop),
         "precision": str(best_precision(device)),
         "matmul_tflops": _matmul_tflops(device),
-        "models": [
-            _measured(MODELS[name], device, crop, asked.batches, asked.rounds)
-            for name in asked.models
-        ],
+        "models": [_measured(MODELS[name], device, crop, asked) for name in asked.models],
     }
     Path(asked.results).write_text(json.dumps(results, indent=1) + "\n")
-    for line in _table(results):
+    for line in tables(results):
         print(line)
 
 
-def _asked(arguments: Sequence[str]) -> argparse.Namespace:
+class Asked(argparse.Namespace):
+    """The command line."""
+
+    results: str
+    device: str
+    crop: str
+    models: list[str]
+    batches: list[int]
+    rounds: int
+    compiled: bool
+
+
+def _asked(arguments: Sequence[str]) -> Asked:
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(prog="python -m bench.upscale", description=__doc__)
     parser.add_argument("results", help="JSON file to write")
@@ -73,52 +93,95 @@ def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=names, choices=list(SHAPES))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8] if cuda else [1])
     parser.add_argument("--rounds", type=int, default=5)
-    return parser.parse_args(arguments)
+    compiled = "measure the networks compiled by torch, too, at their best batch size"
+    on_or_off = argparse.BooleanOptionalAction
+    parser.add_argument("--compiled", action=on_or_off, default=cuda, help=compiled)
+    return parser.parse_args(arguments, Asked())
 
 
-def _measured(
-    model: Model, device: torch.device, crop: Size, batches: Sequence[int], rounds: int
-) -> dict[str, Any]:
+def _measured(model: Model, device: torch.device, crop: Size, asked: Asked) -> dict[str, Any]:
     torch.manual_seed(0)
     shape = SHAPES[model.name]
     network = Network(shape, shape.build().eval().requires_grad_(False))
-    runner = Runner(network, device, best_precision(device))
-    per_batch = [_batch(model, runner, crop, batch, rounds, device) for batch in batches]
-    enhance = _enhance(network.shape, crop, device)
-    peers = {"enhance": enhance} if enhance else {}
-    stage = RealESRGAN(runner, weights="seeded", batch=max(batches))
-    one = _shots(crop, max(batches))
-    turns = {"stage": lambda: _drained(stage, one), **peers}
-    seconds = _in_turns(turns, rounds, device)
+    bench = _Bench(network, device)
+    rows = [_batch(model, bench, crop, batch, asked.rounds) for batch in asked.batches]
+    fitting = [row for row in rows if "bare_fps" in row]
+    if not fitting:
+        return {"model": model.name, "batches": rows}
+    best = max(fitting, key=lambda row: float(row["bare_fps"]))
+    if asked.compiled:
+        compiled = replace(bench, compiled=True)
+        rows.append(_batch(model, compiled, crop, best["batch"], asked.rounds))
+    stage = bench.stage(best["batch"])
+    shots = shots_of_noise(FRAME, crop, best["batch"], 200)
+    turns: dict[str, Callable[[], object]] = {"stage": lambda: _drained(stage, shots)}
+    if enhance := _enhance(shape, crop, device):
+        turns["enhance"] = enhance
+    try:
+        seconds = _in_turns(turns, asked.rounds, device)
+    except torch.OutOfMemoryError:  # the script's: it does not tile unless told to
+        seconds = _in_turns({"stage": turns["stage"]}, asked.rounds, device)
     return {
         "model": model.name,
-        "batches": per_batch,
-        "stage_fps": len(one) / seconds["stage"],
-        "enhance_fps": 1 / seconds["enhance"] if enhance else None,
+        "batches": rows,
+        "stage_fps": len(shots) / seconds["stage"],
+        "enhance_fps": 1 / seconds["enhance"] if "enhance" in seconds else None,
+        "export": _export(bench.stage(best["batch"]), crop, best),
     }
 
 
-def _batch(
-    model: Model, runner: Runner, crop: Size, batch: int, rounds: int, device: torch.device
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """A network on the device, bare and in a stage."""
+
+    network: Network
+    device: torch.device
+    compiled: bool = False
+
+    @property
+    def precision(self) -> Precision:
+        return best_precision(self.device)
+
+    def runner(self) -> Runner:
+        return Runner(self.network, self.device, self.precision, compiled=self.compiled)
+
+    def stage(self, batch: int) -> RealESRGAN:
+        return RealESRGAN(self.runner(), weights="seeded", batch=batch)
+
+    def bare(self) -> Callable[[Tensor], Tensor]:
+        copy = self.network.to(self.device, self.precision.dtype)
+        if not self.compiled:
+            return copy
+        compiled: Callable[[Tensor], Tensor] = torch.compile(copy.module, dynamic=False)
+        return torch.inference_mode()(compiled)
+
+
+def _batch(model: Model, bench: _Bench, crop: Size, batch: int, rounds: int) -> dict[str, Any]:
     """The bare network and the stage with batches of that size, in turns."""
-    shots = _shots(crop, 2 * batch)
-    stage = RealESRGAN(runner, weights="seeded", batch=batch)
-    region = _region(shots, runner.shape.multiple)
+    device, shots = bench.device, shots_of_noise(FRAME, crop, 2 * batch, 200)
+    row: dict[str, Any] = {"batch": batch, "how": "compiled" if bench.compiled else "eager"}
+    region = _region(shots, bench.network.shape.multiple)
     images = torch.rand(batch, 3, region.height, region.width, device=device)
+    images = images.to(bench.precision.dtype, memory_format=torch.channels_last)
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    bare, stage = bench.bare(), bench.stage(batch)
     try:
         seconds = _in_turns(
-            {"bare": lambda: runner(images), "stage": lambda: _drained(stage, shots)},
-            rounds,
-            device,
+            {"bare": lambda: bare(images), "stage": lambda: _drained(stage, shots)}, rounds, device
         )
-    except torch.OutOfMemoryError:
-        return {"batch": batch, "out_of_memory": True}
+    except (torch.OutOfMemoryError, UpscalerError):
+        return {**row, "out_of_memory": True}
+    except RuntimeError as error:
+        if not bench.compiled:
+            raise
+        return {**row, "does_not_compile": str(error).splitlines()[0]}
+    if stage.events:  # it made do with smaller batches, of which this row would not be
+        return {**row, "out_of_memory": True}
     flops = model.flops_per_pixel * region.width * region.height * batch
     return {
-        "batch": batch,
+        **row,
         "region": str(region),
         "bare_fps": batch / seconds["bare"],
         "stage_fps": len(shots) / seconds["stage"],
@@ -127,11 +190,86 @@ def _batch(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """An upscaler that sends every clip through one stage."""
+
+    stage: RealESRGAN
+    name: str = "benchmark"
+    why: str = "benchmark"
+
+    @property
+    def device(self) -> str:
+        return str(self.stage.frames_on or "cpu")
+
+    @property
+    def events(self) -> Sequence[str]:
+        return self.stage.events
+
+    def for_scale(self, scale: float) -> Stage:  # noqa: ARG002 - the same for all
+        return self.stage
+
+
+def _export(stage: RealESRGAN, crop: Size, best: dict[str, Any]) -> dict[str, Any]:
+    """A whole export with that stage: its rate once it runs, and how busy each part of it was."""
+    frames = round(min(max(EXPORT_S * best["bare_fps"], LEAST_FRAMES), MOST_FRAMES))
+    reached: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _film(folder / "film.mp4", frames)
+        pan = [CropKeyframe(0, Rect(200, 5, crop.width, crop.height), Ease.LINEAR)]
+        pan.append(CropKeyframe(frames / 30, Rect(230, 5, crop.width, crop.height), Ease.LINEAR))
+        edit = Edit(
+            [Clip("film.mp4", pan)], target_size=TARGET, fit=Fit.STRETCH, include_audio=False
+        )
+        report = export(
+            build_plan(edit, probe_sources(edit, folder)),
+            folder / "out.mp4",
+            upscaler=_Only(stage),
+            listener=Listener(lambda at: reached.append((time.perf_counter(), at.frames_done))),
+        )
+    begun = [(at_s, done) for at_s, done in reached if done >= frames / 4]
+    (start_s, first), (end_s, last) = begun[0], begun[-1]
+    rate = (last - first) / (end_s - start_s) if last > first else report.frames_per_s
+    return {
+        "frames": report.frames,
+        "fps": rate,
+        "of_bare": rate / best["bare_fps"],
+        "batch": best["batch"],
+        "encoder": report.encoder,
+        "route": report.chunks[0].route,
+        "busy": {stage: took_s / report.wall_s for stage, took_s in report.stage_s.items()},
+    }
+
+
+def _film(path: Path, frames: int) -> None:
+    """1080p at 30 fps: something detailed that moves, in many bits."""
+    random = np.random.default_rng(1)
+    coarse = random.integers(40, 215, (FRAME.height // 4, FRAME.width // 4), np.uint8)
+    fine = random.integers(0, 9, (FRAME.height, FRAME.width), np.uint8)
+    scene = coarse.repeat(4, 0).repeat(4, 1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = FRAME.width, FRAME.height, "yuv420p"
+        stream.codec_context.gop_size = 60
+        stream.codec_context.colorspace = Colorspace.ITU709
+        for index in range(frames):
+            picture = Picture(FRAME)
+            picture.fill_black()
+            picture.y[:] = np.roll(scene, 3 * index, 1) + np.roll(fine, 401 * index, 1)
+            frame = av.VideoFrame.from_ndarray(picture.buffer, "yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
 def _in_turns(
     jobs: dict[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, float]:
     """Median seconds of each job; they take turns, after one of each to warm up."""
     taken: dict[str, list[float]] = {name: [] for name in jobs}
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     for turn in range(rounds + 1):
         for name, job in jobs.items():
             start_s = time.perf_counter()
@@ -144,25 +282,8 @@ def _in_turns(
 
 
 def _drained(stage: RealESRGAN, shots: Sequence[Shot]) -> int:
-    return sum(1 for _ in stage.pictures(shots, a_source(size=FRAME), TARGET, Fit.STRETCH))
-
-
-def _shots(crop: Size, count: int) -> list[Shot]:
-    """A slow pan over `count` frames of noise."""
-    random = np.random.default_rng(0)
-    half = (FRAME.height // 2, FRAME.width // 2)
-    planes = (
-        random.integers(16, 235, (FRAME.height, FRAME.width), np.uint8),
-        random.integers(90, 166, half, np.uint8),
-        random.integers(90, 166, half, np.uint8),
-    )
-    return [
-        Shot(
-            SourceFrame(index, planes, 8, (2, 2), (0.0, 0.5), None),
-            np.array([200 + 0.1 * index, 5.0, crop.width, crop.height]),
-        )
-        for index in range(count)
-    ]
+    made = stage.pictures(shots, a_source(size=FRAME), TARGET, Fit.STRETCH)
+    return sum(picture.on_host().size == TARGET for picture in made)
 
 
 def _region(shots: Sequence[Shot], multiple: int) -> Size:
@@ -192,8 +313,7 @@ def _enhance(shape: Shape, crop: Size, device: torch.device) -> Callable[[], obj
 
 def _matmul_tflops(device: torch.device) -> float:
     """What the device does at its best: a large matrix product in the precision of the networks."""
-    side = MATMUL_SIDE[device.type]
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    side, dtype = MATMUL_SIDE[device.type], best_precision(device).dtype
     a = torch.rand(side, side, device=device, dtype=dtype)
     seconds = _in_turns({"matmul": lambda: a @ a}, 10, device)["matmul"]
     return 2 * side**3 / seconds / 1e12
@@ -217,30 +337,59 @@ def _machine(device: torch.device) -> dict[str, str]:
     }
 
 
-def _table(results: dict[str, Any]) -> list[str]:
+def tables(results: dict[str, Any]) -> list[str]:
+    """The results as Markdown."""
     machine = results["machine"]
     lines = [
         f"{machine['device']}, torch {machine['torch']}, {results['precision']}, crop "
         f"{results['crop']}, commit {machine['commit']}; a matrix product does "
         f"{results['matmul_tflops']:.2f} TFLOP/s. `{results['command']}`",
         "",
-        "| model | batch | bare frames/s | TFLOP/s | of a matrix product | stage frames/s "
+        "| model | batch | | bare frames/s | TFLOP/s | of a matrix product | stage frames/s "
         "| stage / bare | peak GiB | stage / `enhance` |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for each in results["models"]:
-        best = each["stage_fps"] / each["enhance_fps"] if each["enhance_fps"] else None
+        best = each["stage_fps"] / each["enhance_fps"] if each.get("enhance_fps") else None
         for row in each["batches"]:
+            start = f"| {each['model']} | {row['batch']} | {row.get('how', 'eager')} "
             if row.get("out_of_memory"):
-                lines.append(f"| {each['model']} | {row['batch']} | out of memory | | | | | | |")
+                lines.append(start + "| out of memory | | | | | | |")
+                continue
+            if "does_not_compile" in row:
+                lines.append(start + "| does not compile | | | | | | |")
                 continue
             peak = "" if row["peak_gib"] is None else f"{row['peak_gib']:.1f}"
             lines.append(
-                f"| {each['model']} | {row['batch']} | {row['bare_fps']:.2f} | {row['tflops']:.2f} "
+                f"{start}| {row['bare_fps']:.2f} | {row['tflops']:.2f} "
                 f"| {row['tflops'] / results['matmul_tflops']:.0%} | {row['stage_fps']:.2f} "
                 f"| {row['stage_fps'] / row['bare_fps']:.2f} | {peak} "
                 f"| {'' if best is None else f'{best:.2f}'} |"
             )
+    return lines + _export_table(results)
+
+
+def _export_table(results: dict[str, Any]) -> list[str]:
+    """Whole exports: empty where none was measured."""
+    measured = [each for each in results["models"] if each.get("export")]
+    if not measured:
+        return []
+    lines = [
+        "",
+        "Whole exports, file to file, at the batch where the bare network is fastest; *busy* is "
+        "how long each part was at work, by the wall.",
+        "",
+        "| model | frames | frames/s | export / bare | busy | where frames went |",
+        "| --- | ---: | ---: | ---: | --- | --- |",
+    ]
+    for each in measured:
+        done = each["export"]
+        busy = ", ".join(f"{name} {share:.0%}" for name, share in done["busy"].items())
+        route = "; ".join(done["route"]) or f"host memory, {done['encoder']}"
+        lines.append(
+            f"| {each['model']} | {done['frames']} | {done['fps']:.2f} | {done['of_bare']:.2f} "
+            f"| {busy} | {route} |"
+        )
     return lines
 
 
