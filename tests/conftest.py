@@ -1,6 +1,55 @@
-"""Settings for every test."""
+"""Settings for every test, and what takes long to start."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.modal_functions.control_plane import ControlPlane
 
 settings.register_profile("framestream", deadline=None)  # timings belong in bench/
 settings.load_profile("framestream")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Exports of tests teach the user's estimates nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAMESTREAM_HISTORY", str(tmp_path_factory.mktemp("history") / "speeds"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """A real S3 server on loopback; `tests.s3.new_bucket` makes buckets there."""
+    from tests.s3 import s3_server
+
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def _control_plane() -> Iterator[ControlPlane]:
+    from tests.modal_functions.control_plane import serving
+
+    with serving() as plane:
+        yield plane
+
+
+@pytest.fixture
+def control_plane(
+    _control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ControlPlane]:
+    """Modal's client talks to it, with a token that means nothing; empty for every test."""
+    from tests.modal_functions.control_plane import close_clients
+
+    monkeypatch.setenv("MODAL_SERVER_URL", _control_plane.url)
+    monkeypatch.setenv("MODAL_TOKEN_ID", "ak-test")
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-test")
+    yield _control_plane
+    _control_plane.forget()
+    close_clients()

@@ -14,6 +14,7 @@ import engine
 ROOT = Path(engine.__file__).parent
 DECIDING = {
     "errors",
+    "version",
     "timing",
     "geometry",
     "edit",
@@ -25,15 +26,22 @@ DECIDING = {
     "keyframes",
     "plan",
     "chunks",
+    "fanout",
 }
 TOGETHER = {
+    "concatenate",
     "render",
     "parts",
     "exporter",
+    "executors",
+    "processes",
+    "worker",
     "report",
     "progress",
     "console",
     "describe",
+    "estimate",
+    "still",
     "demo",
     "doctor",
     "cli",
@@ -41,7 +49,7 @@ TOGETHER = {
     "__main__",
 }
 ABOVE_THE_ENGINE = {"backend", "modal_functions", "bench"}
-HEAVY = {"av", "numba", "numpy", "torch", "rich.progress"}
+HEAVY = {"av", "boto3", "numba", "numpy", "torch", "rich.progress"}
 
 
 def module_name(path: Path) -> str:
@@ -94,9 +102,32 @@ def test_only_render_and_the_exporter_see_a_plan_and_pixels() -> None:
     assert both == {"render", "exporter"}
 
 
+def test_a_store_knows_bytes_and_keys_and_one_file_of_it_boto3() -> None:
+    stores = {module for module in IMPORTS if module.startswith("store.")}
+    assert {name for module in stores for name in engine_imports(module)} <= stores | {
+        "errors",
+        "files",
+    }
+    named = {module for module in IMPORTS if {"boto3", "botocore"} & top_level(module)}
+    assert named == {"store.s3"}
+
+
+def top_level(module: str) -> set[str]:
+    return {name.split(".")[0] for name in IMPORTS[module]}
+
+
 def test_nothing_in_the_engine_imports_what_is_built_on_it() -> None:
     for module, names in IMPORTS.items():
         assert not {name.split(".")[0] for name in names} & ABOVE_THE_ENGINE, module
+
+
+@pytest.mark.parametrize(
+    ("room", "stranger"), [("modal_functions", "backend"), ("backend", "modal_functions")]
+)
+def test_modal_functions_and_the_backend_meet_by_deployed_name(room: str, stranger: str) -> None:
+    for path in sorted((ROOT.parent / room).rglob("*.py")):
+        names = {name.split(".")[0] for name in imports_of(path)}
+        assert not names & {stranger, "bench", "tests"}, path
 
 
 def test_only_the_command_line_prints_or_exits() -> None:
@@ -121,6 +152,7 @@ def test_public_surface() -> None:
         "EngineError",
         "Fit",
         "Listener",
+        "LocalProcesses",
         "Plan",
         "Progress",
         "Rect",
@@ -142,5 +174,12 @@ def test_public_surface() -> None:
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
     code = "import sys, engine.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_the_server_decodes_nothing() -> None:
+    """What opens strangers' files is a worker's: a crash of it is not the server's."""
+    code = "import sys, backend.server; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())

@@ -28,7 +28,7 @@ def test_the_edit_parses() -> None:
 
 
 def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (script,) = blocks("python")
+    script = blocks("python")[0]
     numbered_clip(tmp_path / "a.mp4", 30)
     (tmp_path / "edit.json").write_text(
         '{"clips": [{"fileName": "a.mp4"}], "targetWidth": 160, "targetHeight": 96}'
@@ -44,9 +44,29 @@ def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert said.startswith("30 frames from 30 source frames\n") and "frames/s, busiest:" in said
 
 
+def test_the_script_on_stores_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbered_clip(tmp_path / "match.mp4", 30)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("R2_BUCKET_NAME", raising=False)
+    exec(compile(blocks("python")[1], "README.md", "exec"), {})
+    assert capsys.readouterr().out == "30 frames; ['7/clips/match.mp4']\n"
+
+
 def test_every_command_and_option_exists() -> None:
     commands = set(re.findall(r"`framestream (\w+)", README))
-    assert commands == {"render", "plan", "probe", "doctor", "demo"}
+    assert commands == {
+        "render",
+        "plan",
+        "probe",
+        "doctor",
+        "demo",
+        "cache",
+        "serve",
+        "key",
+        "frame",
+    }
     helped = {
         command: CliRunner(env={"COLUMNS": "200"}).invoke(app, [command, "--help"]).stdout
         for command in commands
