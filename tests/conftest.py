@@ -15,6 +15,15 @@ settings.register_profile("framestream", deadline=None)  # timings belong in ben
 settings.load_profile("framestream")
 
 
+LONGEST_S = 180
+"""Fifteen times what the longest test takes: one that hangs fails, and tells where."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.timeout(LONGEST_S))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Exports of tests teach the user's estimates nothing."""
