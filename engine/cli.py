@@ -157,17 +157,13 @@ def render(
     """
     with _errors_as_exit_codes():
         from engine.encode import choose_encoder
-        from engine.upscale.choice import choose_upscaler
-        from engine.upscale.settings import Settings
 
         _check_files(edit, output, report)
         plan = _planned(edit, lenient)
         made = _watched_export(
             plan,
             output,
-            upscaler=choose_upscaler(
-                upscaler, device, Settings(model_path, denoise, on_download=_fetching)
-            ),
+            upscaler=_chosen_upscaler(upscaler, device, model_path, denoise),
             encoder=choose_encoder(
                 plan.size,
                 plan.fps,
@@ -264,16 +260,12 @@ def frame(
         from engine.files import whole_file
         from engine.image import png
         from engine.still import frame_at, render_still
-        from engine.upscale.choice import choose_upscaler
-        from engine.upscale.settings import Settings
 
         _check_files(edit, output, None)
         time_s = _seconds(at)
         plan = _planned(edit, lenient)
         number = frame_at(plan, time_s)
-        chosen = choose_upscaler(
-            upscaler, device, Settings(model_path, denoise, on_download=_fetching)
-        )
+        chosen = _chosen_upscaler(upscaler, device, model_path, denoise)
         data = png(render_still(plan, number, chosen, on_warning=_warn))
         with whole_file(output) as unfinished:
             unfinished.write_bytes(data)
@@ -353,6 +345,15 @@ def demo(
 
 
 _output, _console = Console(), Console(stderr=True)
+
+
+def _chosen_upscaler(
+    name: str, device: Device, model_path: Path | None, denoise: float
+) -> Upscaler:
+    from engine.upscale.choice import choose_upscaler
+    from engine.upscale.settings import Settings
+
+    return choose_upscaler(name, device, Settings(model_path, denoise, on_download=_fetching))
 
 
 def _cache(folder: Path) -> StoreCache:

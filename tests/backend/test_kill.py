@@ -28,6 +28,7 @@ from engine.store.local import INCOMING
 from tests.backend.conftest import post, wait_for
 from tests.clips import read_number
 from tests.media import needs_ffmpeg
+from tests.waiting import wait_until
 from tests.witness import luma_frames
 
 KILLS = int(os.environ.get("FRAMESTREAM_KILLS", "2"))
@@ -107,8 +108,8 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_left(
             video.write_bytes(client.get(told["presigned_url"]).content)
             numbers = [read_number(luma) for luma in luma_frames(video)]
             assert numbers == [*range(24), *range(18)]
-        while any((data / "work").iterdir()):
-            time.sleep(0.05)  # the last one is cleared after it is told
+        # the last one is cleared after it is told
+        wait_until(lambda: not any((data / "work").iterdir()))
 
     assert workers(data) == []
     files = [path for path in (data / "store").rglob("*") if path.is_file()]
@@ -139,16 +140,10 @@ def test_a_worker_dies_with_its_server(tmp_path: Path, clips: list[Path]) -> Non
             client, clips[:1], headers=ASYNC, multi_clip_data_json=json.dumps(edit),
             export_id="long", target_width="720", target_height="1280",
         )  # fmt: skip
-        while not (group := workers(data)):
-            time.sleep(0.02)
+        wait_until(lambda: workers(data))
         process.kill()
         process.wait()
-    for _ in range(500):
-        if not workers(data):
-            break
-        time.sleep(0.02)
-    else:
-        raise AssertionError(f"{group} are still there")
+    wait_until(lambda: not workers(data), within_s=10)
     with server(data) as (client, _):
         wait_for(client, "long", "running")
         assert client.delete("/api/exports/long").json()["status"] == "cancelled"

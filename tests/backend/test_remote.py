@@ -15,6 +15,7 @@ from tests.clips import read_number
 from tests.media import needs_ffmpeg
 from tests.modal_functions.control_plane import ControlPlane, restart_client
 from tests.modal_functions.world import World
+from tests.waiting import wait_until
 from tests.witness import luma_frames
 
 ASYNC = {"Prefer": "respond-async"}
@@ -37,8 +38,7 @@ def test_a_restarted_server_follows_the_same_call(
     restarted = world.deploy_gated()
     with serving(settings) as client:
         post(client, clips, headers=ASYNC, export_id="far", project_id="7")
-        while not calls(world):
-            time.sleep(0.02)
+        wait_until(lambda: calls(world))
         wait_for(client, "far", "running")
     restart_client()
     restarted.set()
@@ -68,11 +68,9 @@ def test_a_cancelled_job_stops_its_call(
     world.deploy(renderer_instead={"render_chunks": render_without_end})
     with serving(settings) as client:
         post(client, clips[1:], headers=ASYNC, export_id="far")
-        while not began:
-            time.sleep(0.02)
+        wait_until(lambda: began)
         assert client.delete("/api/exports/far").json()["status"] == "cancelled"
-        while any(call.unfinished for call in calls(world)):
-            time.sleep(0.05)
+        wait_until(lambda: not any(call.unfinished for call in calls(world)))
         assert client.get("/api/exports/far").json()["status"] == "cancelled"
 
 

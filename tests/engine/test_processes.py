@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from engine.upscale.settings import Settings
 from engine.upscale.upscaler import PlainResampler, Shot, Stage
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
+from tests.waiting import wait_until
 from tests.witness import luma_frames
 
 FRAMES = 40
@@ -147,13 +148,6 @@ def is_alive(process: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 120) -> None:
-    until_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until_s, "waited in vain"
-        time.sleep(0.02)
 
 
 @needs_ffmpeg

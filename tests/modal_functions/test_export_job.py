@@ -34,6 +34,7 @@ from tests.media import needs_ffmpeg
 from tests.modal_functions.control_plane import ControlPlane, Program, restart_client
 from tests.modal_functions.world import USER, World, job_of
 from tests.s3 import SECRET, Asked, FaultyProxy, Refuse
+from tests.waiting import wait_until
 from tests.witness import complaints, ffprobe
 
 
@@ -183,8 +184,7 @@ def test_a_backend_that_is_started_again(world: World) -> None:
 
     call_id = asyncio.run(start_and_go())
     abandoned.set()
-    while world.plane.calls[call_id].unfinished:
-        time.sleep(0.05)
+    wait_until(lambda: not world.plane.calls[call_id].unfinished)
     restart_client()
     result = asyncio.run(follow_export(call_id, job, world.store))
     assert result["status"] == "success"
