@@ -209,9 +209,15 @@ def test_cancelled_it_stops_its_renderers_and_clears_away(world: World) -> None:
     world.deploy(renderer_instead={"render_chunks": render_without_end})
     job = job_of(world.footage(frames=30), edit=_short())
 
+    def renderer_is_known() -> bool:
+        """Begun, and its id has come back to the orchestrator: nobody can end a call before."""
+        book = f"{job.temp_prefix}/calls.json"
+        known = world.store.get_bytes(book) if world.store.stat(book) else b"{}"
+        return bool(rendering_began) and any(json.loads(known).get("calls", {}).values())
+
     async def run() -> None:
         call_id = await start_export(job, world.store)
-        while not rendering_began:
+        while not renderer_is_known():
             await asyncio.sleep(0.02)
         await cancel_export(call_id, job, world.store)
 
