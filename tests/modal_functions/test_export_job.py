@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from engine.estimate import T4_COSTS
 from engine.store import S3Store
 from modal_functions import export_job, rendering
 from modal_functions import video_processing as functions
+from modal_functions.calls import CallBook
 from modal_functions.executor import Containers
 from tests.media import needs_ffmpeg
 from tests.modal_functions.control_plane import ControlPlane, Program, restart_client
@@ -209,15 +210,18 @@ def test_cancelled_it_stops_its_renderers_and_clears_away(world: World) -> None:
     world.deploy(renderer_instead={"render_chunks": render_without_end})
     job = job_of(world.footage(frames=30), edit=_short())
 
-    def renderer_is_known() -> bool:
-        """Begun, and its id has come back to the orchestrator: nobody can end a call before."""
-        book = f"{job.temp_prefix}/calls.json"
-        known = world.store.get_bytes(book) if world.store.stat(book) else b"{}"
-        return bool(rendering_began) and any(json.loads(known).get("calls", {}).values())
+    known: list[str] = []
+    started = CallBook.started
+
+    def started_and_known(book: CallBook, call_id: str, digests: Sequence[str]) -> None:
+        started(book, call_id, digests)
+        known.extend(digests)  # nobody can end a call before its id has come back
+
+    world.monkeypatch.setattr(CallBook, "started", started_and_known)
 
     async def run() -> None:
         call_id = await start_export(job, world.store)
-        while not renderer_is_known():
+        while not (known and rendering_began):
             await asyncio.sleep(0.02)
         await cancel_export(call_id, job, world.store)
 
