@@ -19,7 +19,7 @@ from backend.progress import JobKey, State, share_of, state_of
 from backend.rows import Job, JobStatus, JobType
 from backend.services import Services
 from backend.uploads import Form, receive_form
-from engine.store import user_key
+from engine.storage import user_key
 
 RETRY_AFTER_S = 30
 

@@ -27,7 +27,13 @@ from backend.worker import LOCK, Assignment, work
 _MAX_LINE_BYTES = 64 << 20
 """A report of a long export is one line."""
 
-_LOADED = ("backend.worker", "engine.cli", "engine.describe", "engine.exporter", "engine.extract")
+_LOADED = (
+    "backend.worker",
+    "engine.cli.main",
+    "engine.cli.describe",
+    "engine.pipeline.exporter",
+    "engine.pipeline.extract",
+)
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(list(_LOADED))

@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from backend.jobs import Jobs
 from backend.rows import Job, JobStatus
 from engine.errors import StoreError
-from engine.store import Store, user_key
+from engine.storage import Store, user_key
 
 KEEP_FAILED_S = 24 * 3600.0
 """How long a failed or cancelled job can be retried without sending its clips again."""

@@ -10,7 +10,7 @@ from backend.children import WorkerDiedError, WorkError, run_worker
 from backend.settings import Settings
 from backend.tasks import ExtractTask, RenderTask
 from backend.worker import Assignment, What
-from engine.store import Store
+from engine.storage import Store
 
 AT_ONCE = 2
 TIMEOUT_S = 120.0

@@ -34,10 +34,10 @@ def looked(assignment: Assignment) -> dict[str, Any]:
 
 def _glance(assignment: Assignment) -> dict[str, Any]:
     """What a clip is, its filmstrip, and the peaks of its sound."""
-    from engine.describe import source_document
-    from engine.filmstrip import filmstrip, sound_peaks
-    from engine.image import jpeg
-    from engine.probe import probe
+    from engine.cli.describe import source_document
+    from engine.media.image import jpeg
+    from engine.media.probe import probe
+    from engine.pipeline.filmstrip import filmstrip, sound_peaks
 
     source = probe(assignment.store.source(assignment.output_key))
     warnings: list[str] = []
@@ -57,8 +57,8 @@ def _glance(assignment: Assignment) -> dict[str, Any]:
 
 def _frame(assignment: Assignment, task: RenderTask) -> dict[str, Any]:
     """One output frame, exactly, as a PNG; the last where the export is shorter."""
-    from engine.image import png
-    from engine.still import render_still
+    from engine.media.image import png
+    from engine.pipeline.still import render_still
     from engine.upscale.choice import choose_upscaler
 
     plan = planned(assignment, task)
@@ -81,9 +81,9 @@ def _frame(assignment: Assignment, task: RenderTask) -> dict[str, Any]:
 
 def _estimate(assignment: Assignment, task: RenderTask) -> dict[str, Any]:
     """The plan of an edit, and what its export will take."""
-    from engine.describe import estimate_document, timeline_document
-    from engine.estimate import estimate
-    from engine.history import History
+    from engine.cli.describe import estimate_document, timeline_document
+    from engine.pipeline.estimate import estimate
+    from engine.pipeline.history import History
     from engine.upscale.choice import choose_upscaler
 
     plan = planned(assignment, task)
@@ -99,7 +99,7 @@ def _estimate(assignment: Assignment, task: RenderTask) -> dict[str, Any]:
 
 def _proof(assignment: Assignment) -> dict[str, Any]:
     """What the finished film holds."""
-    from engine.proof import read_proof
+    from engine.media.inspect import read_proof
 
     proof = read_proof(assignment.store.source(assignment.output_key))
     return {**asdict(proof), "size": str(proof.size), "fps": str(proof.fps)}

@@ -36,7 +36,7 @@ import modal
 import modal.exception
 
 from engine.errors import EngineError, ObjectMissingError
-from engine.store import Store, user_key
+from engine.storage import Store, user_key
 from engine.version import VERSION
 
 T = TypeVar("T")

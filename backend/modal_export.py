@@ -24,10 +24,10 @@ from backend.modal_client import (
     follow_export,
     start_export,
 )
-from engine.edit import Edit
 from engine.errors import EngineError
-from engine.probe import fingerprint
-from engine.store import S3Store, Store, s3_settings, user_key
+from engine.media.fingerprint import fingerprint
+from engine.storage import S3Store, Store, s3_settings, user_key
+from engine.timeline.edit import Edit
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -20,7 +20,7 @@ from backend.rows import JobType
 from backend.tasks import ExportMode, ExtractTask, RenderTask
 from backend.uploads import Form
 from engine.errors import StoreError
-from engine.store import user_key
+from engine.storage import user_key
 
 CLIPS = "clips"
 """Folder of a user's clips in the store."""

@@ -23,7 +23,7 @@ from backend.settings import Settings
 from backend.tasks import RenderTask
 from backend.worker import Assignment, What
 from engine.files import whole_file
-from engine.store import ObjectInfo, Store
+from engine.storage import ObjectInfo, Store
 
 AT_ONCE = 2
 TIMEOUT_S = 300.0

@@ -25,7 +25,7 @@ from backend.modal_client import ModalError as ModalError
 from backend.rows import Job
 from backend.settings import Settings
 from backend.tasks import ExportMode, RenderTask, task_adapter
-from engine.store import Store
+from engine.storage import Store
 
 
 class RemoteFailedError(Exception):

@@ -20,7 +20,7 @@ from backend.rows import Job, JobType
 from backend.settings import ModalFallback, Settings
 from backend.tasks import task_adapter
 from backend.worker import Assignment, What
-from engine.store import Store
+from engine.storage import Store
 
 if TYPE_CHECKING:
     from backend.modal_client import ModalProgress

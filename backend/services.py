@@ -23,7 +23,7 @@ from backend.progress import Hub
 from backend.runner import Runner
 from backend.scheduler import Scheduler
 from backend.settings import Settings
-from engine.store import LocalStore, Store, open_store
+from engine.storage import LocalStore, Store, open_store
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The names by which the app's own code stores things: thin calls of `engine.store`.
+"""The names by which the app's own code stores things: thin calls of `engine.storage`.
 
 As that code expects, `key` is relative to the user's folder, and failure is an answer (`False`, or
-`None` for an address) and a line in the log, not an exception. New code uses `engine.store` and
+`None` for an address) and a line in the log, not an exception. New code uses `engine.storage` and
 hears why. Without R2_BUCKET_NAME it is the server's own folder and its own signed addresses.
 """
 
@@ -15,7 +15,7 @@ from typing import TypeVar
 from backend.links import Links
 from backend.settings import Settings
 from engine.errors import EngineError
-from engine.store import Store, open_store, user_key
+from engine.storage import Store, open_store, user_key
 
 T = TypeVar("T")
 

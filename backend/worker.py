@@ -31,11 +31,11 @@ from engine.errors import (
 )
 
 if TYPE_CHECKING:
-    from engine.encode import Encoder
-    from engine.plan import Plan
-    from engine.report import Report
+    from engine.media.encoders import Encoder
+    from engine.pipeline.report import Report
     from engine.source import SourceInfo
-    from engine.store import Store, StoredObject
+    from engine.storage import Store, StoredObject
+    from engine.timeline.plan import Plan
 
 LOCK = "worker.lock"
 """Held by the worker of a folder for as long as it lives; holds its process group's id."""
@@ -138,7 +138,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _source(assignment: Assignment, file_name: str) -> SourceInfo:
-    from engine.probe import probe
+    from engine.media.probe import probe
 
     task = assignment.task
     assert task is not None
@@ -149,8 +149,8 @@ def _source(assignment: Assignment, file_name: str) -> SourceInfo:
 
 def planned(assignment: Assignment, task: RenderTask) -> Plan:
     """The plan of a task. Raises `EditError` that names the clip."""
-    from engine.edit import Edit
-    from engine.plan import build_plan
+    from engine.timeline.edit import Edit
+    from engine.timeline.plan import build_plan
 
     edit = Edit.parse(task.edit, unknown="warn")
     sources: dict[str, SourceInfo] = {}
@@ -169,16 +169,16 @@ def _inspect(assignment: Assignment) -> dict[str, Any]:
         plan = planned(assignment, task)
         return {"frames": plan.frame_count, "duration_s": float(plan.duration_s)}
     assert task is not None
-    from engine.extract import planned_cut
+    from engine.pipeline.extract import planned_cut
 
     cut = planned_cut(_source(assignment, task.file_name), task.start_s, task.stop_s)
     return {"frames": len(cut.frames), "duration_s": float(cut.duration_s)}
 
 
 def _probe(assignment: Assignment) -> dict[str, Any]:
-    from engine.chapters import read_chapters
-    from engine.describe import source_document
-    from engine.probe import probe
+    from engine.cli.describe import source_document
+    from engine.media.chapters import read_chapters
+    from engine.media.probe import probe
 
     path: Path | StoredObject = assignment.folder / assignment.probed
     if not assignment.probed:
@@ -191,7 +191,7 @@ def _probe(assignment: Assignment) -> dict[str, Any]:
 
 
 def _render(assignment: Assignment, task: RenderTask, tell: Tell) -> dict[str, Any]:
-    from engine.exporter import Listener, export
+    from engine.pipeline.exporter import Listener, export
     from engine.upscale.choice import choose_upscaler
 
     plan = planned(assignment, task)
@@ -216,8 +216,8 @@ def _render(assignment: Assignment, task: RenderTask, tell: Tell) -> dict[str, A
 
 def _remember(plan: Plan, report: Report) -> None:
     """What the export teaches for later estimates; an export does not fail for want of that."""
-    from engine.estimate import measured
-    from engine.history import History
+    from engine.pipeline.estimate import measured
+    from engine.pipeline.history import History
 
     with contextlib.suppress(OSError):
         if (run := measured(plan, report)) is not None:
@@ -226,7 +226,7 @@ def _remember(plan: Plan, report: Report) -> None:
 
 def encoder_for(assignment: Assignment, plan: Plan, mode: ExportMode) -> Encoder:
     """The encoder that suits the assignment and the mode, on this machine."""
-    from engine.encode import choose_encoder
+    from engine.media.encoders import choose_encoder
 
     options = dict(assignment.encoder_options)
     chosen = choose_encoder(plan.size, plan.fps, name=assignment.encoder, options=options)
@@ -237,7 +237,7 @@ def encoder_for(assignment: Assignment, plan: Plan, mode: ExportMode) -> Encoder
 
 
 def _extract(assignment: Assignment, task: ExtractTask, tell: Tell) -> dict[str, Any]:
-    from engine.extract import extract
+    from engine.pipeline.extract import extract
 
     output = assignment.folder / OUTPUT
     made = extract(

@@ -18,12 +18,12 @@ from pathlib import Path
 import xxhash
 
 from engine import Edit, Plan, build_plan, choose_encoder, probe_sources
-from engine.chunks import Chunk, cut_into_chunks
-from engine.compose import blend
-from engine.decode import FrameReader
-from engine.encode import ChunkWriter
-from engine.picture import Picture
-from engine.upscale.upscaler import PlainResampler, Shot
+from engine.media.chunk_writer import ChunkWriter
+from engine.media.video_reader import FrameReader
+from engine.pixels.blend import blend
+from engine.pixels.picture import Picture
+from engine.timeline.chunks import Chunk, cut_into_chunks
+from engine.upscale.stage import FrameCrop, PlainResampler
 
 
 def main(edit_path: Path, output: Path, result: Path) -> None:
@@ -57,7 +57,7 @@ def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]
         for chunk in chunks:
             layers = [
                 upscaler.for_scale(1).pictures(
-                    map(Shot, readers[layer.clip.index].frames(layer.pts), layer.rects),
+                    map(FrameCrop, readers[layer.clip.index].frames(layer.pts), layer.rects),
                     layer.clip.source,
                     plan.size,
                     layer.clip.fit,

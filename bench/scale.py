@@ -30,12 +30,12 @@ from bench.footage import Footage
 from bench.machine import Machine, as_typed, this_machine
 from bench.measured import usage_of
 from bench.tables import table
-from engine.chunks import Chunk, cut_into_chunks
-from engine.edit import Clip, Edit
-from engine.fanout import MOST_STARTUP_SHARE, Costs, decide, predict
 from engine.geometry import Size
-from engine.join import ChapterMark, join
-from engine.plan import build_plan
+from engine.media.join import ChapterMark, join
+from engine.pipeline.capacity import MOST_STARTUP_SHARE, Costs, decide, predict
+from engine.timeline.chunks import Chunk, cut_into_chunks
+from engine.timeline.edit import Clip, Edit
+from engine.timeline.plan import build_plan
 from engine.timing import SAMPLE_RATE_HZ
 from tests.sources import a_source
 

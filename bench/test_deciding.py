@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bench.guard import Guard
 from engine import Clip, Edit, Rect, Size, SpeedSegment, Transition, build_plan
-from engine.chunks import MAX_CHUNK_FRAMES, cut_into_chunks
-from engine.edit import CropKeyframe
-from engine.keyframes import crop_rects
 from engine.source import SourceInfo
+from engine.timeline.chunks import MAX_CHUNK_FRAMES, cut_into_chunks
+from engine.timeline.edit import CropKeyframe
+from engine.timeline.keyframes import crop_rects
 from tests.sources import FULL_HD, a_source
 
 CLIPS, FRAMES = 200, 216_000

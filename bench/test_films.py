@@ -18,12 +18,13 @@ from bench.footage import Footage
 from bench.guard import Guard
 from bench.machine import ROOT
 from bench.program import ffmpeg
-from engine.decode import FrameReader
-from engine.encode import THREADS, ChunkWriter, Encoder, choose_encoder
 from engine.geometry import Size
-from engine.join import ChapterMark, join
-from engine.picture import Picture
-from engine.probe import probe
+from engine.media.chunk_writer import ChunkWriter
+from engine.media.encoders import THREADS, Encoder, choose_encoder
+from engine.media.join import ChapterMark, join
+from engine.media.probe import probe
+from engine.media.video_reader import FrameReader
+from engine.pixels.picture import Picture
 
 FRAMES, SIZE, FPS = 60, Size(1920, 1080), Fraction(30)
 JOINED_CHUNKS = 30

@@ -8,10 +8,10 @@ import torch
 from bench.guard import Guard
 from bench.noise import shots_of_noise
 from engine.geometry import Fit, Size
+from engine.upscale.inference import Runner, best_precision
 from engine.upscale.network import Network
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.regions import covering
-from engine.upscale.runner import Runner, best_precision
 from tests.engine.upscale.material import SEED, SHAPES
 from tests.sources import a_source
 

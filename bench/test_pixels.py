@@ -8,10 +8,10 @@ import pytest
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from bench.guard import Guard
-from engine.compose import blend
-from engine.crop import CropSampler
 from engine.geometry import Fit, Size
-from engine.picture import Picture, SourceFrame
+from engine.pixels.blend import blend
+from engine.pixels.crop import CropSampler
+from engine.pixels.picture import Picture, SourceFrame
 from engine.source import Colour, Matrix, Transfer
 
 FRAME, CROP, TARGET = Size(1920, 1080), Size(600, 1066), Size(1080, 1920)

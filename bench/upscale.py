@@ -37,13 +37,13 @@ from bench.noise import shots_of_noise
 from engine import Clip, CropKeyframe, Ease, Edit, Listener, build_plan, export, probe_sources
 from engine.errors import UpscalerError
 from engine.geometry import Fit, Rect, Size
-from engine.picture import Picture
+from engine.pixels.picture import Picture
+from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.models import MODELS, Model
 from engine.upscale.network import Network, Shape
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.regions import covering
-from engine.upscale.runner import Precision, Runner, best_precision
-from engine.upscale.upscaler import Shot, Stage
+from engine.upscale.stage import FrameCrop, Stage
 from tests.engine.upscale.material import SHAPES
 from tests.engine.upscale.original import NotInstalledError, original_network, original_upscaler
 from tests.sources import a_source
@@ -281,12 +281,12 @@ def _in_turns(
     return {name: median(seconds) for name, seconds in taken.items()}
 
 
-def _drained(stage: RealESRGAN, shots: Sequence[Shot]) -> int:
+def _drained(stage: RealESRGAN, shots: Sequence[FrameCrop]) -> int:
     made = stage.pictures(shots, a_source(size=FRAME), TARGET, Fit.STRETCH)
     return sum(picture.on_host().size == TARGET for picture in made)
 
 
-def _region(shots: Sequence[Shot], multiple: int) -> Size:
+def _region(shots: Sequence[FrameCrop], multiple: int) -> Size:
     return covering(np.array([shots[0].rect]), FRAME, multiple).size
 
 

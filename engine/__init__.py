@@ -16,34 +16,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.edit import Clip as Clip
-    from engine.edit import CropKeyframe as CropKeyframe
-    from engine.edit import Ease as Ease
-    from engine.edit import Edit as Edit
-    from engine.edit import SpeedSegment as SpeedSegment
-    from engine.edit import Transition as Transition
-    from engine.edit import TransitionType as TransitionType
-    from engine.encode import Encoder as Encoder
-    from engine.encode import choose_encoder as choose_encoder
     from engine.errors import Cancelled as Cancelled
     from engine.errors import EditError as EditError
     from engine.errors import EngineError as EngineError
-    from engine.exporter import Listener as Listener
-    from engine.exporter import export as export
-    from engine.exporter import probe_sources as probe_sources
     from engine.geometry import Fit as Fit
     from engine.geometry import Rect as Rect
     from engine.geometry import Size as Size
-    from engine.plan import Plan as Plan
-    from engine.plan import build_plan as build_plan
-    from engine.processes import LocalProcesses as LocalProcesses
-    from engine.progress import Progress as Progress
-    from engine.report import Report as Report
+    from engine.media.encoders import Encoder as Encoder
+    from engine.media.encoders import choose_encoder as choose_encoder
+    from engine.pipeline.exporter import Listener as Listener
+    from engine.pipeline.exporter import export as export
+    from engine.pipeline.exporter import probe_sources as probe_sources
+    from engine.pipeline.processes import LocalProcesses as LocalProcesses
+    from engine.pipeline.progress import Progress as Progress
+    from engine.pipeline.report import Report as Report
+    from engine.timeline.edit import Clip as Clip
+    from engine.timeline.edit import CropKeyframe as CropKeyframe
+    from engine.timeline.edit import Ease as Ease
+    from engine.timeline.edit import Edit as Edit
+    from engine.timeline.edit import SpeedSegment as SpeedSegment
+    from engine.timeline.edit import Transition as Transition
+    from engine.timeline.edit import TransitionType as TransitionType
+    from engine.timeline.plan import Plan as Plan
+    from engine.timeline.plan import build_plan as build_plan
     from engine.upscale.choice import choose_upscaler as choose_upscaler
-    from engine.upscale.upscaler import Upscaler as Upscaler
+    from engine.upscale.stage import Upscaler as Upscaler
 
 _HOMES = {
-    "engine.edit": (
+    "engine.timeline.edit": (
         "Clip",
         "CropKeyframe",
         "Ease",
@@ -52,16 +52,16 @@ _HOMES = {
         "Transition",
         "TransitionType",
     ),
-    "engine.encode": ("Encoder", "choose_encoder"),
+    "engine.media.encoders": ("Encoder", "choose_encoder"),
     "engine.errors": ("Cancelled", "EditError", "EngineError"),
-    "engine.exporter": ("Listener", "export", "probe_sources"),
+    "engine.pipeline.exporter": ("Listener", "export", "probe_sources"),
     "engine.geometry": ("Fit", "Rect", "Size"),
-    "engine.plan": ("Plan", "build_plan"),
-    "engine.processes": ("LocalProcesses",),
-    "engine.progress": ("Progress",),
-    "engine.report": ("Report",),
+    "engine.timeline.plan": ("Plan", "build_plan"),
+    "engine.pipeline.processes": ("LocalProcesses",),
+    "engine.pipeline.progress": ("Progress",),
+    "engine.pipeline.report": ("Report",),
     "engine.upscale.choice": ("choose_upscaler",),
-    "engine.upscale.upscaler": ("Upscaler",),
+    "engine.upscale.stage": ("Upscaler",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,5 +1,5 @@
 """`python -m engine` is the `framestream` program."""
 
-from engine.cli import main
+from engine.cli.main import main
 
 main()

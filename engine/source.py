@@ -16,7 +16,7 @@ from engine.errors import SourceError
 from engine.geometry import Size
 
 if TYPE_CHECKING:
-    from engine.store import StoredObject
+    from engine.storage import StoredObject
 
 SourcePlace: TypeAlias = "Path | StoredObject"
 """Where a source lies: a file, or an object that is read where it is."""

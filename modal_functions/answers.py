@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeAlias
 
 from engine.errors import EngineError
-from engine.store import redacted
+from engine.storage import redacted
 from engine.version import VERSION
 
 P = ParamSpec("P")

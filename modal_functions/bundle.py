@@ -13,10 +13,10 @@ import pickle
 from dataclasses import dataclass
 from typing import Any
 
-from engine.chunks import Chunk
-from engine.encode import Encoder
 from engine.errors import EngineError
-from engine.store import LocalStore, S3Store, Store
+from engine.media.encoders import Encoder
+from engine.storage import LocalStore, S3Store, Store
+from engine.timeline.chunks import Chunk
 from engine.version import VERSION
 
 _MARK = f"framestream {VERSION}\n".encode()

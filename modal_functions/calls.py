@@ -16,7 +16,7 @@ import modal
 import modal.exception
 
 from engine.errors import ObjectMissingError
-from engine.store import Store, redacted
+from engine.storage import Store, redacted
 
 log = logging.getLogger(__name__)
 

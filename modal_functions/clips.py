@@ -10,15 +10,15 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from engine.concatenate import concatenate
-from engine.edit import Edit, Transition
-from engine.encode import choose_encoder
-from engine.exporter import Listener, export
-from engine.plan import build_plan
-from engine.probe import probe
-from engine.progress import Phase, Progress
-from engine.report import Report
-from engine.store import Store
+from engine.media.encoders import choose_encoder
+from engine.media.probe import probe
+from engine.pipeline.concatenate import concatenate
+from engine.pipeline.exporter import Listener, export
+from engine.pipeline.progress import Phase, Progress
+from engine.pipeline.report import Report
+from engine.storage import Store
+from engine.timeline.edit import Edit, Transition
+from engine.timeline.plan import build_plan
 from engine.upscale.choice import choose_upscaler
 from modal_functions.answers import Answer
 from modal_functions.desk import bucket, key_of

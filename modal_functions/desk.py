@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from engine.errors import StoreError
-from engine.store import S3Store, Store, checked_key, s3_settings, user_key
+from engine.storage import S3Store, Store, checked_key, s3_settings, user_key
 
 ATTEMPTS = 12
 """How often a request to the bucket is made; with their pauses, these outlast a minute."""

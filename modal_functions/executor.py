@@ -16,12 +16,12 @@ from typing import Any
 
 import modal
 
-from engine.cache import StoreCache
-from engine.chunks import Chunk
 from engine.errors import ChunkError
-from engine.estimate import T4_COSTS, t4_work_s
-from engine.executors import Kit, Rendered, Watch
-from engine.fanout import Decision, assigned, decide
+from engine.pipeline.cache import StoreCache
+from engine.pipeline.capacity import Decision, assigned, decide
+from engine.pipeline.estimate import T4_COSTS, t4_work_s
+from engine.pipeline.executors import Kit, Rendered, Watch
+from engine.timeline.chunks import Chunk
 from modal_functions.bundle import Bundle, put_bundle
 from modal_functions.calls import CallBook, answer_of
 from modal_functions.rendering import MAX_ATTEMPTS, chunk_slot

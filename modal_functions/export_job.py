@@ -19,19 +19,19 @@ from typing import Any
 
 import modal
 
-from engine.cache import StoreCache
-from engine.chunks import RENDER_VERSION
-from engine.edit import Edit
-from engine.encode import Encoder
 from engine.errors import EditError, EngineError, ObjectMissingError, SourceError, StoreError
-from engine.exporter import Listener
-from engine.exporter import export as export_plan
-from engine.picture import Picture
-from engine.plan import Plan, build_plan
-from engine.probe import probe
+from engine.media.encoders import Encoder
+from engine.media.probe import probe
+from engine.pipeline.cache import StoreCache
+from engine.pipeline.exporter import Listener
+from engine.pipeline.exporter import export as export_plan
+from engine.pixels.picture import Picture
 from engine.source import SourceInfo
-from engine.store import Store
-from engine.upscale.upscaler import PlainResampler, Stage
+from engine.storage import Store
+from engine.timeline.chunks import RENDER_VERSION
+from engine.timeline.edit import Edit
+from engine.timeline.plan import Plan, build_plan
+from engine.upscale.stage import PlainResampler, Stage
 from engine.version import VERSION
 from modal_functions.answers import Answer
 from modal_functions.app import APP_NAME

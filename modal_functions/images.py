@@ -67,11 +67,11 @@ def compile_kernels() -> None:
 
     A container would take longer to compile them than to render its first chunk.
     """
-    from engine.demo import make_demo
-    from engine.edit import Edit
-    from engine.encode import choose_encoder
-    from engine.exporter import export, probe_sources
-    from engine.plan import build_plan
+    from engine.cli.demo import make_demo
+    from engine.media.encoders import choose_encoder
+    from engine.pipeline.exporter import export, probe_sources
+    from engine.timeline.edit import Edit
+    from engine.timeline.plan import build_plan
     from engine.upscale.choice import choose_upscaler
 
     with TemporaryDirectory() as folder:

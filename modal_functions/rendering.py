@@ -2,8 +2,8 @@
 
     bundle ─▶ chunks that are not in the cache ─▶ render ─▶ cache, one by one
 
-The same loop as in one process (`engine.executors.render_in_turn`); a finished chunk is stored
-before the next is begun.
+The same loop as in one process (`executors.render_in_turn`). A finished chunk is stored before the
+next is begun.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 
 import modal
 
-from engine.cache import StoreCache
-from engine.chunks import Chunk
-from engine.encode import choose_encoder
 from engine.errors import EngineError
-from engine.executors import Kit, render_in_turn
 from engine.geometry import Size
-from engine.parts import Parts
-from engine.store import redacted
+from engine.media.encoders import choose_encoder
+from engine.pipeline.cache import StoreCache
+from engine.pipeline.chunk_store import Parts
+from engine.pipeline.executors import Kit, render_in_turn
+from engine.storage import redacted
+from engine.timeline.chunks import Chunk
 from engine.upscale.choice import choose_upscaler
-from engine.upscale.upscaler import Upscaler
+from engine.upscale.stage import Upscaler
 from modal_functions.answers import Answer
 from modal_functions.bundle import get_bundle
 from modal_functions.clips import device

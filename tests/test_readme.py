@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from engine.cli import app
-from engine.edit import Edit
+from engine.cli.main import app
+from engine.timeline.edit import Edit
 from tests.clips import numbered_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -24,9 +24,9 @@ from engine import (
     export,
     probe_sources,
 )
-from engine.edit import SpeedSegment
 from engine.errors import DecodeError
 from engine.source import SourceInfo, Transfer
+from engine.timeline.edit import SpeedSegment
 from tests.media import needs_ffmpeg, real_media
 from tests.witness import complaints, ffprobe, run, video_stream
 

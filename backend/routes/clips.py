@@ -14,7 +14,7 @@ from backend.children import WorkError
 from backend.orders import CLIPS, clip_key
 from backend.partial import Span, append, partial_of
 from backend.services import Server, Services
-from engine.store import ObjectInfo, user_key
+from engine.storage import ObjectInfo, user_key
 
 router = APIRouter(prefix="/api/clips", tags=["clips"])
 

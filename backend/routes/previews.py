@@ -24,7 +24,7 @@ from backend.rows import JobStatus
 from backend.services import Server, Services
 from backend.tasks import RenderTask
 from backend.uploads import Form, Refused
-from engine.store import ObjectInfo
+from engine.storage import ObjectInfo
 from engine.upscale.models import GENERAL
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from engine.errors import UpscalerError
 from engine.upscale.models import GENERAL, MODELS, X2PLUS, X4PLUS, Model, model_named
-from engine.upscale.settings import Settings
-from engine.upscale.upscaler import PlainResampler, Stage, Upscaler
+from engine.upscale.options import Settings
+from engine.upscale.stage import PlainResampler, Stage, Upscaler
 
 if TYPE_CHECKING:
     import torch

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from engine.errors import UpscalerError
+from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.models import Model, model_named
 from engine.upscale.network import Network, blend_denoise, load_network
+from engine.upscale.options import Settings
 from engine.upscale.realesrgan import RealESRGAN
-from engine.upscale.runner import Precision, Runner, best_precision
-from engine.upscale.settings import Settings
 from engine.upscale.weights import weights_path
 
 

@@ -19,24 +19,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.crop import CropSampler
-from engine.device.frames import DeviceFrame, cut
-from engine.device.pictures import DevicePicture
 from engine.errors import UpscalerError
 from engine.geometry import Box, Fit, Rect, Size, placed
-from engine.picture import Finished, Picture, SourceFrame
+from engine.gpu.frames import DeviceFrame, cut
+from engine.gpu.pictures import DevicePicture
+from engine.gpu.streams import Lanes
+from engine.pixels.crop import CropSampler
+from engine.pixels.picture import FinishedPicture, Picture, SourceFrame
 from engine.source import Colour, Matrix, SourceInfo, Transfer
-from engine.upscale.lanes import Lanes
+from engine.upscale.inference import Runner
 from engine.upscale.regions import Region, covering
-from engine.upscale.runner import Runner
+from engine.upscale.stage import FrameCrop
 from engine.upscale.tensors import i420_of_ycc, rgb_of_i420, ycc_of_rgb
-from engine.upscale.upscaler import Shot
 
 _UPSCALED = Colour(Matrix.BT709, full_range=False, transfer=Transfer.SDR, assumed=False)
 _DEPTH = 14
 """Bits of an upscaled sample on its way to the sampler, on the CPU."""
 
-Ready = Callable[[], Sequence[Finished]]
+Ready = Callable[[], Sequence[FinishedPicture]]
 """Gives the pictures of a batch that was set to work, in order; waits for them if need be."""
 
 
@@ -80,8 +80,8 @@ class RealESRGAN:
         return self._runner.events
 
     def pictures(
-        self, shots: Iterable[Shot], source: SourceInfo, target: Size, fit: Fit
-    ) -> Iterator[Finished]:
+        self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+    ) -> Iterator[FinishedPicture]:
         """See `Stage`."""
         at_work: deque[Ready] = deque()
         ahead = 1 if self._cuda else 0
@@ -112,7 +112,7 @@ class RealESRGAN:
             finite = made.isfinite().all()
             ready = self._finish(made, batch, target, fit)
 
-        def checked() -> Sequence[Finished]:
+        def checked() -> Sequence[FinishedPicture]:
             with self._lanes.computing():
                 if bool(finite):  # waits for all that was computed
                     return ready()
@@ -161,7 +161,7 @@ class RealESRGAN:
                 buffers.append(i420_of_ycc(codes, place, box, target))
         return lambda: [DevicePicture(target, self._lanes.handed_out(each)) for each in buffers]
 
-    def _stills(self, shots: Iterable[Shot], source: SourceInfo) -> Iterator[Still]:
+    def _stills(self, shots: Iterable[FrameCrop], source: SourceInfo) -> Iterator[Still]:
         """Shots of the same source frame made one, its region cut out upright and in BT.709."""
         sampler: CropSampler | None = None
         sampled: Size | None = None
@@ -184,6 +184,7 @@ class RealESRGAN:
                 )
             pixels = self._lanes.empty((region.height * 3 // 2, region.width))
             place = np.array([region.x, region.y, region.width, region.height], np.float64)
+            assert isinstance(frame, SourceFrame)
             sampler.sample(frame, place, Picture(region.size, pixels.numpy()))
             yield Still(region, pixels, rects)
 

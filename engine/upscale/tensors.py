@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.colour import UNIT
-from engine.crop import taps
 from engine.geometry import Box, Size
-from engine.picture import BLACK
+from engine.pixels.colour import UNIT
+from engine.pixels.picture import BLACK
+from engine.pixels.resample import taps
 
 KR, KB = 0.2126, 0.0722
 KG = 1 - KR - KB

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from engine.cli import app
+from engine.cli.main import app
 from tests.backend.conftest import Serve, edit_of, files_of, post
 
 ANNA, BEN = {"X-User-ID": "anna"}, {"X-User-ID": "ben"}

@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 
 from backend.worker import LOCK
-from engine.store.local import INCOMING
+from engine.storage.local import INCOMING
 from tests.backend.conftest import post, wait_for
 from tests.clips import read_number
 from tests.media import needs_ffmpeg

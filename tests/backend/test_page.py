@@ -17,12 +17,12 @@ from playwright.sync_api import Browser, Locator, Page, Position, Route, expect,
 from backend.access import Access
 from backend.database import Database
 from backend.settings import Settings
-from engine.edit import Edit
-from engine.exporter import probe_sources
-from engine.image import png
-from engine.plan import Plan, build_plan
-from engine.still import render_still
-from engine.upscale.upscaler import PlainResampler
+from engine.media.image import png
+from engine.pipeline.exporter import probe_sources
+from engine.pipeline.still import render_still
+from engine.timeline.edit import Edit
+from engine.timeline.plan import Plan, build_plan
+from engine.upscale.stage import PlainResampler
 from tests.backend.conftest import Serve
 from tests.clips import numbered_clip
 from tests.media import needs_ffmpeg

@@ -12,12 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
-from engine.edit import Edit
-from engine.exporter import probe_sources
-from engine.image import png
-from engine.plan import build_plan
-from engine.still import render_still
-from engine.upscale.upscaler import PlainResampler
+from engine.media.image import png
+from engine.pipeline.exporter import probe_sources
+from engine.pipeline.still import render_still
+from engine.timeline.edit import Edit
+from engine.timeline.plan import build_plan
+from engine.upscale.stage import PlainResampler
 from tests.backend.conftest import Serve, wait_for
 from tests.media import needs_ffmpeg
 from tests.witness import run

@@ -34,7 +34,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_not_installed_is_told(command: list[str], tmp_path: Path) -> None:
     without = (
         "import sys; sys.modules['fastapi'] = None; sys.argv[0] = 'framestream'; "
-        "from engine.cli import main; main()"
+        "from engine.cli.main import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", without, *command], cwd=tmp_path, capture_output=True, text=True

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.store import S3Store
+from engine.storage import S3Store
 from tests.s3 import FaultyProxy, new_bucket
 
 

@@ -11,7 +11,7 @@ import modal
 import pytest
 
 from backend.modal_client import ModalProgress, call_modal_concatenate, call_modal_process_clip
-from engine.store import S3Store
+from engine.storage import S3Store
 from modal_functions import video_processing as functions
 from modal_functions.slots import SLOTS
 from tests.clips import numbered_clip, read_number

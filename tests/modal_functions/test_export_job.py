@@ -24,9 +24,9 @@ from backend.modal_client import (
     follow_export,
     start_export,
 )
-from engine import cli
-from engine.estimate import T4_COSTS
-from engine.store import S3Store
+from engine.cli import main as cli
+from engine.pipeline.estimate import T4_COSTS
+from engine.storage import S3Store
 from modal_functions import export_job, rendering
 from modal_functions import video_processing as functions
 from modal_functions.calls import CallBook

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from backend.modal_client import ExportJob
-from engine.store import S3Settings, S3Store
+from engine.storage import S3Settings, S3Store
 from modal_functions import video_processing as functions
 from modal_functions.app import APP_NAME
 from tests.clips import numbered_clip

@@ -1,9 +1,9 @@
 """What only a CUDA device can show. One command proves all of it on such a machine:
 
-    FAIL_WITHOUT_CUDA=1 pytest tests/engine/upscale tests/engine/device
+    FAIL_WITHOUT_CUDA=1 pytest tests/engine/upscale tests/engine/gpu
 
 NVDEC has to be there, too (in a container: NVIDIA_DRIVER_CAPABILITIES with `video`). NVENC is tried
-where the hardware has one; elsewhere frames are followed up to its door.
+where the hardware has one; elsewhere frames are followed up to the encoder.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from engine.compose import blend
-from engine.decode import FrameReader
-from engine.device.door import DeviceDoor
-from engine.device.frames import DeviceFrame, cut
-from engine.device.pictures import DevicePicture, blended, uploaded
-from engine.device.trial import decoding_refusal, encoding_refusal
-from engine.encode import Encoder, HostDoor, choose_encoder, refusal_of
 from engine.errors import EncoderError
-from engine.exporter import export
 from engine.geometry import Box, Fit, Size
-from engine.picture import Picture
-from engine.probe import probe
+from engine.gpu.checks import decoding_refusal, encoding_refusal
+from engine.gpu.encoder_frames import DeviceFrameSink
+from engine.gpu.frames import DeviceFrame, cut
+from engine.gpu.pictures import DevicePicture, blended, uploaded
+from engine.media.encoders import Encoder, choose_encoder, refusal_of
+from engine.media.frame_sink import HostFrameSink
+from engine.media.probe import probe
+from engine.pipeline.exporter import export
+from engine.pixels.blend import blend
+from engine.pixels.picture import Picture, SourceFrame
 from engine.source import Colour, Matrix, SourceInfo, Transfer
 from engine.upscale.choice import choose_upscaler
+from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import Network
 from engine.upscale.realesrgan import RealESRGAN
-from engine.upscale.runner import Precision, Runner
-from engine.upscale.upscaler import PlainResampler
+from engine.upscale.stage import PlainResampler
 from tests.clips import numbered_clip
-from tests.engine.device.test_frames import host_planes, noise, woven
-from tests.engine.device.test_resident import PerClip, a_reel
-from tests.engine.test_decode import erase
+from tests.engine.gpu.test_frames import host_planes, noise, on_device, woven
+from tests.engine.gpu.test_resident import PerClip, a_reel
+from tests.engine.media.test_video_reader import erase
 from tests.engine.upscale.material import SHAPES, psnr_db
 from tests.engine.upscale.seeded import seeded_module
 from tests.engine.upscale.test_stage import TINY, apart, pictures, seeded, shots, stage
@@ -195,7 +195,7 @@ def test_nvdec_gives_the_samples_of_the_cpu(tmp_path: Path, kind: str) -> None:
     info = clip(tmp_path, kind)
     assert decoding_refusal(info, "cuda", strict=False) is None
     wanted = host_planes(info, [])
-    with FrameReader(info, strict=False, on_warning=pytest.fail, device="cuda") as reader:
+    with on_device(info, "cuda", pytest.fail) as reader:
         frames = list(reader.surfaces(info.frame_pts))
     for frame, planes in zip(frames, wanted, strict=True):
         assert_same(frame, planes)
@@ -204,7 +204,7 @@ def test_nvdec_gives_the_samples_of_the_cpu(tmp_path: Path, kind: str) -> None:
 def test_nvdec_jumps(tmp_path: Path) -> None:
     info = clip(tmp_path, "h264")
     wanted = host_planes(info, [])
-    with FrameReader(info, strict=False, on_warning=pytest.fail, device="cuda") as reader:
+    with on_device(info, "cuda", pytest.fail) as reader:
         for index in (45, 46, 3, 59, 20, 20):
             assert_same(next(iter(reader.surfaces(info.frame_pts[[index]]))), wanted[index])
 
@@ -214,7 +214,7 @@ def test_a_stream_that_nvdec_stumbles_over_is_left_to_the_cpu(tmp_path: Path) ->
     erase(path, [17])
     info = probe(path)
     wanted, warnings = host_planes(info, []), list[str]()
-    with FrameReader(info, strict=False, on_warning=warnings.append, device="cuda") as reader:
+    with on_device(info, "cuda", warnings.append) as reader:
         frames = list(reader.surfaces(info.frame_pts))
         assert reader.device is None
     assert "decoded on the CPU from here on" in warnings[0]
@@ -222,23 +222,24 @@ def test_a_stream_that_nvdec_stumbles_over_is_left_to_the_cpu(tmp_path: Path) ->
         if isinstance(frame, DeviceFrame):
             assert_same(frame, planes)
         else:
+            assert isinstance(frame, SourceFrame)
             for made, plane in zip(frame.planes, planes, strict=True):
                 np.testing.assert_array_equal(made, plane)
 
 
-# The encoder's door
+# The encoder
 
 
 @pytest.mark.parametrize("size", [Size(1080, 1920), Size(1078, 606), Size(256, 256)])
-def test_frames_up_to_the_encoder_s_door(size: Size) -> None:
+def test_frames_up_to_the_encoder(size: Size) -> None:
     """FFmpeg copies them back from the device: their layout, pitch and context are as it reads
     them. While one is held no other takes its place."""
-    door = DeviceDoor(size, CUDA)
+    sink = DeviceFrameSink(size, CUDA)
     given = [noise(index, size) for index in range(8)]
-    frames = [door.frame(uploaded(picture, CUDA)) for picture in given[:5]]
-    door.released(1)
-    door.released(0)
-    frames += [door.frame(picture) for picture in given[5:7]]
+    frames = [sink.frame(uploaded(picture, CUDA)) for picture in given[:5]]
+    sink.released(1)
+    sink.released(0)
+    frames += [sink.frame(picture) for picture in given[5:7]]
     for frame, picture in [*zip(frames, given, strict=False)][2:]:
         assert frame.format.name == "cuda"
         assert frame.sw_format is not None and frame.sw_format.name == "nv12"
@@ -250,18 +251,18 @@ def test_frames_up_to_the_encoder_s_door(size: Size) -> None:
         np.testing.assert_array_equal(y, picture.y)
         np.testing.assert_array_equal(uv[:, 0::2], picture.u)
         np.testing.assert_array_equal(uv[:, 1::2], picture.v)
-    assert len(door._held) + len(door._free) == 5
+    assert len(sink._held) + len(sink._free) == 5
 
 
 def test_the_hash_is_that_of_the_host() -> None:
     size = Size(270, 480)
-    door, host = DeviceDoor(size, CUDA), HostDoor()
+    sink, host = DeviceFrameSink(size, CUDA), HostFrameSink()
     for index in range(20):
-        there = door.frame(uploaded(noise(index, size), CUDA))
+        there = sink.frame(uploaded(noise(index, size), CUDA))
         here = host.frame(noise(index, size))
         assert (there.width, there.height) == (here.width, here.height)
-        door.released(index)
-    assert door.frame_hash() == host.frame_hash()
+        sink.released(index)
+    assert sink.frame_hash() == host.frame_hash()
 
 
 # Whole exports

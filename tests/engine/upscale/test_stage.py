@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.decode import FrameReader
-from engine.edit import Clip, CropKeyframe, Edit, SpeedSegment
-from engine.encode import choose_encoder
 from engine.errors import UpscalerError
-from engine.exporter import export, probe_sources
 from engine.geometry import Fit, Rect, Size
-from engine.picture import Picture, SourceFrame
-from engine.plan import build_plan
+from engine.media.encoders import choose_encoder
+from engine.media.video_reader import FrameReader
+from engine.pipeline.exporter import export, probe_sources
+from engine.pixels.picture import Picture, SourceFrame
 from engine.source import SourceInfo
+from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment
+from engine.timeline.plan import build_plan
 from engine.upscale.choice import QUALITY, UPSCALERS, choose_upscaler, network_for
+from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import CompactShape, Network, RRDBShape, load_network
 from engine.upscale.realesrgan import Ready, RealESRGAN, Still
 from engine.upscale.regions import BUCKET_PX, covering
-from engine.upscale.runner import Precision, Runner
+from engine.upscale.stage import FrameCrop, PlainResampler, Stage
 from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
-from engine.upscale.upscaler import PlainResampler, Shot, Stage
 from tests.clips import numbered_clip, read_number
 from tests.engine.upscale.material import real_weights
 from tests.media import needs_ffmpeg, real_media
@@ -122,15 +122,17 @@ def a_frame(seed: int, size: Size = FRAME) -> SourceFrame:
     return SourceFrame(seed, planes, 8, (2, 2), (0.0, 0.5), None)
 
 
-def shots(count: int, pace: float = 0.37, of_each: int = 1) -> list[Shot]:
+def shots(count: int, pace: float = 0.37, of_each: int = 1) -> list[FrameCrop]:
     frames = [a_frame(seed) for seed in range(count)]
     return [
-        Shot(frames[k // of_each], np.array([20.3 + pace * k, 10.6, 54.0, 96.0]))
+        FrameCrop(frames[k // of_each], np.array([20.3 + pace * k, 10.6, 54.0, 96.0]))
         for k in range(count * of_each)
     ]
 
 
-def pictures(upscaler: Stage, given_shots: list[Shot], fit: Fit = Fit.CONTAIN) -> list[Picture]:
+def pictures(
+    upscaler: Stage, given_shots: list[FrameCrop], fit: Fit = Fit.CONTAIN
+) -> list[Picture]:
     made = upscaler.pictures(given_shots, source(), TARGET, fit)
     return [picture.on_host() for picture in made]
 
@@ -262,7 +264,7 @@ def test_a_network_that_only_enlarges_gives_the_plain_picture() -> None:
 def test_both_ways_to_finish_agree(fit: Fit) -> None:
     """The integer sampler of the CPU, and the torch resampler of a GPU, here on a CPU."""
     network = seeded(TINY)
-    given_shots = [Shot(shot.frame, shot.rect * [1, 1, 1.3, 1]) for shot in shots(2)]
+    given_shots = [FrameCrop(shot.frame, shot.rect * [1, 1, 1.3, 1]) for shot in shots(2)]
     on_host = pictures(stage(network), given_shots, fit)
     assert apart(on_host, pictures(stage(network, on_device=True), given_shots, fit)) <= 1
 
@@ -294,7 +296,8 @@ def test_tiles_for_want_of_memory_give_the_same_pictures() -> None:
     """Of a network whose tiles are exact, on a crop of 336x160 pixels, within a code value."""
     wide = Rect(20.3, 8.6, 300, 140)
     frames = [a_frame(seed, Size(400, 180)) for seed in range(2)]
-    given_shots = [Shot(f, np.array([wide.x, wide.y, wide.width, wide.height])) for f in frames]
+    sides = np.array([wide.x, wide.y, wide.width, wide.height])
+    given_shots = [FrameCrop(frame, sides) for frame in frames]
     network = seeded(TINY)
     tight = Network(TINY, Tight(network.module, 150 * 150))
     upscaler = stage(tight)
@@ -506,7 +509,7 @@ def test_real_weights_on_a_real_crop_are_sharper_and_as_faithful() -> None:
     (found,) = probe_sources(edit)
     plan = build_plan(edit, [found])
     with FrameReader(found, strict=True, on_warning=pytest.fail) as reader:
-        shot = Shot(next(reader.frames([int(plan.clips[0].pts[0])])), plan.clips[0].rects[0])
+        shot = FrameCrop(next(reader.frames([int(plan.clips[0].pts[0])])), plan.clips[0].rects[0])
     size, source_size = Size(288, 512), Size(72, 128)
     by_network, by_bicubic = (
         next(iter(one.pictures([shot], found, size, Fit.STRETCH))).on_host()

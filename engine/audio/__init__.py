@@ -1,0 +1,1 @@
+"""Sound: samples read, stretched in time, mixed and encoded. No edit, no plan."""

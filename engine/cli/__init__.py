@@ -1,0 +1,1 @@
+"""The `framestream` command line."""

@@ -1,0 +1,138 @@
+"""Proofs, before anything relies on it, that frames can stay on a device: decoded, and encoded.
+
+A refusal is one readable reason, for the report; what cannot be proved goes through host memory.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import av
+import numpy as np
+import torch
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from engine.errors import EngineError
+from engine.files import file_url
+from engine.geometry import Size
+from engine.gpu.encoder_frames import DeviceFrameSink
+from engine.gpu.frames import DeviceFrame
+from engine.gpu.nvdec import SurfaceDecoder
+from engine.gpu.pictures import DeviceCompositor
+from engine.media.chunk_writer import ChunkWriter
+from engine.media.encoders import Encoder
+from engine.media.frame_sink import FrameSink, HostFrameSink
+from engine.media.planes import NV12_LIKE
+from engine.media.video_reader import FrameReader
+from engine.pixels.blend import Compositor, HostCompositor
+from engine.pixels.picture import Picture, SourceFrame
+from engine.source import Matrix, SourceInfo, Transfer
+
+CODECS = ("h264", "hevc", "vp9")
+"""Whose decoders all give the same bits, and which NVDEC has."""
+TRIAL_FRAMES = 3
+MOST_APART = 2.0
+"""Mean distance, in codes, of what comes out of the encoder by one way in and by the other."""
+
+
+def decoding_refusal(source: SourceInfo, device: str, *, strict: bool) -> str | None:
+    """Why the source is not decoded on the device, None where it is: its first frame was, and
+    it is the CPU's, bit for bit."""
+    if strict:
+        return "strict, and NVDEC does not tell of damage"
+    return _unsuitable(source) or _first_frame_refusal(source, device)
+
+
+def _unsuitable(source: SourceInfo) -> str | None:
+    """Why frames of this source need more than whole pixels cut out of them."""
+    colour, size = source.colour, source.coded_size
+    reasons = {
+        f"{colour.transfer} source": colour.transfer is not Transfer.SDR,
+        f"{colour.matrix} source": colour.matrix not in (Matrix.BT709, Matrix.BT601),
+        f"{source.pixel_format} source": source.pixel_format not in NV12_LIKE,
+        f"{source.codec} source": source.codec not in CODECS,
+        f"turned by {source.rotation_deg} degrees": source.rotation_deg != 0,
+        "interlaced": source.interlaced,
+        "pixels are not square": source.display_size != size and source.rotation_deg == 0,
+        "odd sides": bool(size.width % 2 or size.height % 2),
+        "frames are known by their order only": source.known_by_order,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _first_frame_refusal(source: SourceInfo, device: str) -> str | None:
+    warnings: list[str] = []
+    first = [int(source.frame_pts[0])]
+    try:
+        decoder = SurfaceDecoder(device)
+        with FrameReader(source, strict=False, on_warning=warnings.append, device=decoder) as there:
+            made = next(there.surfaces(first))
+            if not isinstance(made, DeviceFrame):
+                return warnings[0] if warnings else "its first frame came from the CPU"
+            luma, chroma = made.luma.cpu().numpy(), made.chroma.cpu().numpy()
+        with FrameReader(source, strict=False, on_warning=warnings.append) as here:
+            wanted = next(here.frames(first))
+    except (EngineError, FFmpegError, RuntimeError, ValueError, TypeError) as error:
+        return f"its first frame did not come: {error}"
+    return None if _same(luma, chroma, wanted) else "its first frame is not that of the CPU"
+
+
+def _same(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], wanted: SourceFrame) -> bool:
+    pairs = zip((luma, chroma[..., 0], chroma[..., 1]), wanted.planes, strict=True)
+    return all(np.array_equal(made, plane) for made, plane in pairs)
+
+
+def encoder_input(encoder: Encoder, device: str) -> tuple[Compositor, FrameSink, str]:
+    """How the pictures of a chunk that are made on the device are blended and become frames.
+
+    The text says for the report whether they are copied, and why.
+    """
+    refusal = encoding_refusal(encoder, device)
+    if refusal is not None:
+        how = f"encoded from host memory ({refusal}), one download per frame"
+        return HostCompositor(), HostFrameSink(), how
+    there = torch.device(device)
+    sink = DeviceFrameSink(encoder.size, there)
+    return DeviceCompositor(there), sink, f"encoded on {device}, no copy"
+
+
+@cache
+def encoding_refusal(encoder: Encoder, device: str) -> str | None:
+    """Why the encoder takes no frames on the device, None where it does: a few pictures were
+    encoded from the device and from host memory, as the same stream, and look the same."""
+    if device.startswith("cuda") and not encoder.is_on_cuda:
+        return f"{encoder.name}: {encoder.why}"
+    try:
+        with TemporaryDirectory() as folder:
+            there = DeviceFrameSink(encoder.size, torch.device(device))
+            by_device = _trial_chunk(encoder, Path(folder) / "device.mp4", there)
+            by_host = _trial_chunk(encoder, Path(folder) / "host.mp4", HostFrameSink())
+    except (EngineError, FFmpegError, RuntimeError, ValueError, TypeError) as error:
+        return f"frames on the device are refused: {error}"
+    if by_device[0] != by_host[0]:
+        return "frames on the device make a stream that does not join with others"
+    apart = np.abs(by_device[1].astype(int) - by_host[1]).mean((1, 2))
+    return "pictures come out wrong" if apart.max() > MOST_APART else None
+
+
+def _trial_chunk(encoder: Encoder, path: Path, sink: FrameSink) -> tuple[bytes, NDArray[np.uint8]]:
+    """The parameter sets of a small chunk, and its pictures, decoded: (frames, h * 3 / 2, w)."""
+    with ChunkWriter(encoder, path, sink) as writer:
+        for index in range(TRIAL_FRAMES):
+            writer.write(_slope(encoder.size, index))
+    with av.open(file_url(path)) as container:
+        parameter_sets = container.streams.video[0].codec_context.extradata or b""
+        frames = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
+    return parameter_sets, np.stack(frames).astype(np.uint8)
+
+
+def _slope(size: Size, index: int) -> Picture:
+    """No two places, planes or pictures are alike, so a row or plane out of place shows."""
+    picture = Picture(size)
+    for plane, (right, down) in zip(picture.planes, ((1, 1), (1, -1), (-1, 1)), strict=True):
+        across, along = np.linspace(0, right, plane.shape[1]), np.linspace(0, down, plane.shape[0])
+        plane[:] = np.rint(128 + 50 * across + 40 * along[:, None] + 8 * index)
+    return picture

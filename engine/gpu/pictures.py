@@ -1,0 +1,90 @@
+"""A finished picture on a device: made there, blended there, copied only where it has to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from engine.geometry import Size
+from engine.pixels.blend import WEIGHT_STEPS, whole_weights
+from engine.pixels.picture import BLACK, FinishedPicture, Picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DevicePicture:
+    """A `Picture` on a device: `buffer` is its I420, uint8 (h * 3 / 2, w), and complete.
+
+    On CUDA, whoever reads or writes it does so on the default stream.
+    """
+
+    size: Size
+    buffer: Tensor
+
+    def on_host(self) -> Picture:
+        """A copy of it in host memory."""
+        return self.download()()
+
+    def download(self) -> Callable[[], Picture]:
+        """Starts to copy it to host memory; the result waits for the copy and gives it."""
+        if not self.buffer.is_cuda:
+            return lambda: Picture(self.size, self.buffer.numpy())
+        host = torch.empty(self.buffer.shape, dtype=torch.uint8, pin_memory=True)
+        stream = _download_stream(self.buffer.device)
+        stream.wait_stream(torch.cuda.default_stream(self.buffer.device))
+        with torch.cuda.stream(stream):
+            host.copy_(self.buffer, non_blocking=True)
+            done = stream.record_event()
+
+        def waited() -> Picture:
+            done.synchronize()
+            return Picture(self.size, host.numpy())  # the closure keeps the buffer until here
+
+        return waited
+
+
+class DeviceCompositor:
+    """The `Compositor` (see `pixels/blend.py`) on a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def to_device(self, picture: FinishedPicture) -> DevicePicture:
+        """See `Compositor`."""
+        return on_device(picture, self._device)
+
+    def blend(self, layers: Sequence[tuple[FinishedPicture, float]]) -> DevicePicture:
+        """See `Compositor`."""
+        return blended([(self.to_device(picture), weight) for picture, weight in layers])
+
+
+def on_device(picture: FinishedPicture, device: torch.device) -> DevicePicture:
+    """The picture itself where it lies on a device, else a copy of it on `device`."""
+    return picture if isinstance(picture, DevicePicture) else uploaded(picture.on_host(), device)
+
+
+def uploaded(picture: Picture, device: torch.device) -> DevicePicture:
+    """A copy of the picture on the device."""
+    buffer = torch.from_numpy(picture.buffer)
+    if device.type != "cuda":
+        return DevicePicture(picture.size, buffer.clone())
+    return DevicePicture(picture.size, buffer.pin_memory().to(device, non_blocking=True))
+
+
+def blended(layers: Sequence[tuple[DevicePicture, float]]) -> DevicePicture:
+    """`pixels.blend.blend` on the device: the same integers, so the same picture, bit for bit."""
+    first, second = layers[0][0], layers[-1][0]
+    of_first, of_second = whole_weights([weight for _, weight in layers])
+    rest = WEIGHT_STEPS - of_first - of_second
+    sums = first.buffer.int() * of_first + second.buffer.int() * of_second + WEIGHT_STEPS // 2
+    sums[: first.size.height] += rest * BLACK[0]
+    sums[first.size.height :] += rest * BLACK[1]
+    return DevicePicture(first.size, (sums >> 16).to(torch.uint8))
+
+
+@cache
+def _download_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -1,0 +1,98 @@
+"""Writes the pictures of one chunk as one MP4 with a single closed GOP. Knows no plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.error import FFmpegError
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
+
+from engine.errors import ChunkError, EncoderError
+from engine.files import file_url
+from engine.media.encoders import Encoder, configure
+from engine.media.frame_sink import FrameSink, HostFrameSink
+from engine.pixels.picture import FinishedPicture
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """What was written: how many frames, and a hash of the frames given to the encoder."""
+
+    frame_count: int
+    frame_hash: str
+    route: tuple[str, ...] = ()
+    """Where the frames of each layer, and those for the encoder, were copied and why; empty where
+    no device took part."""
+
+
+class ChunkWriter:
+    """Encodes pictures into one MP4 with a single closed GOP.
+
+    A context manager: leaving it without an error finishes the file, after which `result` tells
+    what was written. Raises `EncoderError` when the encoder refuses a frame.
+    """
+
+    def __init__(self, encoder: Encoder, path: Path, sink: FrameSink | None = None) -> None:
+        """`sink` makes the frames of this one chunk, by default in host memory."""
+        self._encoder = encoder
+        self._path = path
+        self._sink = sink or HostFrameSink()
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self._container = av.open(file_url(self._path), "w", format="mp4")
+        stream = self._container.add_stream(self._encoder.name, rate=self._encoder.fps)
+        assert isinstance(stream, VideoStream)
+        configure(stream.codec_context, self._encoder)
+        stream.codec_context.pix_fmt = self._sink.pixel_format
+        stream.time_base = 1 / self._encoder.fps
+        self._stream = stream
+        return self
+
+    def write(self, picture: FinishedPicture) -> None:
+        """Encodes the next frame. The picture may be reused afterwards."""
+        if picture.size != self._encoder.size:
+            raise ValueError(f"the encoder takes {self._encoder.size}, not {picture.size}")
+        try:
+            frame = self._sink.frame(picture)
+        except (FFmpegError, RuntimeError) as error:  # RuntimeError: torch's, of CUDA too
+            raise EncoderError(f"frame {self._count} cannot be handed over: {error}") from error
+        frame.pts, frame.time_base = self._count, 1 / self._encoder.fps
+        frame.pict_type = PictureType.I if self._count == 0 else PictureType.NONE
+        self._mux(frame)
+        self._count += 1
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        try:
+            packets = self._stream.encode(frame)
+        except FFmpegError as error:
+            at = "the end" if frame is None else f"frame {self._count}"
+            raise EncoderError(f"{self._encoder.name} failed at {at}: {error.strerror}") from error
+        for packet in packets:
+            assert packet.pts is not None
+            self._sink.released(packet.pts)
+        self._container.mux(packets)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._mux(None)
+                self._frame_hash = self._sink.frame_hash()
+        finally:
+            self._container.close()
+
+    @property
+    def result(self) -> EncodedChunk:
+        if self._count == 0:
+            raise ChunkError("a chunk without frames was written")
+        return EncodedChunk(self._count, self._frame_hash)

@@ -1,0 +1,268 @@
+"""Chooses an export's encoder and its settings. The only file that names encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+import av
+from av.codec.context import CodecOption
+from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from engine.errors import EncoderError
+from engine.geometry import Size
+
+THREADS = 4
+"""x264's output depends on its thread count, so it is the same on every machine."""
+
+AUTO_ORDER = ("h264_nvenc", "libx264")
+
+_ONE_CLOSED_GOP = frozenset(
+    {"g", "keyint_min", "sc_threshold", "forced-idr", "no-scenecut", "strict_gop"}
+)
+"""Options that nobody may change, or chunks could not be joined."""
+
+_SINGLE_GOP = "100000"
+"""Key frame interval no chunk reaches: the only key frame of a chunk is its first."""
+
+
+_SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+"""As FFmpeg reads them: `maxrate=5M`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """How one of FFmpeg's encoders spells the settings the engine cares about."""
+
+    fixed: Mapping[str, str]
+    quality_option: str
+    quality: float
+    presets: tuple[str, ...]
+    preset: str
+    tag: str
+
+
+_NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
+_NVENC_FIXED = {
+    "tune": "hq",
+    "rc": "vbr",
+    "b": "0",
+    "bf": "2",
+    "g": _SINGLE_GOP,
+    "no-scenecut": "1",
+    "forced-idr": "1",
+    "strict_gop": "1",
+    "spatial-aq": "1",
+}
+
+_PROFILES: Final[Mapping[str, _Profile]] = {
+    "libx264": _Profile(
+        fixed={
+            "profile": "high",
+            "g": _SINGLE_GOP,
+            "keyint_min": _SINGLE_GOP,
+            "sc_threshold": "0",
+            "forced-idr": "1",
+        },
+        quality_option="crf",
+        quality=18,
+        presets=(
+            "ultrafast",
+            "superfast",
+            "veryfast",
+            "faster",
+            "fast",
+            "medium",
+            "slow",
+            "slower",
+            "veryslow",
+            "placebo",
+        ),
+        preset="veryfast",
+        tag="avc1",
+    ),
+    "h264_nvenc": _Profile(
+        fixed={**_NVENC_FIXED, "profile": "high"},
+        quality_option="cq",
+        quality=21,
+        presets=_NVENC_PRESETS,
+        preset="p5",
+        tag="avc1",
+    ),
+    "hevc_nvenc": _Profile(
+        fixed={**_NVENC_FIXED, "profile": "main"},
+        quality_option="cq",
+        quality=23,
+        presets=_NVENC_PRESETS,
+        preset="p5",
+        tag="hvc1",
+    ),
+}
+
+ENCODERS = tuple(_PROFILES)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One encoder with every setting decided: the same for all chunks of an export."""
+
+    name: str
+    options: tuple[tuple[str, str], ...]
+    size: Size
+    fps: Fraction
+    why: str = field(default="", compare=False)
+
+    @property
+    def key(self) -> str:
+        """Everything that decides the coded bytes, for the digest of a chunk."""
+        settings = ",".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.name}:{settings}:threads={THREADS}"
+
+    @property
+    def is_on_cuda(self) -> bool:
+        """Whether it may take frames that lie on a CUDA device."""
+        return "nvenc" in self.name
+
+
+def choose_encoder(
+    size: Size,
+    fps: Fraction,
+    *,
+    name: str = "auto",
+    quality: float | None = None,
+    preset: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Encoder:
+    """The encoder for an export, proved by opening it once.
+
+    `auto` takes the first of `AUTO_ORDER` that opens. `quality` is the encoder's own constant
+    quality scale (libx264: crf, NVENC: cq; lower is better). `options` are passed on to FFmpeg.
+    Raises `EncoderError` for an unknown name, preset, option or value, and for an encoder that was
+    asked for by name and does not open here.
+    """
+    if name == "auto":
+        return _first_that_opens(size, fps, quality, preset, options or {})
+    encoder = _configured(name, size, fps, quality, preset, options or {}, "asked for")
+    if (refusal := refusal_of(encoder)) is not None:
+        raise EncoderError(f"{name} does not open here: {refusal}")
+    return encoder
+
+
+def _first_that_opens(
+    size: Size,
+    fps: Fraction,
+    quality: float | None,
+    preset: str | None,
+    options: Mapping[str, str],
+) -> Encoder:
+    refusals: list[str] = []
+    for name in AUTO_ORDER:
+        last = name == AUTO_ORDER[-1]
+        try:
+            encoder = _configured(
+                name, size, fps, quality, preset, options, "; ".join([*refusals, f"{name} opens"])
+            )
+        except EncoderError:  # options written for another encoder of the list
+            if last:
+                raise
+            refusals.append(f"{name} does not know these options")
+            continue
+        refusal = refusal_of(encoder)
+        if refusal is None:
+            return encoder
+        refusals.append(f"{name} does not open: {refusal}")
+    raise EncoderError("no encoder opens here: " + "; ".join(refusals))
+
+
+def refusal_of(encoder: Encoder) -> str | None:
+    """Why an encoder does not open on this machine, or None where it does."""
+    context = av.codec.CodecContext.create(encoder.name, "w")
+    assert isinstance(context, VideoCodecContext)
+    configure(context, encoder)
+    try:
+        context.open()
+    except FFmpegError as error:
+        if "nvenc" in encoder.name and isinstance(error, av.error.PermissionError):
+            return "no NVIDIA driver with NVENC"
+        return f"{error.strerror}" if error.strerror else str(error)
+    return None
+
+
+def _configured(
+    name: str,
+    size: Size,
+    fps: Fraction,
+    quality: float | None,
+    preset: str | None,
+    options: Mapping[str, str],
+    why: str,
+) -> Encoder:
+    profile = _PROFILES.get(name)
+    if profile is None:
+        raise EncoderError(f"there is no encoder {name!r}; there are auto, {_listed(ENCODERS)}")
+    if preset is not None and preset not in profile.presets:
+        raise EncoderError(f"{name} has no preset {preset!r}; it has {_listed(profile.presets)}")
+    for key in sorted(_ONE_CLOSED_GOP & set(options)):
+        raise EncoderError(f"{name} option {key}: is fixed, since each chunk is one closed GOP")
+    settings = {
+        **profile.fixed,
+        "preset": preset or profile.preset,
+        profile.quality_option: f"{profile.quality if quality is None else quality:g}",
+        **options,
+    }
+    check_options(name, settings)
+    return Encoder(name, tuple(sorted(settings.items())), size, fps, why)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def check_options(name: str, settings: Mapping[str, str]) -> None:
+    """Checks option names and values against FFmpeg's own tables; the encoder is not opened.
+
+    Raises `EncoderError` that names the option.
+    """
+    supported = av.codec.CodecContext.create(name, "w").supported_options
+    # an encoder's private option hides a generic one of the same name
+    known = {option.name: option for option in (*supported.generic, *supported.private)}
+    for key, value in settings.items():
+        if key not in known:
+            raise EncoderError(f"{name} has no option {key!r}")
+        if (fault := _fault(known[key], value)) is not None:
+            raise EncoderError(f"{name} option {key}={value}: {fault}")
+
+
+def _fault(option: CodecOption, value: str) -> str | None:
+    names = [choice.name for choice in option.choices]
+    if value in names or option.min == option.max:  # free text has no bounds
+        return None
+    scale = _SUFFIXES.get(value[-1:], 1)
+    try:
+        number = float(value if scale == 1 else value[:-1]) * scale
+    except ValueError:
+        return f"is none of {_listed(names)}" if names else "is not a number"
+    if not option.min <= number <= option.max:
+        return f"is outside [{option.min:g}, {option.max:g}]"
+    return None
+
+
+def configure(context: VideoCodecContext, encoder: Encoder) -> None:
+    """Sets everything that an encoder is opened with: size, rate, colour tags, threads, options."""
+    context.width, context.height = encoder.size.width, encoder.size.height
+    context.pix_fmt = "yuv420p"
+    context.time_base = 1 / encoder.fps
+    context.framerate = encoder.fps
+    context.sample_aspect_ratio = Fraction(1)
+    context.thread_count = THREADS
+    context.thread_type = "AUTO"  # PyAV's default, slices, is slower and larger
+    context.colorspace = Colorspace.ITU709
+    context.color_primaries = ColorPrimaries.BT709
+    context.color_trc = ColorTrc.BT709
+    context.color_range = ColorRange.MPEG
+    context.codec_tag = _PROFILES[encoder.name].tag
+    context.options = dict(encoder.options)

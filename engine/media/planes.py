@@ -1,0 +1,149 @@
+"""Decoded frames as planes of samples, all of the first frame's size and format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from engine.pixels.picture import Samples, SourceFrame
+from engine.source import Matrix, SourceInfo
+
+_DEPTHS = (9, 10, 12, 14, 16)
+_STEPS = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
+_LAYOUTS = {  # pixel formats whose planes are handed out as they are: bit depth, chroma step
+    **{f"yuv{j}{name}p": (8, step) for name, step in _STEPS.items() for j in ("", "j")},
+    **{f"yuv{name}p{depth}le": (depth, step) for name, step in _STEPS.items() for depth in _DEPTHS},
+    **{f"gray{depth}le": (depth, (2, 2)) for depth in _DEPTHS},
+    "gray": (8, (2, 2)),
+    "nv12": (8, (2, 2)),
+}
+NV12_LIKE = ("nv12", "yuv420p", "yuvj420p")
+"""Pixel formats that are NV12, or are so by weaving two planes."""
+_CENTRED_CHROMA = {"mjpeg", "mpeg1video"}
+"""Codecs that site chroma in the middle; PyAV does not tell what the others' streams say."""
+
+_ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+RGB_BECOMES = Matrix.BT709
+"""The matrix with which `PlaneConverter` turns RGB into limited-range YCbCr."""
+
+
+class PlaneConverter:
+    """Turns decoded frames into planes of one size and format: the first frame's, if it can be."""
+
+    def __init__(self, source: SourceInfo, on_warning: Callable[[str], None]) -> None:
+        self._source = source
+        self._warn = on_warning
+        self._format = _planar_format(source)
+        self._reformatter = VideoReformatter()
+        self._no_chroma: Samples | None = None
+        self._warned = False
+
+    def of(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame itself where it is planar YCbCr already, else a converted copy."""
+        size = self._source.coded_size
+        if frame.format.name == self._format and (frame.width, frame.height) == (
+            size.width,
+            size.height,
+        ):
+            return frame
+        self._warn_of_change(frame)
+        made = self._reformatter.reformat(
+            frame,
+            size.width,
+            size.height,
+            self._format,
+            interpolation=_ACCURATE,
+            **_conversion(frame, self._source.colour.full_range),
+        )
+        made.pts, made.time_base = frame.pts, frame.time_base
+        return made
+
+    def source_frame(self, frame: av.VideoFrame, pts: int) -> SourceFrame:
+        """Views of the frame's planes (or of a converted copy's)."""
+        frame = self.of(frame)
+        depth, step = _LAYOUTS[self._format]
+        planes = [_view(plane, depth) for plane in frame.planes]
+        if len(planes) == 1:
+            planes += [self._neutral(depth, step)] * 2
+        elif len(planes) == 2:
+            pairs = _view(frame.planes[1], depth, samples=2)
+            planes[1:] = [pairs[:, 0::2], pairs[:, 1::2]]
+        return SourceFrame(
+            pts=pts,
+            planes=(planes[0], planes[1], planes[2]),
+            depth=depth,
+            chroma_step=step,
+            chroma_offset=self._chroma_offset(step),
+            owner=frame,
+        )
+
+    def _neutral(self, depth: int, step: tuple[int, int]) -> Samples:
+        if self._no_chroma is None:
+            size = self._source.coded_size
+            shape = (-(-size.height // step[1]), -(-size.width // step[0]))
+            grey = 1 << depth - 1
+            self._no_chroma = (
+                np.full(shape, grey, np.uint8) if depth == 8 else np.full(shape, grey, np.uint16)
+            )
+        return self._no_chroma
+
+    def _chroma_offset(self, step: tuple[int, int]) -> tuple[float, float]:
+        across, down = ((step - 1) / 2 for step in step)
+        return (across if self._source.codec in _CENTRED_CHROMA else 0.0, down)
+
+    def _warn_of_change(self, frame: av.VideoFrame) -> None:
+        source = self._source
+        first = (source.coded_size.width, source.coded_size.height, source.pixel_format)
+        if self._warned or (frame.width, frame.height, frame.format.name) == first:
+            return
+        self._warned = True
+        time_s = 0.0 if frame.pts is None else float(source.time_of(frame.pts))
+        self._warn(
+            f"{source.path}: from {time_s:.3f} s on frames are {frame.width}x{frame.height} "
+            f"{frame.format.name}; converted to {source.coded_size} {source.pixel_format}"
+        )
+
+
+def _planar_format(source: SourceInfo) -> str:
+    """The format handed out for a source: its own, or the nearest that loses no bits or chroma."""
+    name = source.pixel_format
+    if name in _LAYOUTS and not (name == "nv12" and source.interlaced):
+        return name
+    pixel_format = av.VideoFormat(name, 16, 16)
+    across, down = (
+        16 // side for side in (pixel_format.chroma_width(), pixel_format.chroma_height())
+    )
+    subsampled = not is_rgb(pixel_format)
+    names = {step: tag for tag, step in _STEPS.items()}
+    tag = names.get((across, down), "444") if subsampled else "444"
+    bits = max(component.bits for component in pixel_format.components)
+    depth = next((depth for depth in (8, 10, 12) if bits <= depth), 16)
+    return f"yuv{tag}p" if depth == 8 else f"yuv{tag}p{depth}le"
+
+
+def _conversion(frame: av.VideoFrame, full_range: bool) -> dict[str, int]:
+    """RGB becomes what `probe` promised; YCbCr keeps its matrix and the first frame's range."""
+    if is_rgb(frame.format):
+        return {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+    span = ColorRange.JPEG if full_range else ColorRange.MPEG
+    return {"src_color_range": span, "dst_color_range": span}
+
+
+def _view(plane: av.video.plane.VideoPlane, depth: int, samples: int = 1) -> Samples:
+    """A plane's samples, shape (height, width * samples), without a copy."""
+    flat = memoryview(plane)
+    rows: Samples = np.frombuffer(flat, np.uint8) if depth == 8 else np.frombuffer(flat, np.uint16)
+    rows = rows.reshape(plane.height, -1)
+    if plane.line_size < 0:
+        rows = rows[::-1]  # stored from the bottom up
+    return rows[:, : plane.width * samples]
+
+
+def is_rgb(pixel_format: av.VideoFormat) -> bool:
+    """Whether frames of this format have to be given a matrix (`RGB_BECOMES`)."""
+    return pixel_format.is_rgb or pixel_format.has_palette or pixel_format.is_bayer

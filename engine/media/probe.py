@@ -1,0 +1,323 @@
+"""What a source file is: one pass over its packets, one decoded frame. Knows no edit and no plan.
+
+Where a container's packets cannot be taken for frames (MPEG-TS and PS, interlaced streams, frames
+without timestamps), the frames are counted by decoding the file once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import SourceError
+from engine.geometry import Size
+from engine.media.container import family_of, open_container, time_base_of, video_stream
+from engine.media.fingerprint import fingerprint
+from engine.media.mp4_index import SkimmingReader
+from engine.media.planes import RGB_BECOMES, is_rgb
+from engine.source import Colour, Matrix, SoundInfo, SourceInfo, SourcePlace, Transfer
+from engine.timing import round_half_up
+
+TAIL_TOLERANCE_S = Fraction(1, 2)
+"""How much earlier than promised a file may end without frames being missed."""
+
+_SEEKABLE = {"mov", "matroska", "avi"}
+_INTRA = {"mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"}
+_FRAME_PER_PACKET = {  # by container: codecs whose packets are frames, with the right timestamps
+    "mov": _INTRA | {"h264", "hevc", "vp9", "av1"},
+    "matroska": _INTRA | {"h264", "hevc", "vp9", "av1"},
+    "flv": {"h264", "hevc", "av1"},
+    "avi": _INTRA,  # AVI knows no reordering
+}
+_MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+_INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_MATRICES = {  # by AVColorSpace (ITU-T H.273 matrix coefficients)
+    1: Matrix.BT709,
+    4: Matrix.BT601,
+    5: Matrix.BT601,
+    6: Matrix.BT601,
+    7: Matrix.BT709,  # SMPTE 240M: within 1 % of BT.709
+    9: Matrix.BT2020,
+    10: Matrix.BT2020,
+}
+_TRANSFERS = {16: Transfer.PQ, 18: Transfer.HLG}  # by AVColorTransferCharacteristic
+
+
+def probe(path: SourcePlace) -> SourceInfo:
+    """Read everything the engine wants to know about a file.
+
+    Of an MP4 or MOV in a store only the index and the first frames are moved; key frames are then
+    what the index says. Raises SourceError where there is no such file, or no video in it that can
+    be decoded, StoreError where a store fails.
+    """
+    reader = None if isinstance(path, Path) else SkimmingReader(path)
+    with open_container(path, reader) as container:
+        stream = video_stream(container, path)
+        family, codec = family_of(container), stream.codec.canonical_name
+        packets, first = _read_packets(container, stream, path, reader)
+        shown = _shown(packets, first, stream, family, path)
+        keyframe_pts = _keyframes(shown, packets, first, codec, family)
+        step, time_base = _typical_step(shown.pts, stream), time_base_of(stream)
+        end_pts = _end_pts(shown, packets, step)
+        promised_end = _promised_end(shown, packets, stream, container)
+        if promised_end and (promised_end - end_pts) * time_base > TAIL_TOLERANCE_S:
+            shown = _with_promised_tail(shown, end_pts, promised_end, step)
+            end_pts = promised_end
+        listed_end = int(shown.pts[0]) + (stream.duration or 0)
+        if family == "mov" and shown.pts[-1] < listed_end:
+            end_pts = min(end_pts, listed_end)  # an edit list may end inside the last frame
+        return SourceInfo(
+            path=path,
+            fingerprint=fingerprint(path),
+            container=family,
+            codec=codec,
+            pixel_format=first.format.name,
+            coded_size=Size(first.width, first.height),
+            display_size=_display_size(first, stream.sample_aspect_ratio),
+            rotation_deg=_clockwise(first),
+            colour=_colour(first),
+            interlaced=shown.interlaced,
+            time_base=time_base,
+            frame_pts=shown.pts,
+            keyframe_pts=keyframe_pts,
+            end_pts=end_pts,
+            sound=_sound(container, int(shown.pts[0]) * time_base),
+            known_by_order=shown.by_order,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Packets:
+    """The video packets of a file, in file order; times in ticks."""
+
+    pts: list[int | None]
+    duration: list[int]
+    key: list[bool]
+    shown: list[bool]
+    """False for what an edit list only decodes."""
+    indexed: int
+    """Entries in the container's index before anything was read."""
+
+    def known_pts(self) -> NDArray[np.int64]:
+        return np.unique(np.array([tick for tick in self.pts if tick is not None], np.int64))
+
+    def shown_pts(self) -> NDArray[np.int64] | None:
+        """Timestamps of the shown frames, ascending; None where the packets do not tell."""
+        pts = [tick for tick, shown in zip(self.pts, self.shown, strict=True) if shown]
+        if not pts or None in pts:
+            return None
+        unique = np.unique(np.array(pts, np.int64))
+        return unique if len(unique) == len(pts) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The frames that are shown: ascending timestamps, and how they were found."""
+
+    pts: NDArray[np.int64]
+    interlaced: bool
+    by_order: bool
+
+
+def _shown(
+    packets: _Packets, first: av.VideoFrame, stream: av.VideoStream, family: str, path: SourcePlace
+) -> _Shown:
+    """The shown frames: from the packets where those can be trusted, else by decoding."""
+    interlaced = (
+        first.interlaced_frame or stream.codec_context.field_order in _INTERLACED_FIELD_ORDERS
+    )
+    pts = packets.shown_pts()
+    one_to_one = stream.codec.canonical_name in _FRAME_PER_PACKET.get(family, ())
+    if one_to_one and not interlaced and pts is not None and pts[0] == first.pts:
+        return _Shown(pts, interlaced=False, by_order=False)
+    return _count_by_decoding(path, _typical_step(packets.known_pts(), stream))
+
+
+def _read_packets(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    path: SourcePlace,
+    reader: SkimmingReader | None,
+) -> tuple[_Packets, av.VideoFrame]:
+    """All packets, and the first frame that decodes; an MP4 is skimmed from there on."""
+    packets = _Packets([], [], [], [], len(stream.index_entries))
+    dts = []
+    first: av.VideoFrame | None = None
+    for packet in _until_damage(container, stream, path):
+        if first is None:
+            first = next(iter(_decoded(packet)), None)
+            if first is not None and reader and family_of(container) == "mov":
+                reader.skim()
+        if packet.size:
+            dts.append(packet.dts)
+            packets.pts.append(packet.pts)
+            packets.duration.append(packet.duration or 0)
+            packets.key.append(packet.is_keyframe)
+            packets.shown.append(not packet.is_discard)
+    if first is None:
+        raise SourceError(path, "has no video frame that can be decoded")
+    if reader and reader.skimming:
+        keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
+        packets.key[:] = [tick in keys for tick in dts]
+    return packets, first
+
+
+def _until_damage(
+    container: av.container.InputContainer, stream: av.VideoStream, path: SourcePlace
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """The packets up to the end, or up to where the file stops making sense.
+
+    What its index promises beyond is added by `_with_promised_tail` and found missing on decoding.
+    """
+    try:
+        yield from container.demux(stream)
+    except av.InvalidDataError:
+        return
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(path, f"cannot be read: {error.strerror}") from None
+
+
+def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+    try:
+        return packet.decode()
+    except av.InvalidDataError:
+        return []  # a frame less: it is not listed, or FrameReader finds it missing
+
+
+def _count_by_decoding(path: SourcePlace, typical_step: int) -> _Shown:
+    """Decode the whole file once for the timestamps of its frames.
+
+    Where frames have none, or theirs are out of order, they are known by their order instead: the
+    known timestamps sorted, the others a typical step apart.
+    """
+    pts: list[int | None] = []
+    interlaced = False
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        for packet in _until_damage(container, stream, path):
+            for frame in _decoded(packet):
+                pts.append(frame.pts)
+                interlaced |= frame.interlaced_frame
+    known = [tick for tick in pts if tick is not None]
+    if len(known) == len(pts) and all(a < b for a, b in pairwise(known)):
+        return _Shown(np.array(known, np.int64), interlaced, by_order=False)
+    if len(set(known)) == len(pts):
+        return _Shown(np.unique(np.array(known, np.int64)), interlaced, by_order=True)
+    position, tick = next(((n, tick) for n, tick in enumerate(pts) if tick is not None), (0, 0))
+    grid = tick + (np.arange(len(pts), dtype=np.int64) - position) * typical_step
+    tail = np.array(pts[position:], dtype=object)
+    if known and None not in tail and all(a < b for a, b in pairwise(tail)):
+        grid[position:] = tail.astype(np.int64)  # only the beginning has no timestamps
+    return _Shown(grid, interlaced, by_order=True)
+
+
+def _with_promised_tail(shown: _Shown, end: int, promised_end: int, step: int) -> _Shown:
+    """`shown` and the frames that should fill `[end, promised_end)` and are not in the file."""
+    tail = np.arange(end, promised_end, step, dtype=np.int64)
+    return replace(shown, pts=np.concatenate([shown.pts, tail]))
+
+
+def _promised_end(
+    shown: _Shown,
+    packets: _Packets,
+    stream: av.VideoStream,
+    container: av.container.InputContainer,
+) -> int | None:
+    """When the picture should end by the container's own account, if that can be relied on."""
+    if stream.frames > len(packets.pts) and stream.duration:  # MP4, MOV and AVI count their frames
+        return int(shown.pts[0]) + stream.duration
+    written = _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
+    if written and container.duration:
+        hours, minutes, seconds = written.groups()
+        stream_end_s = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+        container_end_s = Fraction(container.duration, av.time_base)
+        return round_half_up(min(stream_end_s, container_end_s) / time_base_of(stream))
+    return None
+
+
+def _end_pts(shown: _Shown, packets: _Packets, step: int) -> int:
+    """When the last frame stops being shown, by its own duration."""
+    last = int(shown.pts[-1])
+    duration = 0
+    if not shown.interlaced and last in packets.pts:  # a field lasts half a frame
+        duration = packets.duration[packets.pts.index(last)]
+    return last + (duration or step)
+
+
+def _typical_step(pts: NDArray[np.int64], stream: av.VideoStream) -> int:
+    """Ticks from frame to frame: the median, else what the container names, else 1/25 s."""
+    if len(pts) > 1:
+        return max(1, int(np.median(np.diff(pts))))
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    return max(1, round_half_up(1 / rate / time_base_of(stream)))
+
+
+def _keyframes(
+    shown: _Shown, packets: _Packets, first: av.VideoFrame, codec: str, family: str
+) -> NDArray[np.int64]:
+    """Key frames that are also shown, where a seek can be trusted to find them."""
+    unsafe = (
+        shown.by_order
+        or family not in _SEEKABLE
+        or (family == "avi" and not packets.indexed)
+        # x264 names its version in the first packet only, and 4:4:4 is decoded by that version
+        or (codec == "h264" and "444" in first.format.name)
+    )
+    if unsafe:
+        return np.empty(0, np.int64)
+    keys = [pts for pts, key in zip(packets.pts, packets.key, strict=True) if key]
+    known = np.array([pts for pts in keys if pts is not None], np.int64)
+    return np.intersect1d(known, shown.pts)
+
+
+def _clockwise(frame: av.VideoFrame) -> int:
+    return -90 * round(frame.rotation / 90) % 360
+
+
+def _display_size(frame: av.VideoFrame, sample_aspect: Fraction | None) -> Size:
+    width = max(1, round_half_up(frame.width * (sample_aspect or Fraction(1))))
+    upright = _clockwise(frame) % 180 == 0
+    return Size(width, frame.height) if upright else Size(frame.height, width)
+
+
+def _colour(frame: av.VideoFrame) -> Colour:
+    transfer = _TRANSFERS.get(frame.color_trc, Transfer.SDR)
+    if is_rgb(frame.format):
+        return Colour(RGB_BECOMES, full_range=False, transfer=transfer, assumed=False)
+    matrix = _MATRICES.get(frame.colorspace)
+    full_range = frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE
+    assumed = matrix is None or not (full_range or frame.color_range)
+    return Colour(matrix or _usual_matrix(frame, transfer), full_range, transfer, assumed)
+
+
+def _usual_matrix(frame: av.VideoFrame, transfer: Transfer) -> Matrix:
+    if transfer is not Transfer.SDR:
+        return Matrix.BT2020
+    high_definition = frame.width >= 1280 or frame.height > 576
+    return Matrix.BT709 if high_definition else Matrix.BT601
+
+
+def _sound(container: av.container.InputContainer, shown_from_s: Fraction) -> SoundInfo | None:
+    """The first sound stream that can be decoded, one marked as the default before others."""
+    usual = av.stream.Disposition.default
+    streams = [stream for stream in container.streams.audio if stream.codec_context]
+    for stream in sorted(streams, key=lambda stream: not stream.disposition & usual):
+        time_base = time_base_of(stream)
+        start_s = stream.start_time * time_base if stream.start_time is not None else shown_from_s
+        return SoundInfo(
+            stream_index=stream.index,
+            codec=stream.codec.canonical_name,
+            sample_rate_hz=stream.sample_rate,
+            channels=stream.channels,
+            start_s=start_s - shown_from_s,
+        )
+    return None

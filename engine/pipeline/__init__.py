@@ -1,0 +1,1 @@
+"""Doing a plan, whole or in parts: where deciding and pixels meet."""

@@ -1,0 +1,131 @@
+"""Finished chunks by digest, kept beyond one export: what did not change is not rendered again.
+
+A chunk's digest covers everything that decides its pixels, so it may be taken wherever it is met.
+It lies as two objects, its file and its record; what comes back is checked by whoever asked for it,
+exactly as what an earlier run has left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from engine.errors import ObjectMissingError
+from engine.files import whole_file
+from engine.storage import ObjectInfo, Store
+
+MAX_BYTES = 10 * 10**9
+MAX_AGE = timedelta(days=30)
+
+
+class ChunkCache(Protocol):
+    """A second place for the parts of exports. All may raise `StoreError`."""
+
+    def fetch(self, digest: str, folder: Path) -> bool:
+        """Puts `{digest}.mp4` and `{digest}.json` into the folder. False where there are none."""
+
+    def offer(self, digest: str, folder: Path) -> None:
+        """Keeps the two files of that name in the folder, unless they are kept already."""
+
+    def forget(self, digest: str) -> None:
+        """Drops a chunk, since what came was not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep left and what it took."""
+
+    kept: int
+    kept_bytes: int
+    removed: int
+    removed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCache:
+    """A `ChunkCache` below a prefix of a store.
+
+    A record is written again whenever its chunk is used, so its time is that of the last use.
+    """
+
+    store: Store
+    prefix: str = "cache"
+
+    def fetch(self, digest: str, folder: Path) -> bool:
+        """See `ChunkCache`."""
+        file, record = self._keys(digest)
+        try:
+            text = self.store.get_bytes(record)
+            self.store.get_file(file, folder / f"{digest}.mp4")
+        except ObjectMissingError:
+            return False
+        self.store.put_bytes(record, text)
+        with whole_file(folder / f"{digest}.json") as unfinished:
+            unfinished.write_bytes(text)
+        return True
+
+    def offer(self, digest: str, folder: Path) -> None:
+        """See `ChunkCache`."""
+        file, record = self._keys(digest)
+        if self.store.stat(record) is None or self.store.stat(file) is None:
+            self.store.put_file(file, folder / f"{digest}.mp4")
+            self.store.put_file(record, folder / f"{digest}.json")
+
+    def forget(self, digest: str) -> None:
+        """See `ChunkCache`."""
+        for key in reversed(self._keys(digest)):
+            self.store.delete(key)
+
+    def sweep(
+        self,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_age: timedelta = MAX_AGE,
+        now: datetime | None = None,
+    ) -> Swept:
+        """Drops what was not used for `max_age`, and then the least recently used above the size.
+
+        A chunk that is fetched meanwhile may be dropped under the reader, who then renders it.
+        """
+        newest_first = sorted(self._kept(), key=lambda kept: kept.used, reverse=True)
+        oldest = (now or datetime.now(UTC)) - max_age
+        kept_bytes = 0
+        removed: list[_Kept] = []
+        for kept in newest_first:
+            if removed or kept.used < oldest or kept_bytes + kept.size_bytes > max_bytes:
+                removed.append(kept)
+                self.forget(kept.digest)
+            else:
+                kept_bytes += kept.size_bytes
+        return Swept(
+            kept=len(newest_first) - len(removed),
+            kept_bytes=kept_bytes,
+            removed=len(removed),
+            removed_bytes=sum(each.size_bytes for each in removed),
+        )
+
+    def _keys(self, digest: str) -> tuple[str, str]:
+        return f"{self.prefix}/{digest}.mp4", f"{self.prefix}/{digest}.json"
+
+    def _kept(self) -> Iterator[_Kept]:
+        found: dict[str, list[ObjectInfo]] = {}
+        for info in self.store.list(self.prefix):
+            if match := re.search(r"/([0-9a-f]{32})\.(mp4|json)$", info.key):
+                found.setdefault(match[1], []).append(info)
+        for digest, objects in found.items():
+            yield _Kept(
+                digest,
+                sum(each.size_bytes for each in objects),
+                max(each.modified for each in objects),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    digest: str
+    size_bytes: int
+    used: datetime

@@ -1,0 +1,150 @@
+"""What an export will take, before it is begun: frames, and time where that is known.
+
+Here, it is what earlier exports of the same kind took, and unknown before the first. On Modal it is
+arithmetic on published figures, which are named; nothing of it was measured there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.media.encoders import Encoder
+from engine.pipeline.capacity import Costs, Prediction, decide, predict
+from engine.pipeline.history import History, Run
+from engine.pipeline.report import Report
+from engine.timeline.chunks import Chunk, cut_into_chunks
+from engine.timeline.plan import Plan
+from engine.upscale.choice import network_for
+from engine.upscale.stage import Upscaler
+
+T4_FLOPS = 13e12
+ENCODED_PX_PER_S = 60 * 1080 * 1920
+MAX_CONTAINERS = 10
+T4_COSTS = Costs(
+    startup_s=45,
+    serial_s=20,
+    idle_s=20,
+    usd_per_container_s=0.84 / 3600,
+    usd_per_orchestrator_s=0.13 / 3600,
+)
+ASSUMPTIONS = (
+    "not measured on Modal",
+    "a T4 reaches 13 TFLOP/s with these networks, a fifth of the 65 that NVIDIA names",
+    "four cores encode 60 frames of 1080x1920 a second with libx264",
+    "a container takes 45 s to start and waits 20 s at the end; planning and joining take 20 s",
+    "$0.84 an hour for a T4 with 4 cores and 8 GiB, $0.13 for the orchestrator "
+    "(published prices, 2026)",
+    "at most 10 containers, and one more only where starting it is at most 15 % of its work",
+)
+"""Said beside every estimate of Modal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an export will take."""
+
+    frames: int
+    """To render; `Report.frames` of the finished export."""
+    source_frames: int
+    """To decode, crop and enlarge, each once; `Report.source_frames`."""
+    upscaled_frames: int
+    """Those of them that go through a network."""
+    chunk_frames: tuple[int, ...]
+    """Frames of each chunk, in order."""
+    here_s: float | None
+    """None before the first export of this kind."""
+    here_from: str
+    """What `here_s` was taken from, or why it is not known."""
+    modal: Prediction
+    modal_why: str
+    """Why so many containers."""
+
+
+def estimate(
+    plan: Plan,
+    history: History,
+    *,
+    upscaler: Upscaler,
+    encoder: Encoder,
+    workers: int = 1,
+    modal_upscaler: str = "auto",
+) -> Estimate:
+    """`upscaler` and `encoder` are what was chosen here, `modal_upscaler` the name that Modal's
+    containers, which have CUDA, would be asked for."""
+    chunks = cut_into_chunks(plan, stage_key=lambda _: "", encoder_key="")
+    encoded_by = _encoded_by(encoder.name, dict(encoder.options))
+    alike = history.alike(upscaler.name, encoded_by, plan.size, workers)
+    work_s = [
+        t4_work_s(chunk, plan.size.width * plan.size.height, modal_upscaler) for chunk in chunks
+    ]
+    decision = decide(work_s, startup_s=T4_COSTS.startup_s, max_containers=MAX_CONTAINERS)
+    return Estimate(
+        frames=plan.frame_count,
+        source_frames=plan.source_frame_count(),
+        upscaled_frames=_upscaled(plan, upscaler.name),
+        chunk_frames=tuple(len(chunk.frames) for chunk in chunks),
+        here_s=_here_s(plan, alike) if alike else None,
+        here_from=_told_by(alike, f"{upscaler.name}, {encoded_by}, {plan.size}"),
+        modal=predict(work_s, decision.containers, T4_COSTS),
+        modal_why=decision.why,
+    )
+
+
+def measured(plan: Plan, report: Report) -> Run | None:
+    """What a finished export teaches; None where an earlier run had a part in it."""
+    if report.frames_resumed:
+        return None
+    return Run(
+        upscaler=report.upscaler,
+        encoder=_encoded_by(report.encoder, report.encoder_options),
+        width=plan.size.width,
+        height=plan.size.height,
+        workers=report.workers,
+        frames=report.frames,
+        source_frames=report.source_frames,
+        wall_s=report.wall_s,
+    )
+
+
+def t4_work_s(chunk: Chunk, target_px: int, upscaler: str) -> float:
+    """Seconds a T4 takes for a chunk of frames of `target_px` pixels.
+
+    The network and the encoder overlap, so the slower one counts.
+    """
+    network_s = 0.0
+    for layer in chunk.layers:
+        if (model := network_for(upscaler, layer.clip.scale)) is not None:
+            crop_px = float(np.mean(layer.rects[:, 2] * layer.rects[:, 3]))
+            source_frames = np.unique(layer.pts).size
+            network_s += model.flops_per_pixel * crop_px * source_frames / T4_FLOPS
+    return max(network_s, len(chunk.frames) * target_px / ENCODED_PX_PER_S)
+
+
+def _encoded_by(name: str, options: Mapping[str, str]) -> str:
+    return f"{name} {options['preset']}" if "preset" in options else name
+
+
+def _here_s(plan: Plan, runs: Sequence[Run]) -> float:
+    """At their speed: per frame, or per source frame where a network takes most of the time."""
+    wall_s = sum(run.wall_s for run in runs)
+    if runs[0].upscaler == "none":
+        return wall_s / sum(run.frames for run in runs) * plan.frame_count
+    return wall_s / sum(run.source_frames for run in runs) * plan.source_frame_count()
+
+
+def _told_by(runs: Sequence[Run], kind: str) -> str:
+    if not runs:
+        return f"unknown until a first export here ({kind})"
+    exports = "1 export" if len(runs) == 1 else f"{len(runs)} exports"
+    return f"as fast as {exports} here before ({kind})"
+
+
+def _upscaled(plan: Plan, upscaler: str) -> int:
+    return sum(
+        np.unique(clip.pts).size
+        for clip in plan.clips
+        if network_for(upscaler, clip.scale) is not None
+    )

@@ -1,0 +1,155 @@
+"""A process that renders chunks for another one: what `processes.py` starts.
+
+    orders ─▶ the numbers of chunks to render, one at a time
+    news   ◀─ `Frames`, `Warned`, and for each chunk `Finished` or `Failed`
+
+The connection is the lifeline: once its other end is closed nobody wants the work any more, whether
+all is done, the caller has stopped, or its process was killed; then this one ends. Imports little
+until it has been told what to do, so that whoever tells does not wait.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeAlias
+
+from engine.errors import Cancelled, EngineError
+
+if TYPE_CHECKING:
+    from engine.pipeline.chunk_store import PartRecord
+    from engine.pipeline.executors import Kit
+    from engine.timeline.chunks import Chunk
+
+TELL_INTERVAL_S = 0.1
+"""Shortest time between two counts of frames."""
+
+END_S = 1.0
+"""How long a worker may take to put away what it is at, once nobody wants it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """So many more frames of the chunk were rendered."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something is not as it should be."""
+
+    warning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The chunk lies among the parts. See `executors.Rendered`."""
+
+    record: PartRecord
+    stage_s: Mapping[str, float]
+    decoded_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The chunk could not be rendered."""
+
+    reason: str
+    """One line."""
+    trace: str = ""
+    """Where it happened, when the error is none that the engine raises on purpose."""
+
+
+News: TypeAlias = Frames | Warned | Finished | Failed
+
+
+def serve(descriptor: int) -> None:
+    """Renders what comes as orders over a connection until its other end is closed."""
+    with Connection(descriptor) as connection, suppress(EOFError):
+        _Worker(connection, connection.recv_bytes()).work()
+
+
+class _Worker:
+    """One worker's life; the `Watch` of its own rendering."""
+
+    def __init__(self, connection: Connection, pickled: bytes) -> None:
+        self._connection = connection
+        self._pickled = pickled
+        self._orders: SimpleQueue[int | None] = SimpleQueue()
+        self._over = threading.Event()
+        self._rendered = 0
+        self._told_s = 0.0
+
+    def work(self) -> None:
+        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+        while not self._over.is_set():
+            try:
+                self._render()
+            except Cancelled:
+                return
+            except EngineError as error:
+                self._tell(Failed(str(error)))
+            except Exception as error:  # told, and judged where the orders come from
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+                self._tell(Failed(reason, traceback.format_exc()))
+
+    def _render(self) -> None:
+        """Renders until there are no more orders; what it raises is about the last one."""
+        if (first := self._orders.get()) is None:
+            return
+        from engine.pipeline.executors import render_in_turn
+
+        kit, chunks = self._loaded
+        for rendered in render_in_turn(self._ordered(first, chunks), kit, self):
+            self._tell(Finished(rendered.record, rendered.stage_s, rendered.decoded_frames))
+
+    @cached_property
+    def _loaded(self) -> tuple[Kit, Sequence[Chunk]]:
+        loaded: tuple[Kit, Sequence[Chunk]] = pickle.loads(self._pickled)
+        return loaded
+
+    def _ordered(self, first: int, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, None]]:
+        for order in chain([first], iter(self._orders.get, None)):
+            self._rendered = 0
+            yield chunks[order], None
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self._orders.put(self._connection.recv())
+        except (EOFError, OSError):  # closed, here or there
+            # the kernel ends what cannot be stopped between two frames
+            signal.setitimer(signal.ITIMER_REAL, END_S)
+            self._over.set()
+            self._orders.put(None)
+
+    def frames(self, count: int) -> None:
+        self._rendered += count
+        self.step()
+
+    def warn(self, warning: str) -> None:
+        self._tell(Warned(warning))
+
+    def step(self) -> None:
+        if self._over.is_set():
+            raise Cancelled
+        if self._rendered and time.monotonic() - self._told_s >= TELL_INTERVAL_S:
+            self._tell(Frames(self._rendered))
+            self._rendered, self._told_s = 0, time.monotonic()
+
+    def _tell(self, news: News) -> None:
+        try:
+            self._connection.send(news)
+        except OSError as error:  # nobody listens any more
+            raise Cancelled from error

@@ -1,0 +1,255 @@
+"""Renders chunks in several processes of this machine: one per GPU, or some per CPU.
+
+    longest chunk first ─▶ whichever worker is free ─▶ parts
+
+Workers are fresh interpreters (see `worker.py`), neither forks of this process, which may hold
+threads and a CUDA context, nor `multiprocessing`'s, which run the caller's script again. Each loads
+its own network and keeps its sources open. A chunk that fails, or takes its process with it, is
+tried once more.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from engine.errors import ChunkError, EngineError
+from engine.pipeline.capacity import longest_first
+from engine.pipeline.executors import Kit, Rendered, Watch
+from engine.pipeline.process_worker import END_S, Failed, Finished, Frames, News, Warned
+from engine.timeline.chunks import Chunk
+from engine.upscale.stage import Upscaler
+
+POLL_S = 0.1
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LocalProcesses:
+    """An `Executor` that renders as many chunks at the same time as it has workers.
+
+    Where the network runs on CUDA, worker i has GPU i modulo their number, for decoding and
+    encoding too. On the CPU, each gets its share of the cores for a network.
+    """
+
+    workers: int
+    name = "local processes"
+    why = "asked for"
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise EngineError(f"{self.workers} workers render nothing; there must be one")
+
+    def render(
+        self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
+    ) -> Generator[Rendered, None, None]:
+        """See `Executor`. Raises `ChunkError` for a chunk that failed twice, with both reasons."""
+        if not chunks:
+            return
+        with _Crew(min(self.workers, len(chunks)), kit, chunks, watch) as crew:
+            yield from crew.results()
+
+
+@dataclass(slots=True)
+class _Task:
+    """A chunk on its way through the crew."""
+
+    index: int
+    chunk: Chunk
+    counted: int = 0
+    """Frames the watch was told of, over all attempts."""
+    failures: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        clips = " and ".join(
+            f"clips[{layer.clip.index}] ({layer.clip.source.path})" for layer in self.chunk.layers
+        )
+        return f"frames {self.chunk.frames} of {clips}"
+
+
+class _Process:
+    """A worker's process, its connection, and the task it is at."""
+
+    def __init__(self, work: bytes, environment: Mapping[str, str], lock: int | None) -> None:
+        self.connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", "-c"),
+                    f"from engine.pipeline.process_worker import serve; serve({theirs.fileno()})",
+                ],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[theirs.fileno()] if lock is None else [theirs.fileno(), lock],
+                process_group=0,  # a Ctrl-C is the caller's, who ends the workers in order
+            )
+        self.task: _Task | None = None
+        self.frames = 0
+        """Rendered of the task, in this attempt."""
+        self._work = work
+
+    def brief(self) -> None:
+        """Tells it what all tasks are. A process that is gone already is noticed later."""
+        with suppress(OSError):
+            self.connection.send_bytes(self._work)
+
+    def give(self, task: _Task) -> None:
+        self.task, self.frames = task, 0
+        with suppress(OSError):
+            self.connection.send(task.index)
+
+    def news(self) -> News | None:
+        """The next news of its task, None when the process is gone."""
+        try:
+            news: News = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        return news
+
+    def end(self, within_s: float) -> str:
+        """Ends it, by force where it does not by itself, and says how it ended."""
+        self.connection.close()
+        if self.task is None:  # there is nothing to put away
+            self._process.kill()
+        try:
+            status = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        if status < 0:
+            return f"its process was ended by {signal.Signals(-status).name}"
+        return f"its process ended with status {status}"
+
+
+class _Crew:
+    """The processes of one rendering, and the tasks that wait for them."""
+
+    def __init__(self, size: int, kit: Kit, chunks: Sequence[Chunk], watch: Watch) -> None:
+        self._work = _pickled(kit, chunks)
+        self._lock = kit.parts.lock_descriptor
+        self._environments = _environments(size, _cuda_devices(kit.upscaler))
+        self._waiting = deque(
+            _Task(index, chunks[index])
+            for index in longest_first([len(chunk.frames) for chunk in chunks])
+        )
+        self._watch = watch
+        self._processes: list[_Process] = []
+
+    def __enter__(self) -> _Crew:
+        with ExitStack() as undo:
+            undo.callback(self._end)
+            for environment in self._environments:
+                self._processes.append(_Process(self._work, environment, self._lock))
+            for process in self._processes:  # all of them are starting meanwhile
+                process.brief()
+            undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for process in self._processes:
+            process.connection.close()
+        until_s = time.monotonic() + END_S
+        for process in self._processes:
+            process.end(max(0, until_s - time.monotonic()))
+
+    def results(self) -> Generator[Rendered, None, None]:
+        while True:
+            for process in self._processes:
+                if process.task is None and self._waiting:
+                    process.give(self._waiting.popleft())
+            busy = [process for process in self._processes if process.task is not None]
+            if not busy:
+                return
+            ready = wait([process.connection for process in busy], POLL_S)
+            for process in busy:
+                if process.connection in ready:
+                    yield from self._hear(process)
+            self._watch.step()
+
+    def _hear(self, process: _Process) -> Generator[Rendered, None, None]:
+        task = process.task
+        assert task is not None
+        match process.news():
+            case Frames(count):
+                process.frames += count
+                self._count(task, process.frames)
+            case Warned(warning):
+                self._watch.warn(warning)
+            case Finished(record, stage_s, decoded_frames):
+                process.task = None
+                self._count(task, len(task.chunk.frames))
+                failures = tuple(task.failures)
+                yield Rendered(task.chunk, record, stage_s, decoded_frames, failures)
+            case Failed(reason, trace):
+                process.task = None
+                self._try_again(task, reason, trace)
+            case None:
+                place = self._processes.index(process)
+                how = process.end(END_S)
+                self._processes[place] = _Process(self._work, self._environments[place], self._lock)
+                self._processes[place].brief()
+                self._try_again(task, how, "")
+
+    def _count(self, task: _Task, rendered: int) -> None:
+        """Tells of frames that no attempt had rendered before."""
+        if rendered > task.counted:
+            self._watch.frames(rendered - task.counted)
+            task.counted = rendered
+
+    def _try_again(self, task: _Task, reason: str, trace: str) -> None:
+        task.failures.append(reason)
+        if len(task.failures) == ATTEMPTS:
+            first, last = task.failures
+            reasons = f"both times: {first}" if first == last else f"first: {first}; then: {last}"
+            error = ChunkError(f"{task} failed twice; {reasons}")
+            if trace:
+                error.add_note(f"In the worker:\n{trace}")
+            raise error
+        self._watch.warn(f"{task} failed and is rendered once more: {reason}")
+        self._waiting.appendleft(task)
+
+
+def _pickled(kit: Kit, chunks: Sequence[Chunk]) -> bytes:
+    try:
+        return pickle.dumps((kit, tuple(chunks)))
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise EngineError(f"upscaler or encoder cannot go to another process: {error}") from error
+
+
+def _cuda_devices(upscaler: Upscaler) -> list[str]:
+    """The GPUs to share out, as `CUDA_VISIBLE_DEVICES` spells them; empty where there is none."""
+    if upscaler.device != "cuda":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:count] if visible else [str(device) for device in range(count)]
+
+
+def _environments(workers: int, devices: Sequence[str]) -> list[dict[str, str]]:
+    """The environment of each worker: this one's, the same modules, its GPU, its threads."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    common = {
+        "OMP_NUM_THREADS": str(threads),
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+    }
+    return [
+        common | ({"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {})
+        for place in range(workers)
+    ]

@@ -1,0 +1,1 @@
+"""Planes of samples in memory: cropped, recoloured, blended. No file, no codec."""

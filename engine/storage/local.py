@@ -1,0 +1,217 @@
+"""A store in a folder: for development, tests and a server with a disk of its own.
+
+Safe for several threads and processes of one machine. Files are written beside the others, synced
+and renamed, under a lock that is held for the rename only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from engine.errors import ObjectChangedError, ObjectMissingError, StoreError
+from engine.files import sync, whole_file
+from engine.storage.keys import checked_key, folder_prefix
+from engine.storage.objects import ObjectInfo, OnBytes, StoredObject, opened_for_upload
+
+INCOMING = ".incoming"
+"""Where unfinished files and the lock lie. No key begins with a dot."""
+LOCK = "lock"
+
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStore:
+    """Objects as files below `folder`, which is made when it is first needed.
+
+    `sign` makes the address of `url` (key, seconds, file name); without it there are no addresses,
+    since a folder has no server.
+    """
+
+    folder: Path
+    sign: Callable[[str, int, str | None], str] | None = None
+
+    def path(self, key: str) -> Path:
+        """Where the object lies, or would. Raises StoreError for a key that is none."""
+        return self.folder / checked_key(key)
+
+    def put_file(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
+        with opened_for_upload(key, path) as file, _told(key), self._arriving(key) as arriving:
+            unfinished, publish = arriving
+            with unfinished.open("wb") as copy:
+                _copy(file, copy, on_bytes)
+            publish(lambda _: None)
+
+    def put_bytes(
+        self, key: str, data: bytes, *, only_new: bool = False, if_match: str | None = None
+    ) -> str:
+        def check(there: ObjectInfo | None) -> None:
+            if only_new and there:
+                raise ObjectChangedError(key, "is there already")
+            if if_match is not None and (there is None or there.etag != if_match):
+                raise ObjectChangedError(key, "is not what was to be replaced")
+
+        with _told(key), self._arriving(key) as (unfinished, publish):
+            unfinished.write_bytes(data)
+            return publish(check)
+
+    def get_file(
+        self, key: str, path: Path, *, etag: str | None = None, on_bytes: OnBytes | None = None
+    ) -> None:
+        with (
+            self._opened(key, etag) as file,
+            whole_file(path) as partial,
+            partial.open("wb") as copy,
+        ):
+            _copy(file, copy, on_bytes)
+
+    def get_bytes(self, key: str, *, etag: str | None = None) -> bytes:
+        with self._opened(key, etag) as file:
+            return file.read()
+
+    def read(self, key: str, start: int, length: int, *, etag: str) -> bytes:
+        with self._opened(key, etag) as file:
+            file.seek(start)
+            return file.read(length)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        path = self.path(key)
+        with _told(key):
+            return _info(key, path.stat()) if path.is_file() else None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        top = self.folder / folder_prefix(prefix) if prefix else self.folder
+        keys = [
+            path.relative_to(self.folder).as_posix()
+            for path in top.rglob("*")
+            if path.is_file() and INCOMING not in path.relative_to(self.folder).parts
+        ]
+        for key in sorted(keys, key=str.encode):
+            info = self.stat(key)
+            if info:  # else it went meanwhile
+                yield info
+
+    def delete(self, key: str) -> None:
+        path = self.path(key)
+        with _told(key), self._locked():
+            if path.is_file():
+                path.unlink()
+                self._prune(path.parent)
+
+    def delete_prefix(self, prefix: str) -> None:
+        top = self.folder / folder_prefix(prefix)
+        with _told(prefix), self._locked():
+            if top.is_dir():
+                shutil.rmtree(top)
+                self._prune(top.parent)
+
+    def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
+        if self.sign is None:
+            raise StoreError(checked_key(key), "has no address: it lies in a folder without server")
+        return self.sign(checked_key(key), expires_s, file_name)
+
+    def source(self, key: str) -> Path | StoredObject:
+        if self.stat(key) is None:
+            raise _missing(key)
+        return self.path(key)
+
+    def discard_unfinished(self) -> None:
+        """Removes what writers left behind that were ended; for when nobody else is writing."""
+        with self._locked() as incoming:
+            for path in incoming.iterdir():
+                if path.name != LOCK:
+                    path.unlink()
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        """Alone among all who publish or delete; gives the folder of unfinished files."""
+        incoming = self.folder / INCOMING
+        incoming.mkdir(parents=True, exist_ok=True)
+        with (incoming / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield incoming
+
+    @contextmanager
+    def _arriving(
+        self, key: str
+    ) -> Iterator[tuple[Path, Callable[[Callable[[ObjectInfo | None], None]], str]]]:
+        """A file to write to, and what puts it under `key` if a check of what lies there passes."""
+        path = self.path(key)
+        incoming = self.folder / INCOMING
+        incoming.mkdir(parents=True, exist_ok=True)
+        unfinished = incoming / uuid4().hex
+
+        def publish(check: Callable[[ObjectInfo | None], None]) -> str:
+            now = time.time_ns()  # finer than the clock of file systems, for ETags that differ
+            os.utime(unfinished, ns=(now, now))
+            sync(unfinished)
+            with self._locked():
+                check(self.stat(key))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.replace(path)
+                sync(path.parent)
+                return _etag(path.stat())
+
+        try:
+            yield unfinished, publish
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @contextmanager
+    def _opened(self, key: str, etag: str | None) -> Iterator[BinaryIO]:
+        """The object's file. Open, it stays the same object, whatever takes its place."""
+        path = self.path(key)
+        if not path.is_file():
+            raise _missing(key)
+        with _told(key), path.open("rb") as file:
+            if etag is not None and _etag(os.fstat(file.fileno())) != etag:
+                raise ObjectChangedError(key, "has changed")
+            yield file
+
+    def _prune(self, folder: Path) -> None:
+        """Removes folders that deleting left empty."""
+        while folder != self.folder and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Says which object an `OSError` is about."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectMissingError(name, "does not exist") from error
+    except OSError as error:
+        raise StoreError(name, (error.strerror or str(error)).lower()) from error
+
+
+def _missing(key: str) -> ObjectMissingError:
+    return ObjectMissingError(key, "does not exist")
+
+
+def _copy(source: BinaryIO, target: BinaryIO, on_bytes: OnBytes | None) -> None:
+    while block := source.read(BLOCK_BYTES):
+        target.write(block)
+        if on_bytes is not None:
+            on_bytes(target.tell())
+
+
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+    return ObjectInfo(key, stat.st_size, _etag(stat), modified)
+
+
+def _etag(stat: os.stat_result) -> str:
+    """Every publication is a new file with a time of its own."""
+    return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"

@@ -1,0 +1,414 @@
+"""A store in a bucket of Cloudflare R2, MinIO or Amazon S3. The only file that names boto3.
+
+Files go in equal parts, several at a time, so memory holds a few parts whatever the length. What
+comes down is pinned to one version by its ETag, and taken up again where a connection breaks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import mimetypes
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from engine.errors import ObjectChangedError, ObjectMissingError, StoreError
+from engine.files import whole_file
+from engine.storage.keys import checked_key, folder_prefix
+from engine.storage.objects import ObjectInfo, OnBytes, StoredObject, opened_for_upload
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+PART_BYTES = 8 << 20
+"""Of files in transfer; more only for files that would have more than `MAX_PARTS` of them."""
+MAX_PARTS = 10_000
+PARTS_AT_ONCE = 4
+BLOCK_BYTES = 1 << 18
+PAGE_OBJECTS = 1000
+"""Listed and deleted by one request: as many as S3 takes."""
+MAX_URL_S = 7 * 24 * 3600
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
+
+_SECRETS = re.compile(
+    r"((?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|Credential)"
+    r"(?:=|%3D|\"?: ?\"?))[^&\s,\"'<>]+",
+    re.IGNORECASE,
+)
+_REASONS = {  # by what S3 calls them
+    "NoSuchBucket": "there is no such bucket",
+    "InvalidAccessKeyId": "the access key is unknown (R2_ACCESS_KEY_ID)",
+    "SignatureDoesNotMatch": "the secret key is wrong (R2_SECRET_ACCESS_KEY)",
+    "AccessDenied": "access is denied; the key must allow to read, write, list and delete",
+    "403": "access is denied; the key must allow to read, write, list and delete",
+    "AuthorizationHeaderMalformed": "the region is wrong (R2_REGION)",
+    "PermanentRedirect": "the bucket is in another region (R2_ENDPOINT_URL, R2_REGION)",
+    "301": "the bucket is in another region (R2_ENDPOINT_URL, R2_REGION)",
+    "400": "the request is refused; the region may be wrong (R2_REGION)",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+}
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """Where a bucket is and who may use it. Shown without its secrets."""
+
+    endpoint_url: str
+    bucket: str
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    region: str = "auto"
+    attempts: int = 8
+    """How often a request is made before it is given up; 8 outlast about half a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Store:
+    """Objects in a bucket. Connections are made when first needed, and shared by equal stores."""
+
+    settings: S3Settings
+
+    def put_file(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
+        checked_key(key)
+        with opened_for_upload(key, path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= PART_BYTES:
+                self.put_bytes(key, file.read())
+                if on_bytes is not None:
+                    on_bytes(size)
+            else:
+                self._put_parts(key, file.fileno(), size, on_bytes)
+
+    def put_bytes(
+        self, key: str, data: bytes, *, only_new: bool = False, if_match: str | None = None
+    ) -> str:
+        from botocore.exceptions import ClientError
+
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
+        if if_match is not None:
+            condition["IfMatch"] = if_match
+        with self._told(key):
+            try:
+                answer = self._client.put_object(
+                    **self._place(key), Body=data, ContentType=_content_type(key), **condition
+                )
+            except ClientError as error:
+                if _code(error) not in _CHANGED:
+                    raise
+                if _asked_before(error) and (etag := self._etag_of(key, data)):
+                    return etag  # an answer was lost on the way, and the bytes there are ours
+                reason = "is there already" if only_new else "is not what was to be replaced"
+                raise ObjectChangedError(self._name(key), reason) from None
+            return answer["ETag"]
+
+    def get_file(
+        self, key: str, path: Path, *, etag: str | None = None, on_bytes: OnBytes | None = None
+    ) -> None:
+        info = self._found(key, etag)
+        with whole_file(path) as partial, partial.open("wb") as file:
+            file.truncate(info.size_bytes)
+
+            def fetch(start: int, stop: int) -> int:
+                at = start
+                for block in self._blocks(key, start, stop, info.etag):
+                    at += os.pwrite(file.fileno(), block, at)
+                return stop - start
+
+            _in_parts(fetch, info.size_bytes, PART_BYTES, on_bytes)
+
+    def get_bytes(self, key: str, *, etag: str | None = None) -> bytes:
+        info = self._found(key, etag)
+        return self.read(key, 0, info.size_bytes, etag=info.etag)
+
+    def read(self, key: str, start: int, length: int, *, etag: str) -> bytes:
+        return b"".join(self._blocks(key, start, start + length, etag))
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        place = self._place(key)
+        try:
+            with self._told(key):
+                answer = self._client.head_object(**place)
+        except ObjectMissingError:
+            return None
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for page in self._pages(folder_prefix(prefix) if prefix else ""):
+            yield from page
+
+    def delete(self, key: str) -> None:
+        place = self._place(key)
+        with self._told(key):
+            self._client.delete_object(**place)
+
+    def delete_prefix(self, prefix: str) -> None:
+        below = folder_prefix(prefix)
+        for page in self._pages(below):
+            self._delete_all(below, [info.key for info in page])
+        self._abort_uploads(below)
+
+    def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
+        if not 0 < expires_s <= MAX_URL_S:
+            raise StoreError(key, f"an address can hold for 1 to {MAX_URL_S} s, not {expires_s}")
+        place: dict[str, Any] = self._place(key)
+        if file_name is not None:
+            attached = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
+            place["ResponseContentDisposition"] = attached
+        return self._client.generate_presigned_url("get_object", place, ExpiresIn=expires_s)
+
+    def source(self, key: str) -> Path | StoredObject:
+        info = self._found(key)
+        return StoredObject(self, key, info.etag, info.size_bytes)
+
+    @property
+    def _client(self) -> S3Client:
+        return _client(self.settings, os.getpid())
+
+    def _place(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self.settings.bucket, "Key": checked_key(key)}
+
+    def _found(self, key: str, etag: str | None = None) -> ObjectInfo:
+        info = self.stat(key)
+        if info is None:
+            self._check_bucket(key)
+            raise ObjectMissingError(self._name(key), "does not exist")
+        if etag not in (None, info.etag):
+            raise ObjectChangedError(self._name(key), "has changed")
+        return info
+
+    def _check_bucket(self, key: str) -> None:
+        """Raise StoreError where the bucket is gone; asked for an object, a store does not say."""
+        try:
+            with self._told(key):
+                self._client.head_bucket(Bucket=self.settings.bucket)
+        except ObjectMissingError as error:
+            raise StoreError(self._name(key), _REASONS["NoSuchBucket"]) from error
+
+    def _name(self, key: str) -> str:
+        return f"{self.settings.bucket}/{key}"
+
+    def _etag_of(self, key: str, data: bytes) -> str | None:
+        """The ETag of the object under `key` where it holds `data`."""
+        info = self.stat(key)
+        if info is None or info.size_bytes != len(data):
+            return None
+        return info.etag if self.get_bytes(key, etag=info.etag) == data else None
+
+    def _put_parts(self, key: str, file: int, size: int, on_bytes: OnBytes | None) -> None:
+        """A multipart upload from an open file: finished, or aborted."""
+        client, place = self._client, self._place(key)
+        part_bytes = max(PART_BYTES, math.ceil(size / MAX_PARTS))
+        parts: list[CompletedPartTypeDef] = []
+        with self._told(key):
+            begun = client.create_multipart_upload(**place, ContentType=_content_type(key))
+        upload = {**place, "UploadId": begun["UploadId"]}
+
+        def send(start: int, stop: int) -> int:
+            number = start // part_bytes + 1
+            with self._told(key):
+                body = os.pread(file, stop - start, start)
+                sent = client.upload_part(**upload, PartNumber=number, Body=body)
+            parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+            return len(body)
+
+        try:
+            _in_parts(send, size, part_bytes, on_bytes)
+            parts.sort(key=lambda part: part["PartNumber"])
+            self._complete(key, upload, parts, size)
+        except BaseException as error:
+            try:
+                with self._told(key):
+                    client.abort_multipart_upload(**upload)
+            except StoreError as left:
+                error.add_note(f"the unfinished upload of {key} could not be removed: {left}")
+            raise
+
+    def _complete(
+        self, key: str, upload: dict[str, Any], parts: Sequence[CompletedPartTypeDef], size: int
+    ) -> None:
+        from botocore.exceptions import ClientError
+
+        with self._told(key):
+            try:
+                self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload" or not _asked_before(error):
+                    raise
+                there = self.stat(key)  # an answer may have been lost on the way
+                if there is None or there.size_bytes != size:
+                    raise
+
+    def _blocks(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
+        """Bytes `[start, stop)` of one version, asked for again from where a connection breaks."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        failures = 0
+        while start < stop:
+            with self._told(key):
+                answer = self._client.get_object(
+                    **self._place(key), Range=f"bytes={start}-{stop - 1}", IfMatch=etag
+                )
+                if "ContentRange" not in answer:
+                    raise StoreError(self._name(key), "the store does not serve ranges of bytes")
+                stop = min(stop, int(answer["ContentRange"].rpartition("/")[2]))
+                with closing(answer["Body"]) as body:
+                    try:
+                        for block in body.iter_chunks(BLOCK_BYTES):
+                            yield block
+                            start, failures = start + len(block), 0
+                    except (HTTPClientError, IncompleteReadError):
+                        failures += 1
+                        if failures == self.settings.attempts:
+                            raise
+                        time.sleep(random.random() * min(2**failures, 20) / 2)
+
+    def _pages(self, below: str) -> Iterator[Sequence[ObjectInfo]]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.settings.bucket,
+            Prefix=below,
+            PaginationConfig={"PageSize": PAGE_OBJECTS},
+        )
+        with self._told(below):
+            for page in pages:
+                found = page.get("Contents", ())
+                yield [
+                    ObjectInfo(each["Key"], each["Size"], each["ETag"], each["LastModified"])
+                    for each in found
+                ]
+
+    def _delete_all(self, below: str, keys: Sequence[str]) -> None:
+        if not keys:
+            return
+        with self._told(below):
+            answer = self._client.delete_objects(
+                Bucket=self.settings.bucket,
+                Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
+            )
+        for failed in answer.get("Errors", ()):
+            raise StoreError(self._name(below), f"is not deleted ({failed.get('Code')})")
+
+    def _abort_uploads(self, below: str) -> None:
+        """Drops what processes that died in the middle of an upload have left."""
+        bucket = self.settings.bucket
+        with self._told(below):
+            uploads = self._client.get_paginator("list_multipart_uploads")
+            for page in uploads.paginate(Bucket=bucket, Prefix=below):
+                for each in page.get("Uploads", ()):
+                    self._client.abort_multipart_upload(
+                        Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"]
+                    )
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Says in one line which object boto3's error is about, and why.
+
+        The error itself is not passed on: what a server says may hold keys and signatures.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        name = self._name(key)
+        try:
+            yield
+        except ClientError as error:
+            code = _code(error)
+            if code in _MISSING:
+                raise ObjectMissingError(name, "does not exist") from None
+            if code in _CHANGED:
+                raise ObjectChangedError(name, "has changed") from None
+            status = error.response["ResponseMetadata"].get("HTTPStatusCode", "no status")
+            reason = _REASONS.get(code, "the store refuses")
+            raise StoreError(name, f"{reason} ({code}, {status})") from None
+        except BotoCoreError as error:
+            host = urlsplit(self.settings.endpoint_url).hostname
+            what = type(error).__name__
+            raise StoreError(name, f"the request to {host} fails ({what})") from None
+
+
+def redacted(text: str) -> str:
+    """`text` with the signatures, credentials and tokens of signed addresses taken out."""
+    return _SECRETS.sub(r"\1REDACTED", text)
+
+
+def _in_parts(
+    move: Callable[[int, int], int], size: int, part_bytes: int, on_bytes: OnBytes | None
+) -> None:
+    """Moves `[0, size)` part by part, several at a time; the first error stops the rest."""
+    moved = 0
+    with ThreadPoolExecutor(PARTS_AT_ONCE, "store") as pool:
+        starts = range(0, size, part_bytes)
+        parts = [pool.submit(move, start, min(start + part_bytes, size)) for start in starts]
+        try:
+            for part in as_completed(parts):
+                moved += part.result()
+                if on_bytes is not None:
+                    on_bytes(moved)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@lru_cache(maxsize=16)
+def _client(settings: S3Settings, process: int) -> S3Client:  # noqa: ARG001 - no client survives a fork
+    """A client with its connections. Safe for several threads."""
+    import boto3
+    from botocore.config import Config
+
+    log = logging.getLogger("botocore")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)  # its debug log prints signatures
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key,
+        region_name=settings.region,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",  # R2 lacks the newer ones
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": settings.attempts},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+        ),
+    )
+    client.meta.events.register_last("before-parameter-build.s3", _stay)
+    return client
+
+
+def _stay(context: dict[str, Any], **_: object) -> None:
+    """Keeps botocore from looking for the bucket in other regions.
+
+    The address is what the settings say, and at a store that answers 301 and names no region the
+    search calls itself without end.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _code(error: ClientError) -> str:
+    """What S3 calls what is wrong."""
+    code = error.response["Error"].get("Code", "unknown")
+    return code if re.fullmatch(r"\w+", code) else "unknown"
+
+
+def _asked_before(error: ClientError) -> bool:
+    """Whether the request was made before, so that the store may have done what it was asked."""
+    return bool(error.response["ResponseMetadata"].get("RetryAttempts"))
+
+
+def _content_type(key: str) -> str:
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"

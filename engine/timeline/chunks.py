@@ -1,0 +1,69 @@
+"""Cuts a plan into chunks, each with a digest of everything that decides its pixels.
+
+A chunk is the unit of rendering, of retry, of resume and of cache. Pure: no file, no pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from engine.timeline.plan import Layer, Plan, PlannedClip
+from engine.timing import FrameRange
+
+MAX_CHUNK_FRAMES = 240
+"""Long enough to hide an encoder's start and end, short enough to lose little to a crash."""
+
+RENDER_VERSION = 2
+"""Raised whenever the engine would give an encoder other pixels for the same plan."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A half-open range of output frames with one or two layers, rendered as one closed GOP."""
+
+    index: int
+    frames: FrameRange
+    layers: tuple[Layer, ...]
+    digest: str
+    """Hex. Covers sources, layers, upscaler, encoder and render version; not the place in the
+    export, so that a chunk is found again wherever an edit moves it."""
+
+
+def cut_into_chunks(
+    plan: Plan, *, stage_key: Callable[[PlannedClip], str], encoder_key: str
+) -> tuple[Chunk, ...]:
+    """Cuts at every clip and transition border, and then every `MAX_CHUNK_FRAMES`.
+
+    Cuts are counted from the border before them, so changing one clip leaves the chunks of the
+    others as they were, and changing its end leaves those before it. The keys name what
+    enlarges a clip's crop, and the encoder, with all their settings.
+    """
+    common = f"{RENDER_VERSION}|{plan.size}|{plan.fps}|{encoder_key}"
+    clip_keys = {clip.index: stage_key(clip) for clip in plan.clips}
+    chunks = []
+    for index, frames in enumerate(_ranges(plan.borders)):
+        layers = plan.layers(frames)
+        keys = [clip_keys[layer.clip.index] for layer in layers]
+        chunks.append(Chunk(index, frames, layers, _digest(common, keys, layers)))
+    return tuple(chunks)
+
+
+def _ranges(borders: Iterable[int]) -> Iterator[FrameRange]:
+    for start, stop in pairwise(borders):
+        for first in range(start, stop, MAX_CHUNK_FRAMES):
+            yield FrameRange(first, min(first + MAX_CHUNK_FRAMES, stop))
+
+
+def _digest(common: str, keys: Sequence[str], layers: Sequence[Layer]) -> str:
+    digest = hashlib.blake2b(common.encode(), digest_size=16)
+    for key, layer in zip(keys, layers, strict=True):
+        digest.update(f"|{key}|{layer.clip.source.fingerprint}|{layer.clip.fit}|".encode())
+        digest.update(np.ascontiguousarray(layer.pts, "<i8").tobytes())
+        digest.update(np.ascontiguousarray(layer.rects, "<f8").tobytes())
+        digest.update(np.ascontiguousarray(layer.weights, "<f8").tobytes())
+    return digest.hexdigest()

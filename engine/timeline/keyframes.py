@@ -1,0 +1,140 @@
+"""Crop keyframes to one rectangle per output frame. Knows no file, no plan and no pixel values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from engine.geometry import Size, largest_centred
+from engine.timeline.edit import CropKeyframe, Ease
+
+Floats = NDArray[np.float64]
+
+_LINEAR, _SMOOTH, _CUT = range(3)
+_CODES = {Ease.LINEAR: _LINEAR, Ease.SMOOTH: _SMOOTH, Ease.CUT: _CUT}
+
+
+def crop_rects(
+    keyframes: Sequence[CropKeyframe], times_s: Floats, frame: Size, target_aspect: float
+) -> Floats:
+    """The rectangle shown at each time: x, y, width, height in pixels, float64, shape (n, 4).
+
+    `keyframes` ascend in time, as `Clip` keeps them; `times_s` has shape (n,), in seconds of source
+    time and any order; `frame` is the upright source frame. Before the first and after the last
+    keyframe the rectangle holds; a keyframe's `ease` says how it moves on from there. Nothing is
+    rounded. A rectangle larger than the frame shrinks about its centre, keeping its aspect, and one
+    that leaves the frame is shifted inside. With no keyframe it is the largest centred rectangle of
+    `target_aspect` (width / height).
+    """
+    if keyframes:
+        key_times_s = np.array([float(each.time_s) for each in keyframes])
+        rects = [each.rect for each in keyframes]
+        eases = np.array([_CODES[each.ease] for each in keyframes])
+    else:
+        key_times_s, eases = np.zeros(1), np.zeros(1, np.int64)
+        rects = [largest_centred(frame, target_aspect)]
+    sides = np.array([(rect.x, rect.y, rect.width, rect.height) for rect in rects])
+    shown = np.empty((len(times_s), 4))
+    _sample(key_times_s, sides, eases, _tangents(key_times_s, sides, eases), times_s, shown)
+    _keep_inside(shown, float(frame.width), float(frame.height))
+    return shown
+
+
+@njit(cache=True, nogil=True)
+def _tangents(key_times_s: Floats, sides: Floats, eases: NDArray[np.int64]) -> Floats:
+    """Slopes at the keyframes, per second, shape (keyframes, 4), that keep a cubic monotone.
+
+    The weighted harmonic mean of the slopes on either side, 0 where they differ in sign (Fritsch
+    and Butland, "A method for constructing local monotone piecewise cubic interpolants", 1984; the
+    tangents of PCHIP). A cut, and the hold before the first and after the last keyframe, has slope
+    0, so that a movement starts and ends there at rest.
+    """
+    last = len(key_times_s) - 1
+    tangents = np.zeros(sides.shape)
+    for key in range(1, last):
+        if eases[key - 1] == _CUT or eases[key] == _CUT:
+            continue
+        before_s = key_times_s[key] - key_times_s[key - 1]
+        after_s = key_times_s[key + 1] - key_times_s[key]
+        for side in range(4):
+            arriving = (sides[key, side] - sides[key - 1, side]) / before_s
+            leaving = (sides[key + 1, side] - sides[key, side]) / after_s
+            if arriving * leaving > 0:
+                weight, other = 2 * after_s + before_s, after_s + 2 * before_s
+                mean = (weight + other) / (weight / arriving + other / leaving)
+                tangents[key, side] = mean
+    return tangents
+
+
+@njit(cache=True, nogil=True)
+def _sample(
+    key_times_s: Floats,
+    sides: Floats,
+    eases: NDArray[np.int64],
+    tangents: Floats,
+    times_s: Floats,
+    shown: Floats,
+) -> None:
+    """Write the moving rectangle at each time into `shown`."""
+    last = len(key_times_s) - 1
+    key = 0
+    for row in range(len(times_s)):
+        key = _last_at(key_times_s, times_s[row], key)
+        following = min(key + 1, last)
+        lasts_s = key_times_s[following] - key_times_s[key]
+        since_s = times_s[row] - key_times_s[key]
+        moves = since_s > 0 and lasts_s > 0 and eases[key] != _CUT
+        share = since_s / lasts_s if moves else 0.0
+        for side in range(4):
+            start, stop = sides[key, side], sides[following, side]
+            if eases[key] == _SMOOTH and moves:
+                leaving = tangents[key, side] * lasts_s
+                arriving = tangents[following, side] * lasts_s
+                shown[row, side] = _hermite(start, stop, leaving, arriving, share)
+            else:
+                shown[row, side] = start + share * (stop - start)
+
+
+@njit(cache=True, nogil=True)
+def _last_at(key_times_s: Floats, time_s: float, guess: int) -> int:
+    """The last keyframe at or before a time, the first where there is none; often `guess`."""
+    low, high = 0, len(key_times_s)
+    if key_times_s[guess] <= time_s:
+        if guess + 1 == high or time_s < key_times_s[guess + 1]:
+            return guess
+        low = guess
+    while high - low > 1:
+        middle = (low + high) // 2
+        if key_times_s[middle] <= time_s:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _hermite(start: float, stop: float, leaving: float, arriving: float, share: float) -> float:
+    """The cubic with these ends and slopes, at `share` of the way; never past the ends."""
+    rest = 1 - share
+    bend = share * rest * (leaving * rest - arriving * share)
+    value = start + (stop - start) * share * share * (3 - 2 * share) + bend
+    return min(max(value, min(start, stop)), max(start, stop))
+
+
+@njit(cache=True, nogil=True)
+def _keep_inside(rects: Floats, width: float, height: float) -> None:
+    """Shrink, then shift, each rectangle into a frame, in place."""
+    for row in range(len(rects)):
+        x, y, across, down = rects[row, 0], rects[row, 1], rects[row, 2], rects[row, 3]
+        scale = min(width / across, height / down)
+        if scale < 1:
+            x += across * (1 - scale) / 2
+            y += down * (1 - scale) / 2
+            across, down = min(across * scale, width), min(down * scale, height)
+        rects[row, 0] = min(max(x, 0.0), width - across)
+        rects[row, 1] = min(max(y, 0.0), height - down)
+        rects[row, 2] = across
+        rects[row, 3] = down

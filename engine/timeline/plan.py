@@ -1,0 +1,334 @@
+"""The whole export decided: which source frame, through which rectangle, with which weight.
+
+Arithmetic only: `Edit` and `SourceInfo` in, arrays out. Opens no file and sees no pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import EditError
+from engine.geometry import Fit, Size
+from engine.soundtrack import Ramp, SoundSpan, TempoPiece
+from engine.source import SourceInfo
+from engine.timeline.edit import Clip, Edit, Transition, TransitionType
+from engine.timeline.keyframes import crop_rects
+from engine.timeline.retime import Retiming, retiming
+from engine.timing import SAMPLE_RATE_HZ, FrameRange, first_sample, frame_time_s, round_half_up
+
+CUT_RAMP_SAMPLES = 96
+"""At a cut the sound falls and rises within 2 ms, since a step in it would be heard as a click."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedClip:
+    """One clip on the output's frame grid. Arrays have one row per output frame of `frames`."""
+
+    index: int
+    """Place in play order, which is also its place in `Plan.clips`."""
+    source: SourceInfo
+    title: str
+    frames: FrameRange
+    """Where in the export it is shown; neighbours overlap where they dissolve."""
+    pts: NDArray[np.int64]
+    """Shape (n,): the source frame shown, by its timestamp; each is one of `source.frame_pts`."""
+    rects: NDArray[np.float64]
+    """Shape (n, 4): x, y, width, height of the crop, in display pixels of the source."""
+    weights: NDArray[np.float64]
+    """Shape (n,): share of this clip in the frame. What the layers leave of 1 is black."""
+    fit: Fit
+    retiming: Retiming
+    scale: float
+    """How much the smallest crop is enlarged to fit into the target."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """What one clip gives to a range of output frames: slices of its arrays."""
+
+    clip: PlannedClip
+    pts: NDArray[np.int64]
+    rects: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A chapter from `start_s` to `stop_s` of the export."""
+
+    title: str
+    start_s: Fraction
+    stop_s: Fraction
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """An export, decided. Everything after this only carries it out."""
+
+    clips: tuple[PlannedClip, ...]
+    transitions: tuple[PlannedTransition, ...]
+    fps: Fraction
+    size: Size
+    frame_count: int
+    sound: tuple[SoundSpan, ...]
+    """Empty when the export has no sound track."""
+    sample_count: int
+    chapters: tuple[Chapter, ...]
+    borders: tuple[int, ...]
+    """Ascending output frames at which a clip or a transition starts or ends, 0 and the end
+    among them."""
+    warnings: tuple[str, ...]
+
+    @property
+    def duration_s(self) -> Fraction:
+        return frame_time_s(self.frame_count, self.fps)
+
+    def layers(self, frames: FrameRange) -> tuple[Layer, ...]:
+        """The one or two layers of a range that crosses no border, in play order."""
+        found = []
+        for clip in self.clips:
+            if clip.frames.start <= frames.start and frames.stop <= clip.frames.stop:
+                rows = slice(frames.start - clip.frames.start, frames.stop - clip.frames.start)
+                found.append(Layer(clip, clip.pts[rows], clip.rects[rows], clip.weights[rows]))
+        return tuple(found)
+
+    def source_frame_count(self) -> int:
+        """Distinct source frames the export shows: what is cropped and upscaled, each once."""
+        return sum(int(np.unique(clip.pts).size) for clip in self.clips)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTransition:
+    """The join after clip `after`: its type and its length on the frame grid.
+
+    A dissolve is `frame_count` shared frames; a fade is `frame_count` frames on either side.
+    """
+
+    after: int
+    type: TransitionType
+    frame_count: int
+
+
+def build_plan(edit: Edit, sources: Sequence[SourceInfo]) -> Plan:
+    """Decides an export.
+
+    `sources[i]` is what the file of `edit.clips[i]` was found to be. Raises `EditError` for what
+    only the files can tell: a trim that starts past the end of its file.
+    """
+    if len(sources) != len(edit.clips):
+        raise ValueError(f"{len(edit.clips)} clips need as many sources, not {len(sources)}")
+    warnings: list[str] = []
+    retimings = [
+        _clip_retiming(index, clip, source, warnings)
+        for index, (clip, source) in enumerate(zip(edit.clips, sources, strict=True))
+    ]
+    counts = [each.frame_count(edit.target_fps) for each in retimings]
+    transitions = _fitted(edit.transitions, counts, edit.target_fps, warnings)
+    ranges = _laid_out(counts, transitions)
+    clips = tuple(
+        _planned_clip(index, edit, source, frames, each, transitions)
+        for index, (source, frames, each) in enumerate(zip(sources, ranges, retimings, strict=True))
+    )
+    frame_count = ranges[-1].stop
+    return Plan(
+        clips=clips,
+        transitions=transitions,
+        fps=edit.target_fps,
+        size=edit.target_size,
+        frame_count=frame_count,
+        sound=_sound(clips, transitions, edit.target_fps) if edit.include_audio else (),
+        sample_count=first_sample(frame_count, edit.target_fps) if edit.include_audio else 0,
+        chapters=_chapters(clips, edit.target_fps, frame_count),
+        borders=_borders(ranges, transitions),
+        warnings=tuple(warnings),
+    )
+
+
+def _clip_retiming(index: int, clip: Clip, source: SourceInfo, warnings: list[str]) -> Retiming:
+    where, end_s = f"clips[{index}]", source.duration_s
+    start_s = clip.trim_start_s or Fraction(0)
+    stop_s = end_s if clip.trim_stop_s is None else clip.trim_stop_s
+    if start_s >= end_s:
+        raise EditError(
+            f"{where}.trimRange.start",
+            f"{float(start_s):g} s is past the end of {clip.file_name} ({float(end_s):.3f} s)",
+        )
+    if stop_s > end_s:
+        warnings.append(
+            f"{where}.trimRange.end: {float(stop_s):g} s is past the end of {clip.file_name}; "
+            f"clamped to {float(end_s):.3f} s"
+        )
+        stop_s = end_s
+    warnings.extend(_mismatches(where, clip, source))
+    return retiming(
+        start_s, stop_s, [(part.start_s, part.stop_s, part.speed) for part in clip.speed_segments]
+    )
+
+
+def _mismatches(where: str, clip: Clip, source: SourceInfo) -> list[str]:
+    """What the document says about a file and the file denies."""
+    found = []
+    if clip.source_size is not None and clip.source_size != source.display_size:
+        found.append(
+            f"{where}.sourceWidth: the edit says {clip.source_size}, "
+            f"{clip.file_name} is {source.display_size}; the crop is taken as written"
+        )
+    if clip.duration_s is not None and abs(clip.duration_s - source.duration_s) > Fraction(1, 4):
+        found.append(
+            f"{where}.duration: the edit says {float(clip.duration_s):.3f} s, "
+            f"{clip.file_name} lasts {float(source.duration_s):.3f} s"
+        )
+    return found
+
+
+def _fitted(
+    transitions: Sequence[Transition], counts: Sequence[int], fps: Fraction, warnings: list[str]
+) -> tuple[PlannedTransition, ...]:
+    """Transitions on the frame grid, shortened where their clips are too short for them.
+
+    A clip shared by two transitions gives each what the other leaves, or half to each where both
+    want more: so a join depends on its two clips and their outer joins, and on nothing else.
+    """
+    wanted = [
+        0 if each.type is TransitionType.CUT else round_half_up(each.duration_s * fps)
+        for each in transitions
+    ]
+    planned = []
+    for join, (transition, frames) in enumerate(zip(transitions, wanted, strict=True)):
+        before = wanted[join - 1] if join > 0 else 0
+        after = wanted[join + 1] if join + 1 < len(wanted) else 0
+        left, right = counts[join], counts[join + 1]
+        fitting = min(frames, max(left - before, left // 2), max(right - after, right // 2))
+        if fitting < frames:
+            warnings.append(
+                f"transition {join + 1}: {frames} frames of {transition.type} do not fit between "
+                f"clips[{join}] and clips[{join + 1}]; shortened to {fitting}"
+            )
+        planned.append(PlannedTransition(join, transition.type, fitting))
+    return tuple(planned)
+
+
+def _laid_out(counts: Sequence[int], transitions: Sequence[PlannedTransition]) -> list[FrameRange]:
+    """Where each clip lies in the export: end to end, but for dissolves, which overlap."""
+    ranges = [FrameRange(0, counts[0])]
+    for transition, count in zip(transitions, counts[1:], strict=True):
+        shared = transition.frame_count if transition.type is TransitionType.DISSOLVE else 0
+        start = ranges[-1].stop - shared
+        ranges.append(FrameRange(start, start + count))
+    return ranges
+
+
+def _planned_clip(
+    index: int,
+    edit: Edit,
+    source: SourceInfo,
+    frames: FrameRange,
+    retimed: Retiming,
+    transitions: Sequence[PlannedTransition],
+) -> PlannedClip:
+    clip = edit.clips[index]
+    rects = crop_rects(
+        clip.crop_keyframes,
+        retimed.source_times_s(edit.target_fps),
+        source.display_size,
+        edit.target_size.aspect,
+    )
+    return PlannedClip(
+        index=index,
+        source=source,
+        title=clip.title or PurePath(clip.file_name).stem,
+        frames=frames,
+        pts=_shown_pts(source, retimed.source_ticks(edit.target_fps, source.time_base)),
+        rects=rects,
+        weights=_weights(index, len(frames), transitions),
+        fit=clip.fit or edit.fit,
+        retiming=retimed,
+        scale=_largest_scale(rects, edit.target_size),
+    )
+
+
+def _largest_scale(rects: NDArray[np.float64], target: Size) -> float:
+    scales = np.minimum(target.width / rects[:, 2], target.height / rects[:, 3])
+    return float(scales.max())
+
+
+def _shown_pts(source: SourceInfo, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last source frame that starts at or before each tick (counted from the first frame)."""
+    at = np.searchsorted(source.frame_pts - source.frame_pts[0], ticks, side="right") - 1
+    return source.frame_pts[np.maximum(at, 0)]
+
+
+def _weights(
+    index: int, count: int, transitions: Sequence[PlannedTransition]
+) -> NDArray[np.float64]:
+    """1, but for the ramps: frame i of n of a transition shows (i + 1) / (n + 1) of what comes."""
+    weights = np.ones(count)
+    if index > 0 and (n := transitions[index - 1].frame_count):
+        weights[:n] *= np.arange(1, n + 1) / (n + 1)
+    if index < len(transitions) and (n := transitions[index].frame_count):
+        weights[count - n :] *= 1 - np.arange(1, n + 1) / (n + 1)
+    return weights
+
+
+def _borders(
+    ranges: Sequence[FrameRange], transitions: Sequence[PlannedTransition]
+) -> tuple[int, ...]:
+    borders = {frame for each in ranges for frame in (each.start, each.stop)}
+    for transition in transitions:
+        if transition.type is TransitionType.FADE:
+            meeting = ranges[transition.after].stop
+            borders |= {meeting - transition.frame_count, meeting + transition.frame_count}
+    return tuple(sorted(borders))
+
+
+def _chapters(clips: Sequence[PlannedClip], fps: Fraction, frame_count: int) -> tuple[Chapter, ...]:
+    starts = [clip.frames.start for clip in clips] + [frame_count]
+    return tuple(
+        Chapter(clip.title, frame_time_s(start, fps), frame_time_s(stop, fps))
+        for clip, (start, stop) in zip(clips, pairwise(starts), strict=True)
+    )
+
+
+def _sound(
+    clips: Sequence[PlannedClip], transitions: Sequence[PlannedTransition], fps: Fraction
+) -> tuple[SoundSpan, ...]:
+    return tuple(_sound_span(clip, transitions, fps) for clip in clips)
+
+
+def _sound_span(
+    clip: PlannedClip, transitions: Sequence[PlannedTransition], fps: Fraction
+) -> SoundSpan:
+    start, stop = clip.frames.start, clip.frames.stop
+    start_sample, stop_sample = first_sample(start, fps), first_sample(stop, fps)
+    total = stop_sample - start_sample
+    pieces = clip.retiming.pieces
+    offsets = [min(total, round_half_up(piece.at_s * SAMPLE_RATE_HZ)) for piece in pieces]
+    before = transitions[clip.index - 1] if clip.index > 0 else None
+    after = transitions[clip.index] if clip.index < len(transitions) else None
+    rise = first_sample(start + before.frame_count, fps) - start_sample if before else 0
+    fall = stop_sample - first_sample(stop - after.frame_count, fps) if after else 0
+    declick = min(CUT_RAMP_SAMPLES, (total - rise - fall) // 2)
+    return SoundSpan(
+        clip=clip.index,
+        start_sample=start_sample,
+        pieces=tuple(
+            TempoPiece(piece.start_s, piece.stop_s, piece.speed, until - offset)
+            for piece, (offset, until) in zip(pieces, pairwise([*offsets, total]), strict=True)
+        ),
+        rise_samples=rise or (declick if before else 0),
+        rise_ramp=_ramp(before),
+        fall_samples=fall or (declick if after else 0),
+        fall_ramp=_ramp(after),
+    )
+
+
+def _ramp(transition: PlannedTransition | None) -> Ramp:
+    dissolves = transition is not None and transition.type is TransitionType.DISSOLVE
+    return Ramp.EQUAL_POWER if dissolves else Ramp.LINEAR

@@ -1,0 +1,103 @@
+"""Cuts, checked by the numbers painted into their frames as the ffmpeg program decodes them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from engine.errors import EditError
+from engine.media.probe import probe
+from engine.pipeline.extract import Extracted, extract, planned_cut
+from tests.clips import numbered_clip, read_number
+from tests.media import needs_ffmpeg
+from tests.witness import complaints, ffprobe, luma_frames, samples
+
+pytestmark = needs_ffmpeg
+
+
+def cut(clip: Path, start: str, stop: str) -> tuple[Path, Extracted]:
+    made = clip.with_name("cut.mp4")
+    return made, extract(probe(clip), start, stop, made, on_progress=lambda *_: None)
+
+
+def numbers(path: Path) -> list[int]:
+    return [read_number(luma) for luma in luma_frames(path)]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "frames", "copied"),
+    [
+        ("0.5", "1.5", range(15, 45), range(24, 36)),
+        ("0.41", "1.59", range(12, 48), range(12, 48)),
+        ("0.4", "9", range(12, 60), range(12, 60)),
+        ("1", "2", range(30, 60), range(36, 60)),
+        ("0.5", "0.7", range(15, 21), range(0)),
+    ],
+)
+def test_the_frames_of_the_range_and_no_others(
+    tmp_path: Path, start: str, stop: str, frames: range, copied: range
+) -> None:
+    clip = numbered_clip(tmp_path / "a.mp4", 60, size=(64, 64), options={"bf": "3"})
+    made, told = cut(clip, start, stop)
+    assert numbers(made) == list(frames)
+    assert (told.frames, told.frames_copied) == (len(frames), len(copied))
+    assert told.frames_encoded == len(frames) - len(copied)
+    assert not complaints(made)
+    times = [float(each["pts_time"]) for each in ffprobe(made, "-show_frames")["frames"]]
+    assert times == pytest.approx([n / 30 for n in range(len(frames))], abs=1e-3)
+
+
+def test_copied_packets_are_the_source_s(tmp_path: Path) -> None:
+    clip = numbered_clip(tmp_path / "a.mp4", 60, size=(64, 64))
+    made, _ = cut(clip, "0.5", "1.5")
+    before, after = (luma_frames(path) for path in (clip, made))
+    assert (before[24:36] == after[24 - 15 : 36 - 15]).all()
+
+
+def test_open_gops_are_not_cut_where_pictures_refer_across(tmp_path: Path) -> None:
+    options = {"bf": "2", "x264-params": "open-gop=1:keyint=12:scenecut=0"}
+    clip = numbered_clip(tmp_path / "a.mp4", 60, size=(64, 64), options=options)
+    made, told = cut(clip, "0.5", "1.5")
+    assert numbers(made) == list(range(15, 45))
+    assert told.frames_copied == 0 and "closed GOP" in told.why
+    assert not complaints(made)
+
+
+def test_what_cannot_be_copied_is_encoded_and_says_why(tmp_path: Path) -> None:
+    clip = numbered_clip(tmp_path / "a.mov", 30, size=(64, 64), codec="mpeg4")
+    made, told = cut(clip, "0.2", "0.8")
+    assert numbers(made) == list(range(6, 24))
+    assert told.frames_copied == 0 and "mpeg4" in told.why
+
+
+def test_the_sound_is_cut_to_the_sample(tmp_path: Path) -> None:
+    clip = numbered_clip(tmp_path / "a.mp4", 90, size=(64, 64), sound="bursts")
+    made, _ = cut(clip, "0.5", "2.5")
+    heard = samples(made)
+    assert 96_000 <= len(heard) < 96_000 + 1024  # ffmpeg plays the padding of the last packet
+    loud = abs(heard[:, 0]) > 0.2
+    starts = [int(loud[n - 4800 : n + 9600].argmax()) + n - 4800 for n in (24_000, 72_000)]
+    assert starts == pytest.approx([24_000, 72_000], abs=60)
+
+
+def test_variable_frame_rates_are_kept(tmp_path: Path) -> None:
+    times = [Fraction(n, 30) + Fraction(n % 3, 100) for n in range(60)]
+    clip = numbered_clip(tmp_path / "a.mp4", 60, size=(64, 96), pts=times)
+    made, told = cut(clip, "0.51", "1.52")
+    wanted = [n for n in range(60) if n == 15 or Fraction("0.509") < times[n] < Fraction("1.519")]
+    assert numbers(made) == wanted[-told.frames :]
+    first = times[wanted[-told.frames]]
+    shown = [float(each["pts_time"]) for each in ffprobe(made, "-show_frames")["frames"]]
+    assert shown == pytest.approx(
+        [float(times[n] - first) for n in wanted[-told.frames :]], abs=1e-3
+    )
+
+
+def test_ranges_without_a_frame_are_refused(tmp_path: Path) -> None:
+    source = probe(numbered_clip(tmp_path / "a.mp4", 30, size=(64, 64)))
+    with pytest.raises(EditError, match=r"^end: must be after the start at 0.5 s$"):
+        planned_cut(source, "0.5", "0.5")
+    with pytest.raises(EditError, match=r"^start: must be before the end at 1.000 s$"):
+        planned_cut(source, "1", "2")

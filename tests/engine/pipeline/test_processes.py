@@ -1,0 +1,334 @@
+"""Chunks rendered by several processes: the same film, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import Cancelled, ChunkError, EngineError
+from engine.geometry import Fit, Size
+from engine.media.encoders import Encoder, choose_encoder
+from engine.pipeline.chunk_store import Parts
+from engine.pipeline.executors import Executor, InProcess
+from engine.pipeline.exporter import Listener, export, probe_sources
+from engine.pipeline.processes import LocalProcesses, _environments
+from engine.pipeline.progress import Phase, Progress
+from engine.pipeline.report import Report
+from engine.pixels.picture import Picture
+from engine.source import SourceInfo
+from engine.timeline.edit import Clip, Edit, Transition
+from engine.timeline.plan import Plan, build_plan
+from engine.upscale.choice import Networks, choose_upscaler
+from engine.upscale.network import CompactShape
+from engine.upscale.options import Settings
+from engine.upscale.stage import FrameCrop, PlainResampler, Stage
+from tests.clips import numbered_clip, read_number
+from tests.media import needs_ffmpeg
+from tests.waiting import wait_until
+from tests.witness import luma_frames
+
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    numbered_clip(folder / "a.mp4", FRAMES, sound="bursts")
+    numbered_clip(folder / "b.mp4", FRAMES, fps=25)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(folder: Path) -> Plan:
+    return planned(folder)
+
+
+def planned(folder: Path) -> Plan:
+    edit = Edit(
+        [Clip("a.mp4"), Clip("b.mp4")], Transition("dissolve", 0.2), target_size=Size(128, 96)
+    )
+    return build_plan(edit, probe_sources(edit, folder))
+
+
+def encoder_for(plan: Plan) -> Encoder:
+    """Its bytes do not vary."""
+    return choose_encoder(
+        plan.size, plan.fps, name="libx264", preset="ultrafast", options={"bf": "0"}
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    """The same export by this process alone."""
+    film = tmp_path_factory.mktemp("alone") / "film.mp4"
+    return export(plan, film, encoder=encoder_for(plan)), film
+
+
+@dataclass
+class Followed:
+    """What a listener was told."""
+
+    progress: list[Progress] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def listener(self) -> Listener:
+        return Listener(self.progress.append, self.warnings.append)
+
+    def check_counts(self, total: int) -> None:
+        done = [each.frames_done for each in self.progress]
+        assert done == sorted(done)
+        assert (self.progress[-1].phase, done[-1]) == (Phase.DONE, total)
+
+
+class Trapped(PlainResampler):
+    """Plain resampling that springs a trap in the tenth frame of a chunk, while there are any.
+
+    A trap is a file, named for the clip it lies in wait for, that says what happens: "hang", a
+    signal's name, or the text of an error.
+    """
+
+    def __init__(self, traps: Path) -> None:
+        super().__init__("for a test")
+        self.traps = traps
+
+    def for_scale(self, scale: float) -> Stage:  # noqa: ARG002
+        return self
+
+    def pictures(
+        self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+    ) -> Iterator[Picture]:
+        for number, picture in enumerate(super().pictures(shots, source, target, fit)):
+            if number == 10:
+                self.spring(source.path.stem)
+            yield picture
+
+    def spring(self, clip: str) -> None:
+        for trap in sorted(self.traps.glob(f"trap {clip}*"))[:1]:
+            what = trap.read_text()
+            trap.unlink()
+            if what == "hang":
+                (self.traps / "hanging").touch()
+                time.sleep(3600)
+            elif what.startswith("SIG"):
+                os.kill(os.getpid(), signal.Signals[what])
+                time.sleep(10)
+            else:
+                raise ValueError(what)
+
+
+def children_of(process: int) -> set[int]:
+    found: set[int] = set()
+    for each in Path(f"/proc/{process}/task").glob("*/children"):
+        found |= {int(child) for child in each.read_text().split()}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left() -> Iterator[None]:
+    """Other tests may have children that live as long as this process."""
+    before = children_of(os.getpid())
+    yield
+    assert children_of(os.getpid()) <= before
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@needs_ffmpeg
+def test_the_same_film_and_the_same_bytes(
+    plan: Plan, alone: tuple[Report, Path], tmp_path: Path
+) -> None:
+    """More workers than chunks: as many start as there is work for."""
+    followed, film = Followed(), tmp_path / "film.mp4"
+    report = export(
+        plan,
+        film,
+        encoder=encoder_for(plan),
+        executor=LocalProcesses(5),
+        listener=followed.listener,
+    )
+    assert [each.frame_hash for each in report.chunks] == [c.frame_hash for c in alone[0].chunks]
+    assert film.read_bytes() == alone[1].read_bytes()
+    assert [read_number(luma) for luma in luma_frames(film)[:10]] == list(range(10))
+    followed.check_counts(plan.frame_count)
+    assert (report.executor, report.workers, report.retries) == ("local processes", 5, 0)
+    assert (alone[0].executor, alone[0].workers) == ("this process", 1)
+    assert all(each.render_s > 0 for each in (*report.chunks, *alone[0].chunks))
+    assert {"decode", "crop", "blend", "encode", "join"} <= report.stage_s.keys()
+    assert report.source_frames_decoded >= report.source_frames
+    assert not followed.warnings
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_worker_loads_the_network_that_was_chosen(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    checkpoint = tmp_path / "tiny.pth"
+    module = CompactShape(features=8, inner_convs=1, scale=2).build()
+    torch.save({"params": module.state_dict()}, checkpoint)
+    upscaler = choose_upscaler(
+        "realesr-animevideov3", "cpu", Settings(model_path=checkpoint, precision="fp32")
+    )
+    edit = Edit([Clip("b.mp4", trim_stop_s=0.2)], target_size=Size(320, 192), include_audio=False)
+    plan = build_plan(edit, probe_sources(edit, folder))
+    reports = [
+        export(plan, tmp_path / "film.mp4", upscaler=upscaler, executor=executor)
+        for executor in (InProcess(), LocalProcesses(1))
+    ]
+    assert reports[0].chunks[0].frame_hash == reports[1].chunks[0].frame_hash
+    assert reports[1].upscaler == "realesr-animevideov3"
+
+
+def test_what_fails_once_is_rendered_again(
+    plan: Plan, alone: tuple[Report, Path], tmp_path: Path
+) -> None:
+    """An error in one chunk, a crash in another."""
+    (tmp_path / "trap a").write_text("on fire")
+    (tmp_path / "trap b").write_text("SIGSEGV")
+    followed = Followed()
+    report = export(
+        plan,
+        tmp_path / "film.mp4",
+        upscaler=Trapped(tmp_path),
+        encoder=encoder_for(plan),
+        executor=LocalProcesses(2),
+        listener=followed.listener,
+    )
+    assert (tmp_path / "film.mp4").read_bytes() == alone[1].read_bytes()
+    reasons = ["ValueError: on fire", "its process was ended by SIGSEGV"]
+    assert report.retries == 2
+    assert [each.failures for each in report.chunks] == [(reasons[0],), (), (reasons[1],)]
+    a, b = (plan.clips[n].source.path for n in (0, 1))
+    assert sorted(followed.warnings) == [
+        f"frames [0, 34) of clips[0] ({a}) failed and is rendered once more: {reasons[0]}",
+        f"frames [40, 82) of clips[1] ({b}) failed and is rendered once more: {reasons[1]}",
+    ]
+    followed.check_counts(plan.frame_count)
+
+
+def test_what_fails_twice_is_told_with_both_reasons(plan: Plan, tmp_path: Path) -> None:
+    """What was finished by then is kept, and the same export goes on from there."""
+    (tmp_path / "trap a 1").write_text("on fire")
+    (tmp_path / "trap a 2").write_text("SIGKILL")
+    film = tmp_path / "film.mp4"
+
+    def exported(executor: Executor) -> Report:
+        return export(
+            plan,
+            film,
+            upscaler=Trapped(tmp_path),
+            encoder=encoder_for(plan),
+            executor=executor,
+        )
+
+    with pytest.raises(
+        ChunkError,
+        match=r"^frames \[0, 34\) of clips\[0\] \(.*a\.mp4\) failed twice; "
+        "first: ValueError: on fire; then: its process was ended by SIGKILL$",
+    ):
+        exported(LocalProcesses(1))
+    assert not film.exists()
+    # the longest chunk, that of b alone, went first
+    assert [each.resumed for each in exported(InProcess()).chunks] == [False, False, True]
+
+
+def test_what_only_this_process_knows_does_not_travel(plan: Plan, tmp_path: Path) -> None:
+    class Local(PlainResampler):
+        pass
+
+    with pytest.raises(EngineError, match="cannot go to another process") as caught:
+        export(plan, tmp_path / "o.mp4", upscaler=Local("test"), executor=LocalProcesses(2))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(EngineError, match="there must be one"):
+        LocalProcesses(0)
+
+
+def test_stopped_soon_also_where_a_worker_hangs(plan: Plan, tmp_path: Path) -> None:
+    """Finished chunks are kept; nothing runs on."""
+    (tmp_path / "trap a").write_text("hang")
+    film, hanging = tmp_path / "film.mp4", tmp_path / "hanging"
+    with pytest.raises(Cancelled):
+        export(
+            plan,
+            film,
+            upscaler=Trapped(tmp_path),
+            encoder=encoder_for(plan),
+            executor=LocalProcesses(2),
+            listener=Listener(should_stop=hanging.exists),
+        )
+    resumed = export(plan, film, encoder=encoder_for(plan))
+    assert resumed.frames_resumed < resumed.frames
+
+
+ORPHANED = """
+import sys
+from pathlib import Path
+from engine.pipeline.exporter import export
+from engine.pipeline.processes import LocalProcesses
+from tests.engine.pipeline.test_processes import Trapped, encoder_for, planned
+clips, work = map(Path, sys.argv[1:])
+plan = planned(clips)
+export(plan, work / "film.mp4", upscaler=Trapped(work), encoder=encoder_for(plan),
+       executor=LocalProcesses(2))
+"""
+
+
+def test_workers_end_when_their_caller_is_killed(folder: Path, tmp_path: Path) -> None:
+    """The folder is locked until they are gone."""
+    (tmp_path / "trap a").write_text("hang")
+    with subprocess.Popen([sys.executable, "-c", ORPHANED, folder, tmp_path]) as caller:
+        try:
+            wait_until((tmp_path / "hanging").exists)
+            workers = children_of(caller.pid)
+        finally:
+            caller.kill()
+    assert len(workers) == 2
+    parts = Parts(tmp_path / "film.mp4.parts")
+    with pytest.raises(EngineError, match="another export is working here"), parts.locked():
+        pass
+    wait_until(lambda: not any(map(is_alive, workers)))
+    wait_until(lambda: can_be_locked(parts))
+
+
+def can_be_locked(parts: Parts) -> bool:
+    try:
+        with parts.locked():
+            return True
+    except EngineError:
+        return False
+
+
+def test_each_worker_has_its_gpu_and_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    four = _environments(4, ["2", "GPU-5"])
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in four] == ["2", "GPU-5", "2", "GPU-5"]
+    cores = len(os.sched_getaffinity(0))
+    assert _environments(cores, [])[0]["OMP_NUM_THREADS"] == "1"
+    assert _environments(1, [])[0]["OMP_NUM_THREADS"] == str(cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert _environments(2, [])[1]["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_choice_travels_and_not_what_it_has_loaded() -> None:
+    told: list[tuple[int, int]] = []
+    settings = Settings(denoise=0.5, on_download=lambda *at: told.append(at))
+    chosen = choose_upscaler("realesr-general-x4v3", "cpu", settings)
+    assert isinstance(chosen, Networks)
+    there = pickle.loads(pickle.dumps(chosen))
+    assert (there.name, there.device, there.why) == (chosen.name, "cpu", chosen.why)
+    assert (there.settings.denoise, there.settings.on_download) == (0.5, None)
