@@ -189,9 +189,9 @@ class Containers:
 
     def _fetched(self, chunk: Chunk, kit: Kit, watch: Watch) -> Rendered | None:
         """The chunk, from the cache into the parts; None where it is not there, or not whole."""
-        if not self._cache.fetch(chunk.digest, kit.parts.folder):
+        if not self._cache.fetch(chunk.digest, kit.chunk_store.folder):
             return None
-        record = kit.parts.find(chunk, kit.encoder)
+        record = kit.chunk_store.find(chunk, kit.encoder)
         if record is None:
             self._cache.forget(chunk.digest)
             return None

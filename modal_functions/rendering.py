@@ -23,7 +23,7 @@ from engine.errors import EngineError
 from engine.geometry import Size
 from engine.media.encoders import choose_encoder
 from engine.pipeline.cache import StoreCache
-from engine.pipeline.chunk_store import Parts
+from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.executors import Kit, render_in_turn
 from engine.storage import redacted
 from engine.timeline.chunks import Chunk
@@ -99,7 +99,7 @@ class Workshop:
             kit = Kit(
                 self._upscaler(bundle.upscaler),
                 bundle.encoder,
-                Parts(Path(folder)),
+                ChunkStore(Path(folder)),
                 bundle.strict,
             )
             missing = [
@@ -112,8 +112,8 @@ class Workshop:
             rendered = render_in_turn(turn.each(missing), kit, turn)
             try:
                 for each in rendered:
-                    cache.offer(each.chunk.digest, kit.parts.folder)
-                    kit.parts.path(each.chunk).unlink()
+                    cache.offer(each.chunk.digest, kit.chunk_store.folder)
+                    kit.chunk_store.path(each.chunk).unlink()
                     turn.stored(each.chunk.digest)
                     turn.made.append({**asdict(each.record), "stage_s": dict(each.stage_s)})
             except EngineError as error:

@@ -27,7 +27,7 @@ _OURS = re.compile(r"\.lock|\.?(sound-)?[0-9a-f]{32}\.(mp4|m4a|json)(\.partial)?
 
 
 @dataclass(frozen=True, slots=True)
-class PartRecord:
+class ChunkRecord:
     """What is known of a finished chunk."""
 
     digest: str
@@ -43,7 +43,7 @@ class PartRecord:
     """See `EncodedChunk`."""
 
 
-class Parts:
+class ChunkStore:
     """The parts of one export, in one folder. One process at a time works in it (`locked`)."""
 
     def __init__(self, folder: Path) -> None:
@@ -52,8 +52,8 @@ class Parts:
         """While it is locked. A process that works for this one inherits it, so that the folder
         stays locked until both are gone."""
 
-    def __reduce__(self) -> tuple[type[Parts], tuple[Path]]:
-        return Parts, (self.folder,)
+    def __reduce__(self) -> tuple[type[ChunkStore], tuple[Path]]:
+        return ChunkStore, (self.folder,)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -81,12 +81,12 @@ class Parts:
         """Where the chunk's file lies, or will."""
         return self.folder / f"{chunk.digest}.mp4"
 
-    def find(self, chunk: Chunk, encoder: Encoder) -> PartRecord | None:
+    def find(self, chunk: Chunk, encoder: Encoder) -> ChunkRecord | None:
         """The record of a part that is there and whole, else None."""
         try:
             fields = json.loads(self._record_path(chunk).read_text())
             told = {name: tuple(fields[name]) for name in ("warnings", "route")}
-            record = PartRecord(**fields | told)
+            record = ChunkRecord(**fields | told)
             if record.file_hash != _file_hash(self.path(chunk)):
                 return None
             _check(chunk, record, self.path(chunk), encoder)
@@ -102,10 +102,10 @@ class Parts:
         *,
         warnings: Sequence[str] = (),
         render_s: float = 0,
-    ) -> PartRecord:
+    ) -> ChunkRecord:
         """Checks a chunk that was just written to `path` and records it. Raises `ChunkError`."""
         path = self.path(chunk)
-        record = PartRecord(
+        record = ChunkRecord(
             digest=chunk.digest,
             frame_count=encoded.frame_count,
             frame_hash=encoded.frame_hash,
@@ -131,7 +131,7 @@ class Parts:
         return self.folder / f"{chunk.digest}.json"
 
 
-def _check(chunk: Chunk, record: PartRecord, path: Path, encoder: Encoder) -> None:
+def _check(chunk: Chunk, record: ChunkRecord, path: Path, encoder: Encoder) -> None:
     facts = chunk_facts(path)
     wanted = len(chunk.frames)
     if record.digest != chunk.digest or not record.frame_count == facts.frame_count == wanted:

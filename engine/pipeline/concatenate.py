@@ -122,7 +122,7 @@ def _copied_chunks(
 ) -> Generator[Rendered, None, None]:
     path = next(iter(by_gop.values())).layers[0].clip.source.path
     assert isinstance(path, Path)  # `concatenate` was given files
-    places = {gop: kit.parts.path(chunk) for gop, chunk in by_gop.items()}
+    places = {gop: kit.chunk_store.path(chunk) for gop, chunk in by_gop.items()}
     clock = StageClock()
     for gop in clock.timed("copy", copy_gops(path, places)):
         chunk = by_gop[gop]
@@ -130,7 +130,7 @@ def _copied_chunks(
         encoded = EncodedChunk(
             len(gop), f"frames {gop} of {chunk.layers[0].clip.source.fingerprint}"
         )
-        record = kit.parts.accept(chunk, encoded, kit.encoder)
+        record = kit.chunk_store.accept(chunk, encoded, kit.encoder)
         watch.frames(len(gop))
         yield Rendered(chunk, record, clock.taken(), decoded_frames=0)
 

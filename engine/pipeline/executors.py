@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from engine.media.encoders import Encoder
-from engine.pipeline.chunk_store import PartRecord, Parts
+from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
 from engine.pipeline.progress import StageClock
 from engine.pipeline.render import Sources, render_chunk
 from engine.timeline.chunks import Chunk
@@ -28,7 +28,7 @@ class Kit:
 
     upscaler: Upscaler
     encoder: Encoder
-    parts: Parts
+    chunk_store: ChunkStore
     strict: bool
     """Any damage in a source is an error."""
 
@@ -51,7 +51,7 @@ class Rendered:
     """A chunk that lies finished, checked and recorded among the parts."""
 
     chunk: Chunk
-    record: PartRecord
+    record: ChunkRecord
     stage_s: Mapping[str, float]
     """Seconds each stage was at work for it, by name; stages overlap."""
     decoded_frames: int
@@ -78,7 +78,7 @@ class Executor(Protocol):
     def render(
         self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
     ) -> Generator[Rendered, None, None]:
-        """Renders every chunk into `kit.parts`, and yields each once it is there.
+        """Renders every chunk into `kit.chunk_store`, and yields each once it is there.
 
         `chunks` have different digests. Closing the generator, or an error that passes through it,
         leaves nothing running behind; what was finished is kept. Raises `EngineError`.
@@ -120,7 +120,7 @@ def render_in_turn(
                 sources,
                 kit.upscaler,
                 kit.encoder,
-                kit.parts.path(chunk),
+                kit.chunk_store.path(chunk),
                 following=following,
                 clock=clock,
                 on_frame=turn.frame,
@@ -129,7 +129,7 @@ def render_in_turn(
             turn.tell()
             for event in kit.upscaler.events:
                 watch.warn(event)
-            record = kit.parts.accept(
+            record = kit.chunk_store.accept(
                 chunk,
                 encoded,
                 kit.encoder,

@@ -23,7 +23,7 @@ from engine.media.fingerprint import fingerprint
 from engine.media.join import ChapterMark, join
 from engine.media.probe import probe
 from engine.pipeline.cache import ChunkCache
-from engine.pipeline.chunk_store import PartRecord, Parts
+from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
 from engine.pipeline.executors import Executor, InProcess, Kit, Rendered
 from engine.pipeline.progress import Phase, Progress, ProgressMeter, StageClock
 from engine.pipeline.report import ChunkReport, Report
@@ -96,17 +96,17 @@ def export(
         encoder=encoder or choose_encoder(plan.size, plan.fps),
         executor=executor or InProcess(),
         cache=cache,
-        parts=Parts(Path(work_dir) if work_dir else _parts_folder(Path(destination))),
+        chunk_store=ChunkStore(Path(work_dir) if work_dir else _parts_folder(Path(destination))),
         keep_parts=keep_parts,
         strict=strict,
         listener=listener or Listener(),
     )
     _check_destination(job.destination, plan)
     _check_sources(plan)
-    with job.parts.locked():
+    with job.chunk_store.locked():
         report = job.run()
         if not keep_parts:
-            job.parts.remove()
+            job.chunk_store.remove()
     return report
 
 
@@ -141,7 +141,7 @@ def _check_sources(plan: Plan) -> None:
 class _Done:
     """Every part of an export, by digest."""
 
-    found: Mapping[str, PartRecord]
+    found: Mapping[str, ChunkRecord]
     """From an earlier run."""
     rendered: Mapping[str, Rendered]
 
@@ -170,7 +170,7 @@ class _Job:
     encoder: Encoder
     executor: Executor
     cache: ChunkCache | None
-    parts: Parts
+    chunk_store: ChunkStore
     keep_parts: bool
     strict: bool
     listener: Listener
@@ -232,7 +232,7 @@ class _Job:
         if not self.plan.sound:
             yield None, []
             return
-        path = self.parts.folder / f"sound-{self._sound_digest()}.m4a"
+        path = self.chunk_store.folder / f"sound-{self._sound_digest()}.m4a"
         record = path.with_suffix(".json")
         warnings = _warnings_of(path, record)
         if warnings is None or (self.strict and warnings):
@@ -281,7 +281,7 @@ class _Job:
             self.meter.finished(places[digest])
         missing = [chunk for digest, chunk in once.items() if digest not in found]
         self.meter.keep(self.plan.frame_count - sum(len(chunk.frames) for chunk in missing))
-        kit = Kit(self.upscaler, self.encoder, self.parts, self.strict)
+        kit = Kit(self.upscaler, self.encoder, self.chunk_store, self.strict)
         rendered = {}
         with closing(self.executor.render(missing, kit, self)) as results:
             for each in results:
@@ -291,16 +291,16 @@ class _Job:
                 self._offer(each.chunk)
         return _Done(found, rendered)
 
-    def _found(self, chunk: Chunk) -> PartRecord | None:
+    def _found(self, chunk: Chunk) -> ChunkRecord | None:
         """The record of a chunk that an earlier run has left, here or in the cache."""
         self.step()
-        record = self.parts.find(chunk, self.encoder) or self._fetched(chunk)
+        record = self.chunk_store.find(chunk, self.encoder) or self._fetched(chunk)
         return None if record and self.strict and record.warnings else record
 
-    def _fetched(self, chunk: Chunk) -> PartRecord | None:
+    def _fetched(self, chunk: Chunk) -> ChunkRecord | None:
         with self._cached() as cache:
-            if cache is not None and cache.fetch(chunk.digest, self.parts.folder):
-                if record := self.parts.find(chunk, self.encoder):
+            if cache is not None and cache.fetch(chunk.digest, self.chunk_store.folder):
+                if record := self.chunk_store.find(chunk, self.encoder):
                     return record
                 cache.forget(chunk.digest)
                 self.warn(f"chunk {chunk.digest} in the cache is not whole; it is rendered again")
@@ -309,7 +309,7 @@ class _Job:
     def _offer(self, chunk: Chunk) -> None:
         with self._cached() as cache:
             if cache is not None:
-                cache.offer(chunk.digest, self.parts.folder)
+                cache.offer(chunk.digest, self.chunk_store.folder)
 
     @contextmanager
     def _cached(self) -> Iterator[ChunkCache | None]:
@@ -321,7 +321,7 @@ class _Job:
             self.warn(f"the cache is left out from here on: {error}")
 
     def _join(self, chunks: Sequence[Chunk], sound: Path | None) -> None:
-        paths = [self.parts.path(chunk) for chunk in chunks]
+        paths = [self.chunk_store.path(chunk) for chunk in chunks]
         lack_room = not self.keep_parts and _lack_room(paths, self.destination)
         if lack_room:
             self.warn(

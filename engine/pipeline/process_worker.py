@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from engine.errors import Cancelled, EngineError
 
 if TYPE_CHECKING:
-    from engine.pipeline.chunk_store import PartRecord
+    from engine.pipeline.chunk_store import ChunkRecord
     from engine.pipeline.executors import Kit
     from engine.timeline.chunks import Chunk
 
@@ -56,7 +56,7 @@ class Warned:
 class Finished:
     """The chunk lies among the parts. See `executors.Rendered`."""
 
-    record: PartRecord
+    record: ChunkRecord
     stage_s: Mapping[str, float]
     decoded_frames: int
 

@@ -137,7 +137,7 @@ class _Crew:
 
     def __init__(self, size: int, kit: Kit, chunks: Sequence[Chunk], watch: Watch) -> None:
         self._work = _pickled(kit, chunks)
-        self._lock = kit.parts.lock_descriptor
+        self._lock = kit.chunk_store.lock_descriptor
         self._environments = _environments(size, _cuda_devices(kit.upscaler))
         self._waiting = deque(
             _Task(index, chunks[index])

@@ -20,7 +20,7 @@ import pytest
 from engine.errors import Cancelled, DecodeError, EditError, EngineError, SourceError
 from engine.geometry import Rect, Size
 from engine.media.encoders import Encoder, choose_encoder
-from engine.pipeline.chunk_store import Parts
+from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.exporter import Listener, export, probe_sources
 from engine.pipeline.progress import Phase, Progress, StageClock
 from engine.pipeline.render import Sources, render_chunk
@@ -372,7 +372,7 @@ def test_two_exports_do_not_share_a_folder(tmp_path: Path) -> None:
     numbered_clip(tmp_path / "a.mp4", 30)
     plan = plan_of(tmp_path, Clip("a.mp4"))
     with (
-        Parts(tmp_path / "out.mp4.parts").locked(),
+        ChunkStore(tmp_path / "out.mp4.parts").locked(),
         pytest.raises(EngineError, match="another export is working here"),
     ):
         exported(plan, tmp_path / "out.mp4")

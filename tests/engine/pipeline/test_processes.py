@@ -18,7 +18,7 @@ import torch
 from engine.errors import Cancelled, ChunkError, EngineError
 from engine.geometry import Fit, Size
 from engine.media.encoders import Encoder, choose_encoder
-from engine.pipeline.chunk_store import Parts
+from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.executors import Executor, InProcess
 from engine.pipeline.exporter import Listener, export, probe_sources
 from engine.pipeline.processes import LocalProcesses, _environments
@@ -298,16 +298,16 @@ def test_workers_end_when_their_caller_is_killed(folder: Path, tmp_path: Path) -
         finally:
             caller.kill()
     assert len(workers) == 2
-    parts = Parts(tmp_path / "film.mp4.parts")
-    with pytest.raises(EngineError, match="another export is working here"), parts.locked():
+    chunk_store = ChunkStore(tmp_path / "film.mp4.parts")
+    with pytest.raises(EngineError, match="another export is working here"), chunk_store.locked():
         pass
     wait_until(lambda: not any(map(is_alive, workers)))
-    wait_until(lambda: can_be_locked(parts))
+    wait_until(lambda: can_be_locked(chunk_store))
 
 
-def can_be_locked(parts: Parts) -> bool:
+def can_be_locked(chunk_store: ChunkStore) -> bool:
     try:
-        with parts.locked():
+        with chunk_store.locked():
             return True
     except EngineError:
         return False
