@@ -16,7 +16,13 @@ SAMPLE_RATE_HZ = 48_000
 
 MICROSECOND = Fraction(1, 1_000_000)
 
-_NTSC_FAMILY = {
+TIMESTAMP_TOLERANCE_S = Fraction(1, 1000)
+"""Containers round timestamps, so a frame counts as shown from 1 ms before its own."""
+
+MAX_RATE_DENOMINATOR = 1001 * 1000
+"""A frame rate is kept as the nearest fraction with a denominator up to this."""
+
+NTSC_RATES = {
     "23.976": Fraction(24000, 1001),
     "23.98": Fraction(24000, 1001),
     "29.97": Fraction(30000, 1001),
@@ -25,6 +31,7 @@ _NTSC_FAMILY = {
     "59.94": Fraction(60000, 1001),
     "119.88": Fraction(120000, 1001),
 }
+"""What the usual decimal spellings of the NTSC family mean."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,12 +84,12 @@ def exact_rate(value: float | int | str | Fraction) -> Fraction:
     """
     text = str(value).strip()
     try:
-        rate = _NTSC_FAMILY[text] if text in _NTSC_FAMILY else Fraction(text)
+        rate = NTSC_RATES[text] if text in NTSC_RATES else Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{value!r} is not a frame rate") from None
     if rate <= 0:
         raise ValueError("must be above 0")
-    return rate.limit_denominator(1001 * 1000)
+    return rate.limit_denominator(MAX_RATE_DENOMINATOR)
 
 
 def frame_time_s(frame: int, fps: Fraction) -> Fraction:

@@ -10,10 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.timing import round_half_up
-
-TIMESTAMP_TOLERANCE_S = Fraction(1, 1000)
-"""Containers round timestamps, so a frame counts as shown from 1 ms before its own."""
+from engine.timing import TIMESTAMP_TOLERANCE_S, round_half_up
 
 _EXACT_IN_INT64 = 2**62
 
