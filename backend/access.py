@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from backend.database import Database
-from backend.rows import ApiKey
+from backend.models import ApiKey
 from backend.settings import Settings
 
 LOCAL_USER = "local"

@@ -11,7 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.metrics import Measured, Metrics
+from backend.metrics import Metrics, MetricsMiddleware
 from backend.routes import clips, exports, files, health, page, previews, progress
 from backend.routes import session as sessions
 from backend.services import running
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         log.error("the store refuses", why=str(error))
         return JSONResponse({"detail": "the store does not answer"}, 503)
 
-    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

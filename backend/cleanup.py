@@ -20,7 +20,7 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from backend.jobs import Jobs
-from backend.rows import Job, JobStatus
+from backend.models import Job, JobStatus
 from engine.errors import StoreError
 from engine.storage import Store, user_key
 

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from backend.children import WorkerDiedError, WorkError, run_worker
+from backend.assignment import Assignment, WorkKind
 from backend.settings import Settings
 from backend.tasks import ExtractTask, RenderTask
-from backend.worker import Assignment, What
+from backend.worker_pool import WorkerDiedError, WorkError, run_worker
 from engine.storage import Store
 
 AT_ONCE = 2
@@ -30,7 +30,7 @@ class Inspector:
     ) -> dict[str, Any]:
         """`frames` and `duration_s` that a task would give. 422 and the reason where it cannot."""
         found = await self._ask(
-            Assignment(What.INSPECT, folder, self._store, task=task, output_key=f"{user_id}/")
+            Assignment(WorkKind.CHECK, folder, self._store, task=task, output_key=f"{user_id}/")
         )
         limit = self._settings.max_output_frames
         if found["frames"] > limit:
@@ -39,12 +39,12 @@ class Inspector:
 
     async def probe(self, folder: Path, name: str) -> dict[str, Any]:
         """What the file `folder / name` is, as `file` and `chapters`."""
-        return await self._ask(Assignment(What.PROBE, folder, self._store, probed=name))
+        return await self._ask(Assignment(WorkKind.PROBE, folder, self._store, probed=name))
 
     async def probe_stored(self, key: str) -> dict[str, Any]:
         """What an object of the store is."""
         nowhere = self._settings.work_dir
-        return await self._ask(Assignment(What.PROBE, nowhere, self._store, output_key=key))
+        return await self._ask(Assignment(WorkKind.PROBE, nowhere, self._store, output_key=key))
 
     async def _ask(self, assignment: Assignment) -> dict[str, Any]:
         try:

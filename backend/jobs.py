@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from backend.database import Database
-from backend.orders import Order
-from backend.rows import (
+from backend.export_form import ExportRequest
+from backend.models import (
     FINISHED,
     UPLOADED_PERCENT,
     Job,
@@ -41,16 +41,16 @@ class QueueFullError(Exception):
         self.own = own
 
 
-class OtherRequestError(Exception):
+class ExportIdReusedError(Exception):
     """The export id was used before, for something else."""
 
 
-class GoneError(Exception):
+class SourcesGoneError(Exception):
     """What a retry would need was cleared away."""
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class JobResult:
     """What a finished job has to show."""
 
     duration_s: float
@@ -70,10 +70,12 @@ class Jobs:
 
     # asked for by users
 
-    def add(self, order: Order, user_id: str, folder: str, output_key: str) -> tuple[Job, bool]:
+    def add(
+        self, order: ExportRequest, user_id: str, folder: str, output_key: str
+    ) -> tuple[Job, bool]:
         """Takes a job, or finds the one that was asked for before under this id; True if new.
 
-        Raises `OtherRequestError`, `QueueFullError`.
+        Raises `ExportIdReusedError`, `QueueFullError`.
         """
         try:
             with self._database.begin() as session:
@@ -136,12 +138,12 @@ class Jobs:
             return job
 
     def retry(self, user_id: str, export_id: str) -> Job | None:
-        """Queues a failed or cancelled job again. Raises `GoneError`, `QueueFullError`."""
+        """Queues a failed or cancelled job again. Raises `SourcesGoneError`, `QueueFullError`."""
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is not None and job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
                 if not job.leftovers:
-                    raise GoneError
+                    raise SourcesGoneError
                 self._check_room(session, user_id)
                 _queue(job)
                 job.attempts = 0
@@ -175,7 +177,7 @@ class Jobs:
                 .values(columns)
             )
 
-    def finish(self, user_id: str, export_id: str, result: Result) -> Job | None:
+    def finish(self, user_id: str, export_id: str, result: JobResult) -> Job | None:
         """Publishes the result: the video's row, the project's pointer and the job's end at once.
 
         The file lies under `output_key` already. None where the job was cancelled meanwhile.
@@ -244,9 +246,9 @@ class Jobs:
             return set(session.scalars(select(Job.folder).where(Job.leftovers)))
 
 
-def _same(job: Job, order: Order) -> Job:
+def _same(job: Job, order: ExportRequest) -> Job:
     if job.request_hash != order.hash:
-        raise OtherRequestError
+        raise ExportIdReusedError
     return job
 
 

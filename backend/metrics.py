@@ -35,7 +35,7 @@ class Metrics:
         )
 
 
-class Measured:
+class MetricsMiddleware:
     """Middleware that times requests, and closes connections whose body nobody wants to read.
 
     Uvicorn would else read on to the end of it, all 10 GB, after the refusal was sent.

@@ -10,14 +10,14 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from backend.children import end_orphans
 from backend.cleanup import Cleanup
+from backend.job_runner import ExecutionTarget, JobRunner
 from backend.jobs import Jobs
 from backend.metrics import Metrics
-from backend.progress import JobKey
-from backend.rows import Job, JobStatus
-from backend.runner import Lane, Runner
+from backend.models import Job, JobStatus
+from backend.progress_hub import JobKey
 from backend.settings import Settings
+from backend.worker_pool import end_orphans
 
 SWEEP_INTERVAL_S = 600.0
 
@@ -28,15 +28,18 @@ class Scheduler:
     """Takes queued jobs into work, one asyncio task each."""
 
     def __init__(
-        self, settings: Settings, jobs: Jobs, runner: Runner, cleanup: Cleanup, metrics: Metrics
+        self, settings: Settings, jobs: Jobs, runner: JobRunner, cleanup: Cleanup, metrics: Metrics
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._runner = runner
         self._cleanup = cleanup
         self._metrics = metrics
-        self._slots = {Lane.LOCAL: settings.local_jobs, Lane.MODAL: settings.modal_jobs}
-        self._running: dict[JobKey, tuple[Lane, asyncio.Task[None]]] = {}
+        self._slots = {
+            ExecutionTarget.LOCAL: settings.local_jobs,
+            ExecutionTarget.MODAL: settings.modal_jobs,
+        }
+        self._running: dict[JobKey, tuple[ExecutionTarget, asyncio.Task[None]]] = {}
         self._turns: dict[str, int] = {}
         """By user: their last start, counted in starts."""
         self._starting = asyncio.Lock()
@@ -86,7 +89,7 @@ class Scheduler:
         return job
 
     async def retry(self, key: JobKey) -> Job | None:
-        """Queues a failed or cancelled job again. Raises `GoneError`, `QueueFullError`."""
+        """Queues a failed or cancelled job again. Raises `SourcesGoneError`, `QueueFullError`."""
         async with self._cleanup.lock:
             job = await run_in_threadpool(self._jobs.retry, *key)
         if job is not None and job.status == JobStatus.QUEUED:
@@ -119,7 +122,7 @@ class Scheduler:
         self._metrics.queued.set(len(queued))
         self._metrics.running.set(len(self._running))
 
-    async def _start(self, job: Job, lane: Lane) -> None:
+    async def _start(self, job: Job, lane: ExecutionTarget) -> None:
         async with self._starting:
             started = await run_in_threadpool(self._jobs.start, job.user_id, job.id)
             if started is not None:  # else it was cancelled meanwhile
@@ -127,7 +130,7 @@ class Scheduler:
                 task = asyncio.create_task(self._see_through(started, lane))
                 self._running[job.user_id, job.id] = lane, task
 
-    async def _see_through(self, job: Job, lane: Lane) -> None:
+    async def _see_through(self, job: Job, lane: ExecutionTarget) -> None:
         with structlog.contextvars.bound_contextvars(export_id=job.id, user_id=job.user_id):
             log.info("job started", type=job.type, lane=lane, attempt=job.attempts)
             try:

@@ -12,17 +12,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from backend.access import Access
-from backend.children import warm_up
 from backend.cleanup import Cleanup
 from backend.database import Database
 from backend.inspection import Inspector
+from backend.job_runner import JobRunner
 from backend.jobs import Jobs
-from backend.links import Links
 from backend.metrics import Metrics
-from backend.progress import Hub
-from backend.runner import Runner
+from backend.progress_hub import ProgressHub
 from backend.scheduler import Scheduler
 from backend.settings import Settings
+from backend.signed_urls import UrlSigner
+from backend.worker_pool import warm_up
 from engine.storage import LocalStore, Store, open_store
 
 
@@ -34,9 +34,9 @@ class Services:
     database: Database
     access: Access
     store: Store
-    links: Links
+    links: UrlSigner
     jobs: Jobs
-    hub: Hub
+    hub: ProgressHub
     inspector: Inspector
     cleanup: Cleanup
     scheduler: Scheduler
@@ -63,12 +63,12 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Service
 
 def _built(settings: Settings, metrics: Metrics) -> Services:
     database = Database(settings.database)
-    links = Links.of_folder(settings.data_dir, settings.public_url)
+    links = UrlSigner.of_folder(settings.data_dir, settings.public_url)
     store = open_store(settings.data_dir / "store", sign=links.sign)
     jobs = Jobs(database, limit=settings.queue_limit, limit_per_user=settings.queue_limit_per_user)
-    hub = Hub()
+    hub = ProgressHub()
     cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store)
-    runner = Runner(settings, jobs, hub, store, metrics)
+    runner = JobRunner(settings, jobs, hub, store, metrics)
     return Services(
         settings=settings,
         database=database,

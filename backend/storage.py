@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from backend.links import Links
 from backend.settings import Settings
+from backend.signed_urls import UrlSigner
 from engine.errors import EngineError
 from engine.storage import Store, open_store, user_key
 
@@ -59,7 +59,7 @@ def _tried(act: Callable[[Store], T]) -> tuple[T] | None:
 
     def sign(key: str, expires_s: int, file_name: str | None) -> str:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        links = Links.of_folder(settings.data_dir, settings.public_url)
+        links = UrlSigner.of_folder(settings.data_dir, settings.public_url)
         return links.sign(key, expires_s, file_name)
 
     try:

@@ -33,7 +33,7 @@ MAX_FIELDS = 64
 _NAME_CHARS = 100
 
 
-class Refused(HTTPException):
+class RequestRefused(HTTPException):
     """A body that is not read to its end."""
 
 
@@ -55,18 +55,20 @@ class Form:
 
 
 def check_length(request: Request, settings: Settings, folder: Path) -> None:
-    """Refuses by the declared length what would be refused later. Raises `Refused` 411 to 507."""
+    """Refuses early, by the declared length. Raises `RequestRefused` 411, 413 or 507."""
     declared = request.headers.get("content-length")
     if declared is None and "chunked" not in request.headers.get("transfer-encoding", ""):
-        raise Refused(411, "the request says neither Content-Length nor chunked")
+        raise RequestRefused(411, "the request says neither Content-Length nor chunked")
     length = int(declared or 0)  # uvicorn's parser has checked that it is a number
     if length > settings.max_request_bytes:
-        raise Refused(413, f"the body is {length} bytes, at most {settings.max_request_bytes} are")
+        raise RequestRefused(
+            413, f"the body is {length} bytes, at most {settings.max_request_bytes} are"
+        )
     if shutil.disk_usage(folder).free - length < settings.min_free_bytes:
-        raise Refused(507, "there is no room for this upload")
+        raise RequestRefused(507, "there is no room for this upload")
 
 
-async def patiently(request: Request, settings: Settings) -> AsyncIterator[bytes]:
+async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
     """The body in pieces; ends a sender who is silent or too slow (408) or sends too much (413).
 
     Raises `ClientDisconnect` when the sender goes away.
@@ -78,16 +80,16 @@ async def patiently(request: Request, settings: Settings) -> AsyncIterator[bytes
             async with asyncio.timeout(settings.upload_idle_s):
                 piece = await anext(stream)
         except TimeoutError:
-            raise Refused(408, f"nothing came for {settings.upload_idle_s:g} s") from None
+            raise RequestRefused(408, f"nothing came for {settings.upload_idle_s:g} s") from None
         except StopAsyncIteration:
             return
         received += len(piece)
         if received > settings.max_request_bytes:
-            raise Refused(413, f"the body is more than {settings.max_request_bytes} bytes")
+            raise RequestRefused(413, f"the body is more than {settings.max_request_bytes} bytes")
         took_s = time.monotonic() - started_s
         slow = received < settings.upload_min_bytes_per_s * took_s
         if took_s > settings.upload_idle_s and slow:
-            raise Refused(408, f"slower than {settings.upload_min_bytes_per_s:g} bytes/s")
+            raise RequestRefused(408, f"slower than {settings.upload_min_bytes_per_s:g} bytes/s")
         yield piece
 
 
@@ -102,12 +104,12 @@ async def receive_form(
     """Reads a multipart request into `folder`; files lie at `<field>/<name>` and are synced.
 
     `on_bytes` is told now and then the form so far and the share of the declared length (0 to 1).
-    Raises `Refused` for what is broken (400) or over a limit (408, 413, 507).
+    Raises `RequestRefused` for what is broken (400) or over a limit (408, 413, 507).
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise Refused(415, "the body must be multipart/form-data with a boundary")
+        raise RequestRefused(415, "the body must be multipart/form-data with a boundary")
     check_length(request, settings, folder)
     length = int(request.headers.get("content-length", 0))
     writer = _Writer(folder, settings, max_files)
@@ -115,7 +117,7 @@ async def receive_form(
     try:
         parser = MultipartParser(boundary, writer.callbacks())
         block = bytearray()
-        async for piece in patiently(request, settings):
+        async for piece in read_body(request, settings):
             block += piece
             received += len(piece)
             if len(block) >= BLOCK_BYTES:
@@ -125,13 +127,13 @@ async def receive_form(
                     on_bytes(writer.form, received / length if length else 0)
         await run_in_threadpool(parser.write, bytes(block))
         if not writer.ended:
-            raise Refused(400, "the multipart body ends before its last boundary")
+            raise RequestRefused(400, "the multipart body ends before its last boundary")
     except FormParserError as error:
-        raise Refused(400, f"the multipart body is broken: {error}") from error
+        raise RequestRefused(400, f"the multipart body is broken: {error}") from error
     except ClientDisconnect:
-        raise Refused(400, "the sender went away") from None
+        raise RequestRefused(400, "the sender went away") from None
     except OSError as error:
-        raise Refused(507, f"the upload cannot be kept: {error.strerror}") from error
+        raise RequestRefused(507, f"the upload cannot be kept: {error.strerror}") from error
     finally:
         writer.close()
     return writer.form
@@ -196,19 +198,19 @@ class _Writer:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._name.isidentifier() or len(self._name) > _NAME_CHARS:
-            raise Refused(400, "a part of the form has no usable name")
+            raise RequestRefused(400, "a part of the form has no usable name")
         if self._name in self.form.fields or self._name in self.form.files:
-            raise Refused(400, f"{self._name}: is there twice")
+            raise RequestRefused(400, f"{self._name}: is there twice")
         if b"filename" in options:
             self._open_file(options[b"filename"].decode("utf-8", "replace"))
         else:
             if len(self.form.fields) >= MAX_FIELDS:
-                raise Refused(413, f"the form has more than {MAX_FIELDS} fields")
+                raise RequestRefused(413, f"the form has more than {MAX_FIELDS} fields")
             self._text = bytearray()
 
     def _open_file(self, name: str) -> None:
         if len(self.form.files) >= self._max_files:
-            raise Refused(413, f"the form has more than {self._max_files} files")
+            raise RequestRefused(413, f"the form has more than {self._max_files} files")
         path = Path(self._name) / safe_name(name)
         (self._folder / path).parent.mkdir()
         self._file = (self._folder / path).open("xb")
@@ -221,7 +223,7 @@ class _Writer:
             self._text += data
             if len(self._text) > self._settings.max_field_bytes:
                 limit = self._settings.max_field_bytes
-                raise Refused(413, f"{self._name}: is more than {limit} bytes")
+                raise RequestRefused(413, f"{self._name}: is more than {limit} bytes")
 
     def _end_part(self) -> None:
         if self._file is not None and self._received is not None:
@@ -236,7 +238,7 @@ class _Writer:
             try:
                 self.form.fields[self._name] = self._text.decode()
             except UnicodeDecodeError:
-                raise Refused(400, f"{self._name}: is not UTF-8") from None
+                raise RequestRefused(400, f"{self._name}: is not UTF-8") from None
         self._file = self._text = self._received = None
 
     def _end(self) -> None:

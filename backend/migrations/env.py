@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from backend.rows import Row
+from backend.models import Row
 
 context.configure(
     connection=context.config.attributes["connection"],

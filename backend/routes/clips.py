@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from backend.access import User
-from backend.children import WorkError
-from backend.orders import CLIPS, clip_key
-from backend.partial import Span, append, partial_of
+from backend.export_form import CLIPS, clip_key
+from backend.resumable_upload import ContentRange, append, upload_path
 from backend.services import Server, Services
+from backend.worker_pool import WorkError
 from engine.storage import ObjectInfo, user_key
 
 router = APIRouter(prefix="/api/clips", tags=["clips"])
@@ -51,7 +51,7 @@ async def upload_state(user: User, server: Server, key: Key) -> dict[str, Any]:
     stored = await run_in_threadpool(server.store.stat, clip_key(user, key))
     if stored is not None:
         return {"key": key, "offset": stored.size_bytes, "complete": True}
-    path = partial_of(server.settings.upload_dir, user, key)
+    path = upload_path(server.settings.upload_dir, user, key)
     return {"key": key, "offset": path.stat().st_size if path.exists() else 0, "complete": False}
 
 
@@ -77,13 +77,13 @@ async def upload(
     409 and the `offset` to go on from where a piece does not follow what has come.
     """
     stored_as = clip_key(user, key)
-    span = Span.of(content_range, request)
+    span = ContentRange.of(content_range, request)
     there = await run_in_threadpool(server.store.stat, stored_as)
     if there is not None:
         if there.size_bytes == span.total:
             return JSONResponse(_document(there))
         raise HTTPException(409, f"{key}: is there already, with another size")
-    path = partial_of(server.settings.upload_dir, user, key)
+    path = upload_path(server.settings.upload_dir, user, key)
     received = await append(request, path, key, span, server.settings)
     if (whole := received.whole) is None:
         return JSONResponse({"key": key, "offset": received.size_bytes, "complete": False}, 202)
@@ -102,7 +102,7 @@ async def upload(
 async def remove(user: User, server: Server, key: Key) -> Response:
     """Remove a clip, and what has come of one."""
     await run_in_threadpool(server.store.delete, clip_key(user, key))
-    partial_of(server.settings.upload_dir, user, key).unlink(missing_ok=True)
+    upload_path(server.settings.upload_dir, user, key).unlink(missing_ok=True)
     return Response(status_code=204)
 
 

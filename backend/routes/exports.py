@@ -9,15 +9,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from backend import orders
-from backend.acceptance import accepted, queue_full, take_job
+from backend import export_form
 from backend.access import User
-from backend.answers import job_document, video_url
-from backend.children import WorkError
-from backend.jobs import GoneError, QueueFullError
-from backend.rows import Job, JobStatus
+from backend.jobs import QueueFullError, SourcesGoneError
+from backend.models import Job, JobStatus
+from backend.responses import job_document, video_url
 from backend.services import Server
+from backend.submission import accepted, queue_full, take_job
 from backend.uploads import receive_form
+from backend.worker_pool import WorkError
 
 router = APIRouter(prefix="/api", tags=["exports"])
 
@@ -61,7 +61,7 @@ _COMMON = {
 async def multi_clip(request: Request, user: User, server: Server) -> JSONResponse:
     """Export clips to one video. Answers when it is done, with `Prefer: respond-async` at once."""
     limit = server.settings.max_clips
-    read = partial(orders.multi_clip, user_id=user, max_clips=limit)
+    read = partial(export_form.multi_clip, user_id=user, max_clips=limit)
     return await take_job(request, user, server, read, max_files=limit)
 
 
@@ -78,7 +78,7 @@ async def multi_clip(request: Request, user: User, server: Server) -> JSONRespon
 )
 async def upscale(request: Request, user: User, server: Server) -> JSONResponse:
     """Export one clip."""
-    read = partial(orders.upscale, user_id=user)
+    read = partial(export_form.upscale, user_id=user)
     return await take_job(request, user, server, read, max_files=1)
 
 
@@ -92,7 +92,7 @@ async def chapters(request: Request, user: User, server: Server) -> dict[str, An
         try:
             form = await receive_form(request, folder, server.settings, max_files=1)
             if "video" not in form.files:
-                orders.refuse(400, "video", "is missing")
+                export_form.refuse(400, "video", "is missing")
             found = await server.inspector.probe(folder, str(form.files["video"].path))
         except WorkError as error:
             raise HTTPException(error.status, error.detail) from error
@@ -114,7 +114,7 @@ async def chapters(request: Request, user: User, server: Server) -> dict[str, An
 )
 async def extract(request: Request, user: User, server: Server) -> JSONResponse:
     """Cut a range out of a video, exact to the frame, into a stored clip."""
-    read = partial(orders.extract, user_id=user)
+    read = partial(export_form.extract, user_id=user)
     return await take_job(request, user, server, read, max_files=1)
 
 
@@ -156,7 +156,7 @@ async def retry(request: Request, user: User, server: Server, export_id: ExportI
     """Queue a failed or cancelled export again; its finished chunks are kept."""
     try:
         job = existing(await server.scheduler.retry((user, export_id)))
-    except GoneError:
+    except SourcesGoneError:
         raise HTTPException(410, "its clips were cleared away; send them again") from None
     except QueueFullError as error:
         raise queue_full(error) from error

@@ -14,16 +14,16 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from backend import orders
+from backend import export_form
 from backend.access import User
-from backend.children import WorkError
-from backend.orders import clip_key
-from backend.previews import Previews
+from backend.export_form import clip_key
+from backend.models import JobStatus
+from backend.previewer import Previewer
 from backend.routes.exports import ExportId, existing
-from backend.rows import JobStatus
 from backend.services import Server, Services
 from backend.tasks import RenderTask
-from backend.uploads import Form, Refused
+from backend.uploads import Form, RequestRefused
+from backend.worker_pool import WorkError
 from engine.storage import ObjectInfo
 from engine.upscale.models import GENERAL
 
@@ -42,9 +42,9 @@ class SmallBody(APIRoute):
             length = request.headers.get("content-length")
             limit = request.app.state.services.settings.max_field_bytes
             if request.method == "POST" and length is None:
-                raise Refused(411, "the request does not say Content-Length")
+                raise RequestRefused(411, "the request does not say Content-Length")
             if int(length or 0) > limit:
-                raise Refused(413, f"the body is {length} bytes, at most {limit} are taken")
+                raise RequestRefused(413, f"the body is {length} bytes, at most {limit} are taken")
             return await handle(request)
 
         return limited
@@ -77,16 +77,16 @@ class Wanted(Edited):
     through: Through = Through.EXPORT
 
 
-def _previews(request: Request, server: Server) -> Previews:
+def _previews(request: Request, server: Server) -> Previewer:
     """One of each app."""
     state = request.app.state
     if not hasattr(state, "previews"):
-        state.previews = Previews(server.settings, server.store)
-    previews: Previews = state.previews
+        state.previews = Previewer(server.settings, server.store)
+    previews: Previewer = state.previews
     return previews
 
 
-Shown = Annotated[Previews, Depends(_previews)]
+Shown = Annotated[Previewer, Depends(_previews)]
 
 
 @router.get("/clips/{key}/glance")
@@ -153,7 +153,7 @@ async def proof(user: User, server: Server, shown: Shown, export_id: ExportId) -
 def _task(edit: dict[str, Any], user_id: str, server: Services) -> RenderTask:
     """As an export of the same edit would be."""
     form = Form(fields={"multi_clip_data_json": json.dumps(edit)})
-    order = orders.multi_clip(form, user_id=user_id, max_clips=server.settings.max_clips)
+    order = export_form.multi_clip(form, user_id=user_id, max_clips=server.settings.max_clips)
     assert isinstance(order.task, RenderTask)
     return order.task
 

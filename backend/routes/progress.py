@@ -12,11 +12,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketDisconnect
 
-from backend.acceptance import row_state
 from backend.access import User
-from backend.progress import JobKey
+from backend.progress_hub import JobKey
 from backend.routes.exports import ExportId, existing
 from backend.services import Server, Services
+from backend.submission import row_state
 
 KEEP_ALIVE_S = 15.0
 """A comment is sent after this much silence, for proxies."""

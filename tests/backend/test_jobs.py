@@ -15,13 +15,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, select, text
 
 from backend.database import Database
-from backend.jobs import GoneError, Jobs, OtherRequestError, QueueFullError, Result
-from backend.orders import Order
-from backend.rows import Job, JobStatus, JobType, Project, Row, WorkingVideo
+from backend.export_form import ExportRequest
+from backend.jobs import ExportIdReusedError, JobResult, Jobs, QueueFullError, SourcesGoneError
+from backend.models import Job, JobStatus, JobType, Project, Row, WorkingVideo
 from backend.tasks import RenderTask
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL")
-RESULT = Result(2.5, {"frames": 75}, {"encoder": "libx264"})
+RESULT = JobResult(2.5, {"frames": 75}, {"encoder": "libx264"})
 
 
 @pytest.fixture(
@@ -61,8 +61,8 @@ def jobs(database: Database) -> Jobs:
     return Jobs(database, limit=4, limit_per_user=3)
 
 
-def order(export_id: str = "a", **changes: object) -> Order:
-    made = Order(
+def order(export_id: str = "a", **changes: object) -> ExportRequest:
+    made = ExportRequest(
         type=JobType.MULTI_CLIP,
         export_id=export_id,
         project_id="7",
@@ -98,7 +98,7 @@ def test_a_request_is_one_job_however_often_it_comes(jobs: Jobs) -> None:
     first = add(jobs)
     again, is_new = jobs.add(order(), "anna", "other", "anna/other.mp4")
     assert not is_new and again.folder == first.folder
-    with pytest.raises(OtherRequestError):
+    with pytest.raises(ExportIdReusedError):
         jobs.add(order(hash="1"), "anna", "other", "anna/other.mp4")
     assert add(jobs, user="ben").folder != first.folder
     assert jobs.find("ben", "b") is None
@@ -192,7 +192,7 @@ def test_leftovers_of_done_jobs_go_at_once_and_of_failed_ones_later(jobs: Jobs) 
     for job in jobs.leftovers(-1):
         jobs.cleared(job.user_id, job.id, JobStatus(job.status))
     assert jobs.folders() == {waiting.folder}
-    with pytest.raises(GoneError):
+    with pytest.raises(SourcesGoneError):
         jobs.retry("anna", "b")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from backend.worker import LOCK
+from backend.assignment import LOCK_FILE
 from engine.storage.local import INCOMING
 from tests.backend.conftest import post, wait_for
 from tests.clips import read_number
@@ -66,7 +66,7 @@ def server(folder: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]
 def workers(folder: Path) -> list[int]:
     """Process groups of the workers that are alive, by their locks."""
     alive = []
-    for path in (folder / "work").glob(f"*/{LOCK}"):
+    for path in (folder / "work").glob(f"*/{LOCK_FILE}"):
         with path.open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from backend.rows import Job, now
+from backend.models import Job, now
 from backend.scheduler import next_job
 from tests.backend.conftest import Serve, post, wait_for
 from tests.backend.test_kill import workers
@@ -102,3 +104,15 @@ def test_modal_that_cannot_be_reached(
     else:
         assert "Modal" in answer.json()["detail"]
         assert client.get("/api/exports/far").json()["status"] == "failed"
+
+
+def test_the_fork_server_loads_the_engine_and_starts_no_thread() -> None:
+    """It ignores modules that it cannot import, and may only fork while it has one thread."""
+    code = (
+        "import sys, threading, importlib\n"
+        "from backend.worker_pool import PRELOADED\n"
+        "for name in PRELOADED: importlib.import_module(name)\n"
+        "print('torch' in sys.modules, threading.active_count(), 'av' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "1", "True"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 
 from backend.cleanup import temp_prefix
-from backend.jobs import Result
+from backend.jobs import JobResult
 from backend.modal_client import (
     ExportJob,
     ProgressCallback,
@@ -22,7 +22,7 @@ from backend.modal_client import (
     start_export,
 )
 from backend.modal_client import ModalError as ModalError
-from backend.rows import Job
+from backend.models import Job
 from backend.settings import Settings
 from backend.tasks import ExportMode, RenderTask, task_adapter
 from engine.storage import Store
@@ -54,7 +54,7 @@ async def render(
     settings: Settings,
     on_call: Callable[[str], Awaitable[None]],
     on_progress: ProgressCallback,
-) -> Result:
+) -> JobResult:
     """The result of the job's call, which is made if there is none yet.
 
     `on_call` keeps the call's id. Cancelling leaves the call alone, see `stop`. Raises `ModalError`
@@ -71,7 +71,7 @@ async def render(
         raise RemoteFailedError(result["error"])
     details = {"frames": result.get("frames"), "warnings": result.get("warnings", [])}
     report = result.get("report") or result
-    return Result(float(result["duration"]), details, report, modal_used=True)
+    return JobResult(float(result["duration"]), details, report, modal_used=True)
 
 
 async def stop(job: Job, store: Store, settings: Settings) -> None:

@@ -22,21 +22,22 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from backend.worker import LOCK, Assignment, work
+from backend.assignment import LOCK_FILE, Assignment
+from backend.worker import run_assignment
 
 _MAX_LINE_BYTES = 64 << 20
 """A report of a long export is one line."""
 
-_LOADED = (
+PRELOADED = (
     "backend.worker",
-    "engine.cli.main",
-    "engine.cli.describe",
-    "engine.pipeline.exporter",
-    "engine.pipeline.extract",
+    "backend.export_tasks",
+    "backend.inspection_tasks",
+    "backend.preview_tasks",
 )
+"""Modules that the fork server imports. It ignores names that cannot be imported."""
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(list(_LOADED))
+_context.set_forkserver_preload(list(PRELOADED))
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -67,17 +68,17 @@ async def run_worker(assignment: Assignment, on_event: OnEvent | None = None) ->
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        process = _context.Process(target=work, args=(assignment, theirs), daemon=True)
+        process = _context.Process(target=run_assignment, args=(assignment, theirs), daemon=True)
         starting = asyncio.ensure_future(run_in_threadpool(process.start))
         try:
             await asyncio.shield(starting)
             theirs.close()
-            return await _heard(ours, process, on_event)
+            return await _read_events(ours, process, on_event)
         finally:
             await asyncio.shield(_end(starting, process))
 
 
-async def _heard(
+async def _read_events(
     channel: socket.socket, process: ForkServerProcess, on_event: OnEvent | None
 ) -> dict[str, Any]:
     reader, writer = await asyncio.open_connection(sock=channel, limit=_MAX_LINE_BYTES)
@@ -112,7 +113,7 @@ async def _end(starting: asyncio.Future[None], process: ForkServerProcess) -> No
 def end_orphans(work_dir: Path) -> int:
     """Ends workers of an earlier server that are still there, and waits for them; says how many."""
     ended = 0
-    for path in work_dir.glob(f"*/{LOCK}"):
+    for path in work_dir.glob(f"*/{LOCK_FILE}"):
         with path.open("r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,20 +10,20 @@ from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from backend import progress
-from backend.answers import finished_answer, job_document
-from backend.children import WorkError
-from backend.jobs import OtherRequestError, QueueFullError
-from backend.orders import CLIPS, Order
-from backend.progress import JobKey, State, share_of, state_of
-from backend.rows import Job, JobStatus, JobType
+from backend import progress_hub
+from backend.export_form import CLIPS, ExportRequest
+from backend.jobs import ExportIdReusedError, QueueFullError
+from backend.models import Job, JobStatus, JobType
+from backend.progress_hub import JobKey, ProgressState, share_of, state_of
+from backend.responses import finished_answer, job_document
 from backend.services import Services
 from backend.uploads import Form, receive_form
+from backend.worker_pool import WorkError
 from engine.storage import user_key
 
 RETRY_AFTER_S = 30
 
-ReadOrder = Callable[[Form], Order]
+ReadOrder = Callable[[Form], ExportRequest]
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ async def _accepted(
                 await server.cleanup.discard(folder)
     except QueueFullError as error:
         raise queue_full(error) from error
-    except OtherRequestError as error:
+    except ExportIdReusedError as error:
         uploading.failed("this export id was used for another request")
         raise HTTPException(409, "export_id: was used for another request") from error
     except WorkError as error:
@@ -101,7 +101,7 @@ async def _accepted(
 
 
 async def _written_down(
-    order: Order, user_id: str, server: Services, folder: Path
+    order: ExportRequest, user_id: str, server: Services, folder: Path
 ) -> tuple[Job, bool]:
     there = await run_in_threadpool(server.jobs.find, user_id, order.export_id)
     if there is None:  # else what comes is compared, and not inspected again
@@ -110,14 +110,14 @@ async def _written_down(
     return await run_in_threadpool(server.jobs.add, order, user_id, folder.name, key)
 
 
-def _output_key(order: Order, user_id: str, unique: str) -> str:
+def _output_key(order: ExportRequest, user_id: str, unique: str) -> str:
     if order.type == JobType.EXTRACT:
         return user_key(user_id, CLIPS, f"extract_{unique[:16]}.mp4")
     owner = order.project_id or order.export_id
     return user_key(user_id, "working_videos", f"working_{owner}_{unique[:8]}.mp4")
 
 
-async def row_state(server: Services, key: JobKey) -> State | None:
+async def row_state(server: Services, key: JobKey) -> ProgressState | None:
     """What a job's row says, None where there is none."""
     job = await run_in_threadpool(server.jobs.find, *key)
     return None if job is None else state_of(job)
@@ -139,11 +139,11 @@ class _Uploading:
         if self._key is None and self._hub.state(key) is not None:
             return  # a job, or another upload under this id
         self._key = key
-        percent = share_of(progress.UPLOAD, share)
-        self._hub.publish(key, State(None, "upload", percent, "Uploading"))
+        percent = share_of(progress_hub.UPLOAD, share)
+        self._hub.publish(key, ProgressState(None, "upload", percent, "Uploading"))
 
     def failed(self, why: str) -> None:
         """Tells those who watch that nothing will come of it."""
         if self._key is not None:
-            state = State(JobStatus.FAILED, "upload", 0.0, "Refused", error=why)
+            state = ProgressState(JobStatus.FAILED, "upload", 0.0, "Refused", error=why)
             self._hub.publish(self._key, state)

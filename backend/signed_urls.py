@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class UrlSigner:
     """Makes and checks addresses that hold for a while. A value: goes to workers with the store."""
 
     secret: bytes = field(repr=False)

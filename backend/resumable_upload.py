@@ -15,13 +15,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from backend.settings import Settings
-from backend.uploads import BLOCK_BYTES, Refused, check_length, patiently, safe_name
+from backend.uploads import BLOCK_BYTES, RequestRefused, check_length, read_body, safe_name
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ContentRange:
     """Which bytes of a file a request brings: `[start, stop)` of `total`."""
 
     start: int
@@ -34,26 +34,26 @@ class Span:
         if content_range is None:
             length = request.headers.get("content-length")
             if length is None:
-                raise Refused(411, "a clip needs Content-Length, or Content-Range")
+                raise RequestRefused(411, "a clip needs Content-Length, or Content-Range")
             if int(length) == 0:
-                raise Refused(422, "the clip is empty")
+                raise RequestRefused(422, "the clip is empty")
             return cls(0, int(length), int(length))
         found = _CONTENT_RANGE.fullmatch(content_range)
         if not found:
-            raise Refused(400, "Content-Range: must be like bytes 0-99/1000")
+            raise RequestRefused(400, "Content-Range: must be like bytes 0-99/1000")
         first, last, total = map(int, found.groups())
         if not first <= last < total:
-            raise Refused(400, "Content-Range: is no range of bytes of the file")
+            raise RequestRefused(400, "Content-Range: is no range of bytes of the file")
         return cls(first, last + 1, total)
 
 
-def partial_of(upload_dir: Path, user_id: str, key: str) -> Path:
+def upload_path(upload_dir: Path, user_id: str, key: str) -> Path:
     """Where the bytes of a clip that is not whole lie."""
     return upload_dir / hashlib.sha256(f"{user_id}/{key}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class AppendResult:
     """How much of a file is there; `whole` is the file once that is all."""
 
     size_bytes: int
@@ -61,44 +61,46 @@ class Received:
 
 
 async def append(
-    request: Request, path: Path, key: str, span: Span, settings: Settings
-) -> Received:
+    request: Request, path: Path, key: str, span: ContentRange, settings: Settings
+) -> AppendResult:
     """Adds the request's bytes to the file, as many as come before the sender goes away.
 
     The whole file is moved to a folder of its own, under a name like `key`, by which it is told.
-    Raises `Refused` 409 where the bytes do not follow what is there or another upload is at it, and
-    what `check_length` and `patiently` raise; bytes that came are kept.
+    Raises `RequestRefused` 409 if the bytes do not follow what is there or another upload of the
+    file is running, and what `check_length` and `read_body` raise; bytes that came are kept.
     """
     if span.total > settings.max_request_bytes:
-        raise Refused(413, f"the clip is {span.total} bytes, at most {settings.max_request_bytes}")
+        raise RequestRefused(
+            413, f"the clip is {span.total} bytes, at most {settings.max_request_bytes}"
+        )
     check_length(request, settings, path.parent)
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused(409, "another upload of this clip is under way") from None
+            raise RequestRefused(409, "another upload of this clip is under way") from None
         try:
             size = await _append(request, file, span, settings)
         finally:
             if file.tell() == 0:
                 path.unlink(missing_ok=True)
         if size < span.total:
-            return Received(size, None)
+            return AppendResult(size, None)
         await run_in_threadpool(os.fsync, file.fileno())
         whole = path.with_name(uuid4().hex) / safe_name(key)
         whole.parent.mkdir()
-        return Received(size, path.replace(whole))
+        return AppendResult(size, path.replace(whole))
 
 
-async def _append(request: Request, file: BinaryIO, span: Span, settings: Settings) -> int:
+async def _append(request: Request, file: BinaryIO, span: ContentRange, settings: Settings) -> int:
     if span.start == 0:
         file.truncate(0)
     size = file.seek(0, os.SEEK_END)
     if span.start != size:
-        raise Refused(409, f"offset: {size} bytes have come, go on from there")
+        raise RequestRefused(409, f"offset: {size} bytes have come, go on from there")
     block = bytearray()
     try:
-        async for piece in patiently(request, settings):
+        async for piece in read_body(request, settings):
             block += piece
             if len(block) >= BLOCK_BYTES:
                 size += await _write(file, block, span.stop - size)
@@ -109,7 +111,7 @@ async def _append(request: Request, file: BinaryIO, span: Span, settings: Settin
 
 async def _write(file: BinaryIO, block: bytearray, room: int) -> int:
     if len(block) > room:
-        raise Refused(400, "the body is longer than the range it is said to be")
+        raise RequestRefused(400, "the body is longer than the range it is said to be")
     data = bytes(block)
     block.clear()
     await run_in_threadpool(file.write, data)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from backend import progress
-from backend.children import WorkerDiedError, WorkError, run_worker
-from backend.jobs import Jobs, Result
+from backend import progress_hub
+from backend.assignment import Assignment, WorkKind
+from backend.jobs import JobResult, Jobs
 from backend.metrics import Metrics
-from backend.progress import Hub, share_of, state_of
-from backend.rows import Job, JobType
+from backend.models import Job, JobType
+from backend.progress_hub import ProgressHub, share_of, state_of
 from backend.settings import ModalFallback, Settings
 from backend.tasks import task_adapter
-from backend.worker import Assignment, What
+from backend.worker_pool import WorkerDiedError, WorkError, run_worker
 from engine.storage import Store
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ NOTE_INTERVAL_S = 2.0
 log = structlog.get_logger()
 
 
-class Lane(StrEnum):
+class ExecutionTarget(StrEnum):
     """Where a job is done."""
 
     LOCAL = "local"
     MODAL = "modal"
 
 
-class Runner:
+class JobRunner:
     """Has jobs done. What becomes of one is in its row before anybody is told."""
 
     def __init__(
-        self, settings: Settings, jobs: Jobs, hub: Hub, store: Store, metrics: Metrics
+        self, settings: Settings, jobs: Jobs, hub: ProgressHub, store: Store, metrics: Metrics
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -52,9 +52,9 @@ class Runner:
         self._here = asyncio.Semaphore(settings.local_jobs)
         """Met also by the jobs that Modal did not take."""
 
-    def lane(self, job: Job) -> Lane:
+    def lane(self, job: Job) -> ExecutionTarget:
         on_modal = self._settings.modal_enabled and job.type != JobType.EXTRACT
-        return Lane.MODAL if on_modal else Lane.LOCAL
+        return ExecutionTarget.MODAL if on_modal else ExecutionTarget.LOCAL
 
     async def run(self, job: Job) -> Job | None:
         """Does a job that was started; gives its row where that came to an end.
@@ -74,7 +74,7 @@ class Runner:
                 return None
             told = f"{error}, {job.attempts} times in a row"
             return await run_in_threadpool(self._jobs.fail, *key, told, 500)
-        self.publish(job, phase="database", percent=progress.DATABASE[0], message="Saving")
+        self.publish(job, phase="database", percent=progress_hub.DATABASE[0], message="Saving")
         self._metrics.frames.inc(result.details.get("frames") or 0)
         return await run_in_threadpool(self._jobs.finish, *key, result)
 
@@ -82,11 +82,11 @@ class Runner:
         """Ends a cancelled job's call on Modal, if it has one."""
         if job.modal_call_id is None:
             return
-        from backend import remote
+        from backend import modal_jobs
 
         try:
-            await remote.stop(job, self._store, self._settings)
-        except remote.ModalError as error:
+            await modal_jobs.stop(job, self._store, self._settings)
+        except modal_jobs.ModalError as error:
             log.warning("a cancelled call may go on", export_id=job.id, why=str(error))
 
     def publish(self, job: Job, **changes: Any) -> None:
@@ -95,26 +95,26 @@ class Runner:
         state = replace(state_of(job), percent=percent, **changes)
         self._hub.publish((job.user_id, job.id), state)
 
-    async def _result(self, job: Job) -> Result:
-        if self.lane(job) is Lane.MODAL:
-            from backend import remote  # loads Modal's client
+    async def _result(self, job: Job) -> JobResult:
+        if self.lane(job) is ExecutionTarget.MODAL:
+            from backend import modal_jobs  # loads Modal's client
 
             try:
                 return await self._from_modal(job)
-            except remote.RemoteFailedError as error:
+            except modal_jobs.RemoteFailedError as error:
                 raise WorkError(500, str(error)) from error
-            except remote.ModalError as error:
+            except modal_jobs.ModalError as error:
                 if self._settings.modal_fallback is not ModalFallback.LOCAL:
                     raise WorkError(502, str(error)) from error
                 log.warning("rendered here instead", why=str(error))
                 self.publish(job, message=f"{error}; rendered here instead")
         async with self._here:
             result = await run_worker(self._assignment(job), _Told(self, self._jobs, job).hear)
-        return Result(result["duration_s"], result["details"], result["report"])
+        return JobResult(result["duration_s"], result["details"], result["report"])
 
     def _assignment(self, job: Job) -> Assignment:
         return Assignment(
-            What.WORK,
+            WorkKind.EXPORT,
             self._settings.work_dir / job.folder,
             self._store,
             task=task_adapter.validate_python(job.request),
@@ -124,24 +124,24 @@ class Runner:
             encoder_options=tuple(self._settings.encoder_options.items()),
         )
 
-    async def _from_modal(self, job: Job) -> Result:
-        from backend import remote
+    async def _from_modal(self, job: Job) -> JobResult:
+        from backend import modal_jobs
 
         async def keep(call_id: str) -> None:
             note = self._jobs.note
             await run_in_threadpool(note, job.user_id, job.id, modal_call_id=call_id)
 
         def tell(at: ModalProgress) -> None:
-            percent = share_of(progress.CLIPS, at.percent / 100)
+            percent = share_of(progress_hub.CLIPS, at.percent / 100)
             self.publish(job, phase=at.phase, percent=percent, message=at.message)
 
-        return await remote.render(job, self._store, self._settings, keep, tell)
+        return await modal_jobs.render(job, self._store, self._settings, keep, tell)
 
 
 class _Told:
     """Turns what a worker says into states of its job, and now and then into its row."""
 
-    def __init__(self, runner: Runner, jobs: Jobs, job: Job) -> None:
+    def __init__(self, runner: JobRunner, jobs: Jobs, job: Job) -> None:
         self._runner = runner
         self._jobs = jobs
         self._job = job
@@ -167,7 +167,7 @@ class _Told:
 def _changes(event: dict[str, Any]) -> dict[str, Any]:
     """What an event of a worker means for its job's state."""
     if event["event"] == "upload":
-        percent = share_of(progress.PUBLISH, event["share"])
+        percent = share_of(progress_hub.PUBLISH, event["share"])
         return {"phase": "upload", "percent": percent, "message": "Storing the video"}
     phase, done, total = event["phase"], event["frames_done"], event["frames_total"]
     frames = {
@@ -178,9 +178,9 @@ def _changes(event: dict[str, Any]) -> dict[str, Any]:
     }
     speed = {"fps": event.get("fps"), "eta_s": event.get("eta_s")}
     if phase == "frames":
-        percent = share_of(progress.CLIPS, done / total)
+        percent = share_of(progress_hub.CLIPS, done / total)
         message = f"Rendering frame {done} of {total}"
         return {"phase": phase, "percent": percent, "message": message, **frames, **speed}
-    percent = share_of(progress.JOIN, 0.0 if phase == "sound" else 0.5)
+    percent = share_of(progress_hub.JOIN, 0.0 if phase == "sound" else 0.5)
     message = "Mixing the sound" if phase == "sound" else "Joining"
     return {"phase": phase, "percent": percent, "message": message, **frames}

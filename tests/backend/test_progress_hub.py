@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from backend.progress import Hub, State, public_id, share_of
-from backend.rows import JobStatus
+from backend.models import JobStatus
+from backend.progress_hub import ProgressHub, ProgressState, public_id, share_of
 
 KEY = ("anna", "reel")
-RUNNING = State(JobStatus.RUNNING, "frames", 20.0, "Rendering")
+RUNNING = ProgressState(JobStatus.RUNNING, "frames", 20.0, "Rendering")
 DONE = replace(RUNNING, status=JobStatus.DONE, percent=100.0)
 
 
-async def no_row() -> State | None:
+async def no_row() -> ProgressState | None:
     return None
 
 
-async def collected(hub: Hub, row: State | None = None) -> list[State]:
-    async def read_row() -> State | None:
+async def collected(hub: ProgressHub, row: ProgressState | None = None) -> list[ProgressState]:
+    async def read_row() -> ProgressState | None:
         return row
 
     return [state async for state in hub.watch(KEY, read_row)]
@@ -26,7 +26,7 @@ async def collected(hub: Hub, row: State | None = None) -> list[State]:
 
 def test_a_late_watcher_is_told_the_last_state_and_the_end() -> None:
     async def scenario() -> None:
-        hub = Hub()
+        hub = ProgressHub()
         hub.publish(KEY, RUNNING)
         watching = asyncio.create_task(collected(hub))
         await asyncio.sleep(0)
@@ -40,7 +40,7 @@ def test_a_late_watcher_is_told_the_last_state_and_the_end() -> None:
 
 def test_a_flood_of_states_reaches_watchers_as_a_trickle_that_never_falls() -> None:
     async def scenario() -> None:
-        hub = Hub()
+        hub = ProgressHub()
         watching = [asyncio.create_task(collected(hub)) for _ in range(20)]
         for percent in range(100):
             hub.publish(KEY, replace(RUNNING, percent=float(percent if percent % 3 else 0)))
@@ -56,7 +56,7 @@ def test_a_flood_of_states_reaches_watchers_as_a_trickle_that_never_falls() -> N
 
 def test_a_watcher_may_come_before_the_job_and_go_before_its_end() -> None:
     async def scenario() -> None:
-        hub = Hub()
+        hub = ProgressHub()
         states = hub.watch(KEY, no_row)
         first = asyncio.create_task(anext(states))
         await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backend.rows import FINISHED, Job, JobStatus
+from backend.models import FINISHED, Job, JobStatus
 
 INTERVAL_S = 0.25
 """Shortest time between two states that a watcher is given."""
@@ -31,7 +31,7 @@ JobKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ProgressState:
     """How far a job is. `status` is None while there is only an upload, and no job yet."""
 
     status: JobStatus | None
@@ -90,9 +90,9 @@ def share_of(span: tuple[int, int], share: float) -> float:
     return start + (stop - start) * share
 
 
-def state_of(job: Job) -> State:
+def state_of(job: Job) -> ProgressState:
     """What a job's row says."""
-    return State(
+    return ProgressState(
         status=JobStatus(job.status),
         phase=job.phase,
         percent=job.progress,
@@ -114,17 +114,17 @@ def public_id(project_id: str | None) -> int | str | None:
 
 @dataclass(slots=True, eq=False)
 class _Channel:
-    state: State | None = None
+    state: ProgressState | None = None
     watchers: set[asyncio.Event] = field(default_factory=set)
 
 
-class Hub:
+class ProgressHub:
     """Takes states, and hands each watcher the newest, at most every `INTERVAL_S`."""
 
     def __init__(self) -> None:
         self._channels: dict[JobKey, _Channel] = {}
 
-    def publish(self, key: JobKey, state: State) -> None:
+    def publish(self, key: JobKey, state: ProgressState) -> None:
         """Tells a new state. The percentage never falls, but where a job begins anew."""
         channel = self._channels.setdefault(key, _Channel())
         before = channel.state
@@ -136,7 +136,7 @@ class Hub:
         if state.is_final:
             self._forget_unwatched(key)
 
-    def state(self, key: JobKey) -> State | None:
+    def state(self, key: JobKey) -> ProgressState | None:
         channel = self._channels.get(key)
         return None if channel is None else channel.state
 
@@ -145,8 +145,8 @@ class Hub:
         return sum(len(channel.watchers) for channel in self._channels.values())
 
     async def watch(
-        self, key: JobKey, read_row: Callable[[], Awaitable[State | None]]
-    ) -> AsyncGenerator[State, None]:
+        self, key: JobKey, read_row: Callable[[], Awaitable[ProgressState | None]]
+    ) -> AsyncGenerator[ProgressState, None]:
         """The state now, and each newer one; ends after the final one.
 
         `read_row` tells what the job's row says, for where the hub knows nothing of the job.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urljoin
 
-from backend.orders import CLIPS
-from backend.progress import public_id
-from backend.rows import Job, JobStatus, JobType
+from backend.export_form import CLIPS
+from backend.models import Job, JobStatus, JobType
+from backend.progress_hub import public_id
 from backend.services import Services
 from backend.tasks import ExtractTask, task_adapter
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from fastapi import HTTPException
 
-from backend.rows import JobType
+from backend.models import JobType
 from backend.tasks import ExportMode, ExtractTask, RenderTask
 from backend.uploads import Form
 from engine.errors import StoreError
@@ -31,7 +31,7 @@ _MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ExportRequest:
     """A job to be: everything of it that the client decides."""
 
     type: JobType
@@ -43,7 +43,7 @@ class Order:
     """Of all that was asked for, files by name and size."""
 
 
-def multi_clip(form: Form, user_id: str, max_clips: int) -> Order:
+def multi_clip(form: Form, user_id: str, max_clips: int) -> ExportRequest:
     """`POST /api/export/multi-clip`: each clip has a file `video_<clipIndex>` or a `key`."""
     field = "multi_clip_data_json"
     edit = _json(form, field)
@@ -64,7 +64,7 @@ def multi_clip(form: Form, user_id: str, max_clips: int) -> Order:
     return _render_order(JobType.MULTI_CLIP, form, edit, keys)
 
 
-def upscale(form: Form, user_id: str) -> Order:
+def upscale(form: Form, user_id: str) -> ExportRequest:
     """`POST /api/export/upscale`: one clip, its keyframes and segments in fields of their own."""
     keyframes, segments = _json(form, "keyframes_json"), _json(form, "segment_data_json")
     clip: dict[str, Any] = {"cropKeyframes": keyframes}
@@ -78,7 +78,7 @@ def upscale(form: Form, user_id: str) -> Order:
     return _render_order(JobType.UPSCALE, form, {"clips": [clip]}, keys)
 
 
-def extract(form: Form, user_id: str) -> Order:
+def extract(form: Form, user_id: str) -> ExportRequest:
     """`POST /api/clips/extract`: `start` and `end` in seconds of `video`, or of the clip `key`."""
     clip: dict[str, Any] = {}
     keys: dict[str, str] = {}
@@ -142,7 +142,9 @@ def _name_source(
     clip["fileName"] = name
 
 
-def _render_order(kind: JobType, form: Form, edit: dict[str, Any], keys: dict[str, str]) -> Order:
+def _render_order(
+    kind: JobType, form: Form, edit: dict[str, Any], keys: dict[str, str]
+) -> ExportRequest:
     """Fields of the form go before what the edit says."""
     for field, key in (("target_width", "targetWidth"), ("target_height", "targetHeight")):
         if text := form.fields.get(field):
@@ -161,14 +163,14 @@ def _render_order(kind: JobType, form: Form, edit: dict[str, Any], keys: dict[st
     return _order(kind, form, RenderTask(keys=keys, edit=edit, mode=ExportMode(mode)))
 
 
-def _order(kind: JobType, form: Form, task: RenderTask | ExtractTask) -> Order:
+def _order(kind: JobType, form: Form, task: RenderTask | ExtractTask) -> ExportRequest:
     project_id = form.fields.get("project_id") or None
     project_name = form.fields.get("project_name", "")
     if len(project_name) > _MAX_NAME or not project_name.isprintable():
         refuse(422, "project_name", f"must be at most {_MAX_NAME} characters that can be seen")
     sizes = {name: file.size_bytes for name, file in form.files.items()}
     asked = json.dumps([kind, project_id, task.model_dump(mode="json"), sizes], sort_keys=True)
-    return Order(
+    return ExportRequest(
         type=kind,
         export_id=checked_id(form.fields.get("export_id") or uuid.uuid4().hex, "export_id"),
         project_id=project_id and checked_id(project_id, "project_id"),

@@ -17,11 +17,10 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from backend.children import WorkerDiedError, WorkError, run_worker
-from backend.looking import FRAME, STRIP
+from backend.assignment import FILMSTRIP_FILE, FRAME_FILE, Assignment, WorkKind
 from backend.settings import Settings
 from backend.tasks import RenderTask
-from backend.worker import Assignment, What
+from backend.worker_pool import WorkerDiedError, WorkError, run_worker
 from engine.files import whole_file
 from engine.storage import ObjectInfo, Store
 
@@ -32,7 +31,7 @@ KEPT_S = 30 * 86_400
 """How long the glance at a clip is kept that nobody asks for."""
 
 
-class Previews:
+class Previewer:
     """Runs workers for the page, a few at a time. Raises `WorkError` for what cannot be shown."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
@@ -47,8 +46,8 @@ class Previews:
         if (found := await run_in_threadpool(_used, path)) is not None:
             document: dict[str, Any] = json.loads(found)
             return document
-        asked = Assignment(What.GLANCE, Path(), self._store, output_key=clip.key)
-        made, picture = await self._asked(asked, STRIP)
+        asked = Assignment(WorkKind.CLIP_PREVIEW, Path(), self._store, output_key=clip.key)
+        made, picture = await self._asked(asked, FILMSTRIP_FILE)
         await run_in_threadpool(self._keep, clip, made, picture)
         return made
 
@@ -64,25 +63,29 @@ class Previews:
         self, task: RenderTask, user_id: str, frame: int, upscaler: str
     ) -> tuple[dict[str, Any], bytes]:
         """One output frame as a PNG, and what is to be said of it."""
-        asked = self._of(What.FRAME, task, user_id)
-        made, picture = await self._asked(replace(asked, frame=frame, upscaler=upscaler), FRAME)
+        asked = self._of(WorkKind.FRAME_PREVIEW, task, user_id)
+        made, picture = await self._asked(
+            replace(asked, frame=frame, upscaler=upscaler), FRAME_FILE
+        )
         if "refused" in made:
             raise WorkError(503, made["refused"])
         return made, picture
 
     async def estimate(self, task: RenderTask, user_id: str) -> dict[str, Any]:
         """`plan` and `estimate` of an edit."""
-        made, _ = await self._asked(self._of(What.ESTIMATE, task, user_id), "")
+        made, _ = await self._asked(self._of(WorkKind.ESTIMATE, task, user_id), "")
         return made
 
     async def proof(self, key: str) -> dict[str, Any]:
         """What the finished film under a key of the store holds, read back."""
-        made, _ = await self._asked(Assignment(What.PROOF, Path(), self._store, output_key=key), "")
+        made, _ = await self._asked(
+            Assignment(WorkKind.READ_BACK, Path(), self._store, output_key=key), ""
+        )
         return made
 
-    def _of(self, what: What, task: RenderTask, user_id: str) -> Assignment:
+    def _of(self, kind: WorkKind, task: RenderTask, user_id: str) -> Assignment:
         return Assignment(
-            what,
+            kind,
             Path(),
             self._store,
             task=task,

@@ -1,0 +1,63 @@
+"""One piece of work for a worker process, as a value. Knows how no work is done (`worker.py`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend.tasks import ExtractTask, RenderTask
+from engine.errors import DecodeError, EditError, ObjectMissingError, SourceError
+
+if TYPE_CHECKING:
+    from engine.storage import Store
+
+LOCK_FILE = "worker.lock"
+"""Locked by a job folder's worker for as long as it lives; holds its process group's id."""
+
+FILMSTRIP_FILE = "strip.jpg"
+FRAME_FILE = "frame.png"
+"""Pictures that a preview worker leaves in its assignment's folder."""
+
+
+INPUT_ERRORS = (EditError, SourceError, DecodeError, ObjectMissingError)
+"""Errors of what the user sent (HTTP 422). Other errors of the engine are the server's (500)."""
+
+
+class WorkKind(StrEnum):
+    """What a worker must do."""
+
+    CHECK = "check"
+    """Say whether a task can be done, and how long its result will be."""
+    PROBE = "probe"
+    """Say what one file is, chapters included."""
+    CLIP_PREVIEW = "clip_preview"
+    """Show the clip at `output_key`: facts, filmstrip, waveform."""
+    FRAME_PREVIEW = "frame_preview"
+    """Show one frame of a task's result."""
+    ESTIMATE = "estimate"
+    """Say what a task would become, and how long its export would take."""
+    READ_BACK = "read_back"
+    """Read the finished film at `output_key` back, and say what it holds."""
+    EXPORT = "export"
+    """Do a task, and put its result into the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One piece of work."""
+
+    kind: WorkKind
+    folder: Path
+    """The job's own; files of the task lie below it."""
+    store: Store
+    task: RenderTask | ExtractTask | None = None
+    output_key: str = ""
+    probed: str = ""
+    """For `PROBE`: a file's path below `folder`. If empty, the object at `output_key` is probed."""
+    frame: int = 0
+    """For `FRAME_PREVIEW`: the output frame's number."""
+    upscaler: str = "auto"
+    encoder: str = "auto"
+    encoder_options: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,38 @@
+"""What a worker does before a request is accepted: checks a task, probes one file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backend.assignment import Assignment
+from backend.planning import plan_task, probe_source
+from backend.tasks import RenderTask
+from engine.cli.describe import source_document
+from engine.media.chapters import read_chapters
+from engine.media.probe import probe
+from engine.pipeline.extract import planned_cut
+
+
+def check(assignment: Assignment) -> dict[str, Any]:
+    """`frames` and `duration_s` that the task would give. Raises `EngineError` if it cannot."""
+    task = assignment.task
+    if isinstance(task, RenderTask):
+        plan = plan_task(assignment, task)
+        return {"frames": plan.frame_count, "duration_s": float(plan.duration_s)}
+    assert task is not None
+    cut = planned_cut(probe_source(assignment, task.file_name), task.start_s, task.stop_s)
+    return {"frames": len(cut.frames), "duration_s": float(cut.duration_s)}
+
+
+def probe_file(assignment: Assignment) -> dict[str, Any]:
+    """`file` and `chapters` of a file in the assignment's folder, or of an object."""
+    source = (
+        assignment.store.source(assignment.output_key)
+        if not assignment.probed
+        else (assignment.folder / assignment.probed)
+    )
+    chapters = [
+        {"title": each.title, "start_time": float(each.start_s), "end_time": float(each.stop_s)}
+        for each in read_chapters(source)
+    ]
+    return {"file": {**source_document(probe(source)), "path": source.name}, "chapters": chapters}
