@@ -30,28 +30,22 @@ if TYPE_CHECKING:
     from engine.pipeline.processes import LocalProcesses as LocalProcesses
     from engine.pipeline.progress import Progress as Progress
     from engine.pipeline.report import Report as Report
-    from engine.timeline.edit import Clip as Clip
-    from engine.timeline.edit import CropKeyframe as CropKeyframe
-    from engine.timeline.edit import Ease as Ease
+    from engine.timeline.clip import Clip as Clip
+    from engine.timeline.clip import CropKeyframe as CropKeyframe
+    from engine.timeline.clip import Ease as Ease
+    from engine.timeline.clip import SpeedSegment as SpeedSegment
     from engine.timeline.edit import Edit as Edit
-    from engine.timeline.edit import SpeedSegment as SpeedSegment
-    from engine.timeline.edit import Transition as Transition
-    from engine.timeline.edit import TransitionType as TransitionType
     from engine.timeline.plan import Plan as Plan
     from engine.timeline.plan import build_plan as build_plan
+    from engine.timeline.transition import Transition as Transition
+    from engine.timeline.transition import TransitionType as TransitionType
     from engine.upscale.choice import choose_upscaler as choose_upscaler
     from engine.upscale.stage import Upscaler as Upscaler
 
-_HOMES = {
-    "engine.timeline.edit": (
-        "Clip",
-        "CropKeyframe",
-        "Ease",
-        "Edit",
-        "SpeedSegment",
-        "Transition",
-        "TransitionType",
-    ),
+_NAMES_BY_MODULE = {
+    "engine.timeline.clip": ("Clip", "CropKeyframe", "Ease", "SpeedSegment"),
+    "engine.timeline.edit": ("Edit",),
+    "engine.timeline.transition": ("Transition", "TransitionType"),
     "engine.media.encoders": ("Encoder", "choose_encoder"),
     "engine.errors": ("Cancelled", "EditError", "EngineError"),
     "engine.pipeline.exporter": ("Listener", "export", "probe_sources"),
@@ -63,15 +57,15 @@ _HOMES = {
     "engine.upscale.choice": ("choose_upscaler",),
     "engine.upscale.stage": ("Upscaler",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'engine' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -15,8 +15,8 @@ from engine.media.encoders import Encoder
 from engine.pipeline.capacity import Costs, Prediction, decide, predict
 from engine.pipeline.history import History, Run
 from engine.pipeline.report import Report
-from engine.timeline.chunks import Chunk, cut_into_chunks
-from engine.timeline.plan import Plan
+from engine.timeline.chunks import chunk_ranges
+from engine.timeline.plan import Layer, Plan
 from engine.upscale.choice import network_for
 from engine.upscale.stage import Upscaler
 
@@ -74,18 +74,17 @@ def estimate(
 ) -> Estimate:
     """`upscaler` and `encoder` are what was chosen here, `modal_upscaler` the name that Modal's
     containers, which have CUDA, would be asked for."""
-    chunks = cut_into_chunks(plan, stage_key=lambda _: "", encoder_key="")
+    ranges = chunk_ranges(plan)
     encoded_by = _encoded_by(encoder.name, dict(encoder.options))
     alike = history.alike(upscaler.name, encoded_by, plan.size, workers)
-    work_s = [
-        t4_work_s(chunk, plan.size.width * plan.size.height, modal_upscaler) for chunk in chunks
-    ]
+    target_px = plan.size.width * plan.size.height
+    work_s = [t4_work_s(plan.layers(frames), target_px, modal_upscaler) for frames in ranges]
     decision = decide(work_s, startup_s=T4_COSTS.startup_s, max_containers=MAX_CONTAINERS)
     return Estimate(
         frames=plan.frame_count,
         source_frames=plan.source_frame_count(),
         upscaled_frames=_upscaled(plan, upscaler.name),
-        chunk_frames=tuple(len(chunk.frames) for chunk in chunks),
+        chunk_frames=tuple(len(frames) for frames in ranges),
         here_s=_here_s(plan, alike) if alike else None,
         here_from=_told_by(alike, f"{upscaler.name}, {encoded_by}, {plan.size}"),
         modal=predict(work_s, decision.containers, T4_COSTS),
@@ -109,18 +108,18 @@ def measured(plan: Plan, report: Report) -> Run | None:
     )
 
 
-def t4_work_s(chunk: Chunk, target_px: int, upscaler: str) -> float:
-    """Seconds a T4 takes for a chunk of frames of `target_px` pixels.
+def t4_work_s(layers: Sequence[Layer], target_px: int, upscaler: str) -> float:
+    """Seconds that a T4 takes for a chunk of these layers, in frames of `target_px` pixels.
 
     The network and the encoder overlap, so the slower one counts.
     """
     network_s = 0.0
-    for layer in chunk.layers:
+    for layer in layers:
         if (model := network_for(upscaler, layer.clip.scale)) is not None:
             crop_px = float(np.mean(layer.rects[:, 2] * layer.rects[:, 3]))
             source_frames = np.unique(layer.pts).size
             network_s += model.flops_per_pixel * crop_px * source_frames / T4_FLOPS
-    return max(network_s, len(chunk.frames) * target_px / ENCODED_PX_PER_S)
+    return max(network_s, len(layers[0].pts) * target_px / ENCODED_PX_PER_S)
 
 
 def _encoded_by(name: str, options: Mapping[str, str]) -> str:

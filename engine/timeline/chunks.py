@@ -1,12 +1,13 @@
 """Cuts a plan into chunks, each with a digest of everything that decides its pixels.
 
-A chunk is the unit of rendering, of retry, of resume and of cache. Pure: no file, no pixel.
+A chunk is the unit of rendering, retry, resume and cache. This module opens no file and sees no
+pixel.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,10 +17,10 @@ from engine.timeline.plan import Layer, Plan, PlannedClip
 from engine.timing import FrameRange
 
 MAX_CHUNK_FRAMES = 240
-"""Long enough to hide an encoder's start and end, short enough to lose little to a crash."""
+"""Long enough to make up for an encoder's start and end, short enough to lose little in a crash."""
 
 RENDER_VERSION = 2
-"""Raised whenever the engine would give an encoder other pixels for the same plan."""
+"""Raised whenever the engine would give an encoder different pixels for the same plan."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,33 +31,39 @@ class Chunk:
     frames: FrameRange
     layers: tuple[Layer, ...]
     digest: str
-    """Hex. Covers sources, layers, upscaler, encoder and render version; not the place in the
-    export, so that a chunk is found again wherever an edit moves it."""
+    """Hex. Covers sources, layers, upscaler, encoder and render version. It does not cover the
+    place in the export, so a chunk is found again wherever an edit moves it."""
 
 
 def cut_into_chunks(
     plan: Plan, *, stage_key: Callable[[PlannedClip], str], encoder_key: str
 ) -> tuple[Chunk, ...]:
-    """Cuts at every clip and transition border, and then every `MAX_CHUNK_FRAMES`.
+    """The chunks of an export, in order.
 
-    Cuts are counted from the border before them, so changing one clip leaves the chunks of the
-    others as they were, and changing its end leaves those before it. The keys name what
-    enlarges a clip's crop, and the encoder, with all their settings.
+    `stage_key` names what enlarges a clip's crop, `encoder_key` the encoder, both with all their
+    settings.
     """
     common = f"{RENDER_VERSION}|{plan.size}|{plan.fps}|{encoder_key}"
     clip_keys = {clip.index: stage_key(clip) for clip in plan.clips}
     chunks = []
-    for index, frames in enumerate(_ranges(plan.borders)):
+    for index, frames in enumerate(chunk_ranges(plan)):
         layers = plan.layers(frames)
         keys = [clip_keys[layer.clip.index] for layer in layers]
         chunks.append(Chunk(index, frames, layers, _digest(common, keys, layers)))
     return tuple(chunks)
 
 
-def _ranges(borders: Iterable[int]) -> Iterator[FrameRange]:
-    for start, stop in pairwise(borders):
-        for first in range(start, stop, MAX_CHUNK_FRAMES):
-            yield FrameRange(first, min(first + MAX_CHUNK_FRAMES, stop))
+def chunk_ranges(plan: Plan) -> tuple[FrameRange, ...]:
+    """The output frames of each chunk: cut at every border of the plan, then every 240 frames.
+
+    Cuts are counted from the border before them. So a change to one clip leaves the chunks of the
+    other clips as they were, and a change to its end leaves those before it.
+    """
+    return tuple(
+        FrameRange(first, min(first + MAX_CHUNK_FRAMES, stop))
+        for start, stop in pairwise(plan.borders)
+        for first in range(start, stop, MAX_CHUNK_FRAMES)
+    )
 
 
 def _digest(common: str, keys: Sequence[str], layers: Sequence[Layer]) -> str:

@@ -1,8 +1,9 @@
-"""The edit document: the app's JSON, read into an `Edit` and written back.
+"""The edit document: the app's JSON, read into the arguments of an `Edit` and written back.
 
-The pydantic models say which keys stand where, and nothing else: what a value may be is checked by
-the value of `edit.py` it goes into, and the complaint gets its place in the document put in front.
-Null is the same as absent, and a key of type `Any` is checked further in.
+The pydantic models say which keys stand where, and nothing else. The constructors in `clip.py`,
+`transition.py` and `edit.py` check the values; an error from one of them gets its place in the
+document put in front. Null means the same as an absent key. A key of type `Any` is checked by the
+constructor that it goes to.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -23,16 +23,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from engine.errors import EditError
 from engine.geometry import Fit, Rect, Size
 from engine.timeline import validation
-from engine.timeline.edit import (
-    DEFAULT_FPS,
-    Clip,
-    CropKeyframe,
-    Ease,
-    Edit,
-    SpeedSegment,
-    Transition,
-    TransitionType,
-)
+from engine.timeline.clip import Clip, CropKeyframe, SpeedSegment
+from engine.timeline.transition import Transition
 
 ASPECT_RATIOS = {
     "9:16": Size(1080, 1920),
@@ -43,8 +35,25 @@ ASPECT_RATIOS = {
 """The target size that each `globalAspectRatio` stands for."""
 
 
-def read_edit(document: Mapping[str, Any] | str | bytes, unknown: Literal["error", "warn"]) -> Edit:
-    """See `Edit.parse`."""
+class EditArguments(TypedDict):
+    """Arguments of `Edit`, without those that the document leaves to their defaults."""
+
+    clips: list[Clip]
+    transitions: Transition | list[Transition]
+    target_size: Size
+    target_fps: NotRequired[Any]
+    fit: NotRequired[Any]
+    include_audio: NotRequired[Any]
+    warnings: NotRequired[list[str]]
+
+
+def read_document(
+    document: Mapping[str, Any] | str | bytes, unknown: Literal["error", "warn"]
+) -> EditArguments:
+    """The arguments of the edit that a document describes; see `Edit.parse`.
+
+    Raises EditError. `target_fps`, `fit` and `include_audio` are as written: `Edit` checks them.
+    """
     content = _from_json(document) if isinstance(document, str | bytes) else document
     if not isinstance(content, Mapping):
         raise EditError("", f"an edit is a JSON object, not {validation.shown(content)}")
@@ -52,37 +61,45 @@ def read_edit(document: Mapping[str, Any] | str | bytes, unknown: Literal["error
         return _Edit.model_validate(content).value
     except ValidationError as error:
         details = error.errors(include_url=False)
-    unknown_keys = [str(_complaint(each)) for each in details if _is_unknown_key(each)]
+    unknown_keys = [str(_edit_error(each)) for each in details if _is_unknown_key(each)]
     if unknown == "error" or not unknown_keys:
-        raise _first_of(details)
+        raise _first_error(details)
     try:
-        edit = _Edit.model_validate(content, extra="ignore").value
+        arguments = _Edit.model_validate(content, extra="ignore").value
     except ValidationError as error:
-        raise _first_of(error.errors(include_url=False)) from None
-    return replace(edit, warnings=tuple(unknown_keys))
+        raise _first_error(error.errors(include_url=False)) from None
+    return {**arguments, "warnings": unknown_keys}
 
 
-def written_edit(edit: Edit) -> dict[str, Any]:
-    """See `Edit.to_document`."""
+def write_document(
+    *,
+    clips: Sequence[Clip],
+    transitions: Sequence[Transition],
+    target_fps: Fraction,
+    target_size: Size,
+    fit: Fit,
+    include_audio: bool,
+) -> dict[str, Any]:
+    """The document of an edit with these fields; see `Edit.to_document`."""
     document: dict[str, Any] = {
-        "clips": [_written_clip(clip) for clip in edit.clips],
-        "targetFps": _written_rate(edit.target_fps),
-        "targetWidth": edit.target_size.width,
-        "targetHeight": edit.target_size.height,
-        "fit": edit.fit.value,
-        "includeAudio": edit.include_audio,
+        "clips": [_written_clip(clip) for clip in clips],
+        "targetFps": _written_rate(target_fps),
+        "targetWidth": target_size.width,
+        "targetHeight": target_size.height,
+        "fit": fit.value,
+        "includeAudio": include_audio,
     }
-    if edit.transitions:
+    if transitions:
         joins = [
-            {"type": each.type.value, "duration": _written(each.duration_s)}
-            for each in edit.transitions
+            {"type": each.type.value, "duration": _written_number(each.duration_s)}
+            for each in transitions
         ]
-        document["transition"] = joins if len(set(edit.transitions)) > 1 else joins[0]
+        document["transition"] = joins if len(set(transitions)) > 1 else joins[0]
     return document
 
 
 class _Object(BaseModel):
-    """One object of the document; `value` is what it means, where it means anything by itself."""
+    """One object of the document; `value` is its meaning, None where it has none by itself."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
@@ -111,7 +128,7 @@ class _Keyframe(_Object):
     @cached_property
     def value(self) -> CropKeyframe:
         rect = Rect(self.x, self.y, self.width, self.height)
-        return CropKeyframe(self.time, rect, _or(self.ease, Ease.LINEAR))
+        return CropKeyframe(self.time, rect, **_given(ease=self.ease))
 
 
 class _TrimRange(_Object):
@@ -126,11 +143,11 @@ class _Segment(_Object):
 
     @cached_property
     def value(self) -> SpeedSegment:
-        return SpeedSegment(self.start, self.end, _or(self.speed, 1))
+        return SpeedSegment(self.start, self.end, **_given(speed=self.speed))
 
 
 class _SegmentsData(_Object):
-    """Trim and speeds in the app's first spelling. `boundaries` only repeats the segments' ends."""
+    """Trim and speeds in the app's first spelling; `boundaries` only repeats the segments' ends."""
 
     trim_range: _TrimRange | None = None
     segments: list[_Segment] | None = None
@@ -144,7 +161,7 @@ class _SegmentsData(_Object):
 
 
 class _Segments(_Object):
-    """Speeds in the second spelling, by index of the stretch between two boundaries."""
+    """Speeds in the app's second spelling: by index of the stretch between two boundaries."""
 
     boundaries: list[Any] | None = None
     segment_speeds: dict[str, Any] | None = None
@@ -186,7 +203,7 @@ class _Clip(_Object):
     source_width: Any = None
     source_height: Any = None
     working_clip_id: Any = None
-    """The app's own; means nothing here."""
+    """The app's own; not used here."""
 
     @cached_property
     def value(self) -> Clip:
@@ -222,7 +239,7 @@ class _Transition(_Object):
 
     @cached_property
     def value(self) -> Transition:
-        return Transition(_or(self.type, TransitionType.CUT), self.duration)
+        return Transition(**_given(type=self.type, duration_s=self.duration))
 
 
 def _one_or_many(transition: object) -> str:
@@ -246,15 +263,19 @@ class _Edit(_Object):
     include_audio: Any = None
 
     @cached_property
-    def value(self) -> Edit:
-        return Edit(
-            clips=self._in_play_order(),
-            transitions=self._transitions(),
-            target_fps=_or(self.target_fps, DEFAULT_FPS),
-            target_size=self._target_size(),
-            fit=_or(self.fit, Fit.CONTAIN),
-            include_audio=_or(self.include_audio, True),
-        )
+    def value(self) -> EditArguments:
+        arguments: EditArguments = {
+            "clips": self._in_play_order(),
+            "transitions": self._transitions(),
+            "target_size": self._target_size(),
+        }
+        if self.target_fps is not None:
+            arguments["target_fps"] = self.target_fps
+        if self.fit is not None:
+            arguments["fit"] = self.fit
+        if self.include_audio is not None:
+            arguments["include_audio"] = self.include_audio
+        return arguments
 
     def _in_play_order(self) -> list[Clip]:
         if all(clip.clip_index is None for clip in self.clips):
@@ -276,7 +297,7 @@ class _Edit(_Object):
         return self.transition.value if self.transition else Transition()
 
     def _target_size(self) -> Size:
-        ratio = _or(self.global_aspect_ratio, "9:16")
+        ratio = "9:16" if self.global_aspect_ratio is None else self.global_aspect_ratio
         if not isinstance(ratio, str) or ratio not in ASPECT_RATIOS:
             known = validation.listed(list(ASPECT_RATIOS))
             raise EditError("globalAspectRatio", f"must be {known}, not {validation.shown(ratio)}")
@@ -284,13 +305,13 @@ class _Edit(_Object):
         return written or ASPECT_RATIOS[ratio]
 
 
-def _or(value: Any, default: Any) -> Any:
-    """The default where nothing, or null, is written."""
-    return default if value is None else value
+def _given(**arguments: Any) -> dict[str, Any]:
+    """The arguments that the document gives; the others keep their constructor's defaults."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _both_sides(whose: str, width: Any, height: Any) -> Size | None:
-    """A size as written, or None where neither side is."""
+    """A size as written, None where neither side is given."""
     if width is None and height is None:
         return None
     for side, extent in (("Width", width), ("Height", height)):
@@ -300,23 +321,26 @@ def _both_sides(whose: str, width: Any, height: Any) -> Size | None:
 
 
 def _written_clip(clip: Clip) -> dict[str, Any]:
-    trim_range = {"start": _written(clip.trim_start_s), "end": _written(clip.trim_stop_s)}
+    trim_range = {
+        "start": _written_number(clip.trim_start_s),
+        "end": _written_number(clip.trim_stop_s),
+    }
     segments = [
         {
-            "start": _written(each.start_s),
-            "end": _written(each.stop_s),
-            "speed": _written(each.speed),
+            "start": _written_number(each.start_s),
+            "end": _written_number(each.stop_s),
+            "speed": _written_number(each.speed),
         }
         for each in clip.speed_segments
     ]
     size = clip.source_size
-    return _present(
+    return _non_empty(
         fileName=clip.file_name,
         cropKeyframes=[_written_keyframe(each) for each in clip.crop_keyframes],
-        segmentsData=_present(trimRange=_present(**trim_range), segments=segments),
+        segmentsData=_non_empty(trimRange=_non_empty(**trim_range), segments=segments),
         title=clip.title,
         fit=clip.fit and clip.fit.value,
-        duration=_written(clip.duration_s),
+        duration=_written_number(clip.duration_s),
         sourceWidth=size and size.width,
         sourceHeight=size and size.height,
     )
@@ -325,11 +349,11 @@ def _written_clip(clip: Clip) -> dict[str, Any]:
 def _written_keyframe(keyframe: CropKeyframe) -> dict[str, Any]:
     rect = keyframe.rect
     sides = {"x": rect.x, "y": rect.y, "width": rect.width, "height": rect.height}
-    return {"time": _written(keyframe.time_s), **sides, "ease": keyframe.ease.value}
+    return {"time": _written_number(keyframe.time_s), **sides, "ease": keyframe.ease.value}
 
 
-def _present(**keys: Any) -> dict[str, Any]:
-    """An object without what is None or empty."""
+def _non_empty(**keys: Any) -> dict[str, Any]:
+    """An object without the keys whose value is None or empty."""
     return {key: value for key, value in keys.items() if value not in (None, [], {})}
 
 
@@ -337,7 +361,7 @@ def _written_rate(fps: Fraction) -> int | str:
     return fps.numerator if fps.denominator == 1 else str(fps)
 
 
-def _written(value: Fraction | None) -> int | float | None:
+def _written_number(value: Fraction | None) -> int | float | None:
     """A JSON number that reads back as the same exact value."""
     if value is None:
         return None
@@ -358,9 +382,9 @@ def _from_json(text: str | bytes) -> object:
         raise EditError("", "it is nested too deeply") from None
 
 
-def _first_of(details: Sequence[ErrorDetails]) -> EditError:
-    """The first complaint, saying how many more; unknown keys first, as they cause others."""
-    first = _complaint(min(details, key=lambda each: not _is_unknown_key(each)))
+def _first_error(details: Sequence[ErrorDetails]) -> EditError:
+    """The first problem, and how many more there are; unknown keys first, as they cause others."""
+    first = _edit_error(min(details, key=lambda each: not _is_unknown_key(each)))
     more = len(details) - 1
     if not more:
         return first
@@ -372,8 +396,8 @@ def _is_unknown_key(details: ErrorDetails) -> bool:
     return details["type"] == "extra_forbidden"
 
 
-def _complaint(details: ErrorDetails) -> EditError:
-    """One of pydantic's complaints in our words, its place in the document's spelling."""
+def _edit_error(details: ErrorDetails) -> EditError:
+    """One of pydantic's errors in our words, with its place in the document's spelling."""
     steps = details["loc"]
     if steps[:1] == ("transition",):
         steps = steps[:1] + steps[2:]  # not the tag "one" or "many"
@@ -381,8 +405,8 @@ def _complaint(details: ErrorDetails) -> EditError:
     match details["type"]:
         case "value":
             inner = details["ctx"]["where"]
-            joint = "." if where and inner and not inner.startswith("[") else ""
-            return EditError(f"{where}{joint}{inner}", details["ctx"]["reason"])
+            separator = "." if where and inner and not inner.startswith("[") else ""
+            return EditError(f"{where}{separator}{inner}", details["ctx"]["reason"])
         case "extra_forbidden":
             close = difflib.get_close_matches(str(steps[-1]), _known_keys(steps[:-1]), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
@@ -403,12 +427,12 @@ def _known_keys(steps: Sequence[int | str]) -> list[str]:
     for step in steps:
         for key in model.model_fields.values():
             if key.alias == step:
-                model = _object_in(key.annotation) or model
+                model = _model_in(key.annotation) or model
     return [str(key.alias) for key in model.model_fields.values()]
 
 
-def _object_in(annotation: Any) -> type[_Object] | None:
-    """The kind of object in an annotation such as `list[_Clip] | None`."""
+def _model_in(annotation: Any) -> type[_Object] | None:
+    """The model in an annotation such as `list[_Clip] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, _Object):
         return annotation
-    return next(filter(None, map(_object_in, get_args(annotation))), None)
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -1,4 +1,4 @@
-"""Crop keyframes to one rectangle per output frame. Knows no file, no plan and no pixel values."""
+"""Turns crop keyframes into one rectangle per output frame. Knows no file, plan or pixel value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from engine.geometry import Size, largest_centred
-from engine.timeline.edit import CropKeyframe, Ease
+from engine.timeline.clip import CropKeyframe, Ease
 
 Floats = NDArray[np.float64]
 
@@ -22,12 +22,13 @@ def crop_rects(
 ) -> Floats:
     """The rectangle shown at each time: x, y, width, height in pixels, float64, shape (n, 4).
 
-    `keyframes` ascend in time, as `Clip` keeps them; `times_s` has shape (n,), in seconds of source
-    time and any order; `frame` is the upright source frame. Before the first and after the last
-    keyframe the rectangle holds; a keyframe's `ease` says how it moves on from there. Nothing is
-    rounded. A rectangle larger than the frame shrinks about its centre, keeping its aspect, and one
-    that leaves the frame is shifted inside. With no keyframe it is the largest centred rectangle of
-    `target_aspect` (width / height).
+    `keyframes` ascend in time, as in `Clip`. `times_s` has shape (n,), in seconds of source time,
+    in any order. `frame` is the size of the upright source frame.
+
+    Before the first and after the last keyframe the rectangle holds. A keyframe's `ease` says how
+    it moves on from there. Nothing is rounded. A rectangle larger than the frame shrinks about its
+    centre and keeps its aspect. One that leaves the frame is shifted inside. Without keyframes the
+    rectangle is the largest centred one of `target_aspect` (width / height).
     """
     if keyframes:
         key_times_s = np.array([float(each.time_s) for each in keyframes])
@@ -39,7 +40,7 @@ def crop_rects(
     sides = np.array([(rect.x, rect.y, rect.width, rect.height) for rect in rects])
     shown = np.empty((len(times_s), 4))
     _sample(key_times_s, sides, eases, _tangents(key_times_s, sides, eases), times_s, shown)
-    _keep_inside(shown, float(frame.width), float(frame.height))
+    _move_inside(shown, float(frame.width), float(frame.height))
     return shown
 
 
@@ -47,10 +48,10 @@ def crop_rects(
 def _tangents(key_times_s: Floats, sides: Floats, eases: NDArray[np.int64]) -> Floats:
     """Slopes at the keyframes, per second, shape (keyframes, 4), that keep a cubic monotone.
 
-    The weighted harmonic mean of the slopes on either side, 0 where they differ in sign (Fritsch
-    and Butland, "A method for constructing local monotone piecewise cubic interpolants", 1984; the
-    tangents of PCHIP). A cut, and the hold before the first and after the last keyframe, has slope
-    0, so that a movement starts and ends there at rest.
+    Each is the weighted harmonic mean of the slopes on either side, and 0 where they differ in sign
+    (Fritsch and Butland, "A method for constructing local monotone piecewise cubic interpolants",
+    1984; the tangents of PCHIP). The slope is 0 at a cut, and at the first and the last keyframe:
+    a movement starts and ends there at rest.
     """
     last = len(key_times_s) - 1
     tangents = np.zeros(sides.shape)
@@ -78,7 +79,7 @@ def _sample(
     times_s: Floats,
     shown: Floats,
 ) -> None:
-    """Write the moving rectangle at each time into `shown`."""
+    """Writes the moving rectangle at each time into `shown`, shape (times, 4)."""
     last = len(key_times_s) - 1
     key = 0
     for row in range(len(times_s)):
@@ -100,7 +101,7 @@ def _sample(
 
 @njit(cache=True, nogil=True)
 def _last_at(key_times_s: Floats, time_s: float, guess: int) -> int:
-    """The last keyframe at or before a time, the first where there is none; often `guess`."""
+    """Index of the last keyframe at or before a time, else 0. Tries `guess` first."""
     low, high = 0, len(key_times_s)
     if key_times_s[guess] <= time_s:
         if guess + 1 == high or time_s < key_times_s[guess + 1]:
@@ -117,7 +118,7 @@ def _last_at(key_times_s: Floats, time_s: float, guess: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _hermite(start: float, stop: float, leaving: float, arriving: float, share: float) -> float:
-    """The cubic with these ends and slopes, at `share` of the way; never past the ends."""
+    """The cubic with these ends and slopes, at `share` (0 to 1) of the way; never past the ends."""
     rest = 1 - share
     bend = share * rest * (leaving * rest - arriving * share)
     value = start + (stop - start) * share * share * (3 - 2 * share) + bend
@@ -125,8 +126,8 @@ def _hermite(start: float, stop: float, leaving: float, arriving: float, share: 
 
 
 @njit(cache=True, nogil=True)
-def _keep_inside(rects: Floats, width: float, height: float) -> None:
-    """Shrink, then shift, each rectangle into a frame, in place."""
+def _move_inside(rects: Floats, width: float, height: float) -> None:
+    """Shrinks, then shifts, each rectangle into the frame, in place."""
     for row in range(len(rects)):
         x, y, across, down = rects[row, 0], rects[row, 1], rects[row, 2], rects[row, 3]
         scale = min(width / across, height / down)

@@ -1,4 +1,4 @@
-"""The whole export decided: which source frame, through which rectangle, with which weight.
+"""Decides the whole export: which source frame, through which rectangle, with which weight.
 
 Arithmetic only: `Edit` and `SourceInfo` in, arrays out. Opens no file and sees no pixel.
 """
@@ -18,40 +18,42 @@ from engine.errors import EditError
 from engine.geometry import Fit, Size
 from engine.soundtrack import Ramp, SoundSpan, TempoPiece
 from engine.source import SourceInfo
-from engine.timeline.edit import Clip, Edit, Transition, TransitionType
+from engine.timeline.clip import Clip
+from engine.timeline.edit import Edit
 from engine.timeline.keyframes import crop_rects
 from engine.timeline.retime import Retiming, retiming
+from engine.timeline.transition import Transition, TransitionType
 from engine.timing import SAMPLE_RATE_HZ, FrameRange, first_sample, frame_time_s, round_half_up
 
 CUT_RAMP_SAMPLES = 96
-"""At a cut the sound falls and rises within 2 ms, since a step in it would be heard as a click."""
+"""2 ms: at a cut the sound falls and rises within it, since a step would be heard as a click."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedClip:
-    """One clip on the output's frame grid. Arrays have one row per output frame of `frames`."""
+    """One clip on the output's frame grid. The arrays have one row per output frame of `frames`."""
 
     index: int
     """Place in play order, which is also its place in `Plan.clips`."""
     source: SourceInfo
     title: str
     frames: FrameRange
-    """Where in the export it is shown; neighbours overlap where they dissolve."""
+    """The output frames that show it; neighbours overlap where they dissolve."""
     pts: NDArray[np.int64]
-    """Shape (n,): the source frame shown, by its timestamp; each is one of `source.frame_pts`."""
+    """Shape (n,): timestamp of the source frame shown, an element of `source.frame_pts`."""
     rects: NDArray[np.float64]
     """Shape (n, 4): x, y, width, height of the crop, in display pixels of the source."""
     weights: NDArray[np.float64]
-    """Shape (n,): share of this clip in the frame. What the layers leave of 1 is black."""
+    """Shape (n,): share of this clip in the frame, 0 to 1. The rest of all layers is black."""
     fit: Fit
     retiming: Retiming
     scale: float
-    """How much the smallest crop is enlarged to fit into the target."""
+    """How much the smallest crop is enlarged to fit into the target: output px per source px."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """What one clip gives to a range of output frames: slices of its arrays."""
+    """One clip's part in a range of output frames: slices of its arrays, one row per frame."""
 
     clip: PlannedClip
     pts: NDArray[np.int64]
@@ -80,18 +82,20 @@ class Plan:
     sound: tuple[SoundSpan, ...]
     """Empty when the export has no sound track."""
     sample_count: int
+    """Length of the sound track in 48 kHz samples; 0 when there is none."""
     chapters: tuple[Chapter, ...]
     borders: tuple[int, ...]
-    """Ascending output frames at which a clip or a transition starts or ends, 0 and the end
-    among them."""
+    """Output frames at which a clip or a transition starts or ends, ascending, from 0 to the end
+    of the export."""
     warnings: tuple[str, ...]
 
     @property
     def duration_s(self) -> Fraction:
+        """The export's length, in seconds."""
         return frame_time_s(self.frame_count, self.fps)
 
     def layers(self, frames: FrameRange) -> tuple[Layer, ...]:
-        """The one or two layers of a range that crosses no border, in play order."""
+        """The one or two layers of `frames`, in play order. `frames` must not cross a border."""
         found = []
         for clip in self.clips:
             if clip.frames.start <= frames.start and frames.stop <= clip.frames.stop:
@@ -100,7 +104,7 @@ class Plan:
         return tuple(found)
 
     def source_frame_count(self) -> int:
-        """Distinct source frames the export shows: what is cropped and upscaled, each once."""
+        """Source frames that the export shows, each counted once: those to crop and to upscale."""
         return sum(int(np.unique(clip.pts).size) for clip in self.clips)
 
 
@@ -108,7 +112,8 @@ class Plan:
 class PlannedTransition:
     """The join after clip `after`: its type and its length on the frame grid.
 
-    A dissolve is `frame_count` shared frames; a fade is `frame_count` frames on either side.
+    A dissolve has `frame_count` frames that both clips share. A fade has `frame_count` frames on
+    either side of the join. A cut has 0.
     """
 
     after: int
@@ -119,8 +124,8 @@ class PlannedTransition:
 def build_plan(edit: Edit, sources: Sequence[SourceInfo]) -> Plan:
     """Decides an export.
 
-    `sources[i]` is what the file of `edit.clips[i]` was found to be. Raises `EditError` for what
-    only the files can tell: a trim that starts past the end of its file.
+    `sources[i]` describes the file of `edit.clips[i]`. Raises `EditError` for a trim that starts
+    past the end of its file, ValueError for another number of sources than of clips.
     """
     if len(sources) != len(edit.clips):
         raise ValueError(f"{len(edit.clips)} clips need as many sources, not {len(sources)}")
@@ -130,8 +135,8 @@ def build_plan(edit: Edit, sources: Sequence[SourceInfo]) -> Plan:
         for index, (clip, source) in enumerate(zip(edit.clips, sources, strict=True))
     ]
     counts = [each.frame_count(edit.target_fps) for each in retimings]
-    transitions = _fitted(edit.transitions, counts, edit.target_fps, warnings)
-    ranges = _laid_out(counts, transitions)
+    transitions = _planned_transitions(edit.transitions, counts, edit.target_fps, warnings)
+    ranges = _clip_ranges(counts, transitions)
     clips = tuple(
         _planned_clip(index, edit, source, frames, each, transitions)
         for index, (source, frames, each) in enumerate(zip(sources, ranges, retimings, strict=True))
@@ -143,7 +148,7 @@ def build_plan(edit: Edit, sources: Sequence[SourceInfo]) -> Plan:
         fps=edit.target_fps,
         size=edit.target_size,
         frame_count=frame_count,
-        sound=_sound(clips, transitions, edit.target_fps) if edit.include_audio else (),
+        sound=_sound_spans(clips, transitions, edit.target_fps) if edit.include_audio else (),
         sample_count=first_sample(frame_count, edit.target_fps) if edit.include_audio else 0,
         chapters=_chapters(clips, edit.target_fps, frame_count),
         borders=_borders(ranges, transitions),
@@ -173,7 +178,7 @@ def _clip_retiming(index: int, clip: Clip, source: SourceInfo, warnings: list[st
 
 
 def _mismatches(where: str, clip: Clip, source: SourceInfo) -> list[str]:
-    """What the document says about a file and the file denies."""
+    """Warnings where the document says something else about a file than the file itself."""
     found = []
     if clip.source_size is not None and clip.source_size != source.display_size:
         found.append(
@@ -188,13 +193,13 @@ def _mismatches(where: str, clip: Clip, source: SourceInfo) -> list[str]:
     return found
 
 
-def _fitted(
+def _planned_transitions(
     transitions: Sequence[Transition], counts: Sequence[int], fps: Fraction, warnings: list[str]
 ) -> tuple[PlannedTransition, ...]:
     """Transitions on the frame grid, shortened where their clips are too short for them.
 
-    A clip shared by two transitions gives each what the other leaves, or half to each where both
-    want more: so a join depends on its two clips and their outer joins, and on nothing else.
+    A clip between two transitions gives each what the other leaves, or half to each where both
+    want more. So a join depends only on its two clips and on the joins on their other sides.
     """
     wanted = [
         0 if each.type is TransitionType.CUT else round_half_up(each.duration_s * fps)
@@ -215,8 +220,10 @@ def _fitted(
     return tuple(planned)
 
 
-def _laid_out(counts: Sequence[int], transitions: Sequence[PlannedTransition]) -> list[FrameRange]:
-    """Where each clip lies in the export: end to end, but for dissolves, which overlap."""
+def _clip_ranges(
+    counts: Sequence[int], transitions: Sequence[PlannedTransition]
+) -> list[FrameRange]:
+    """The output frames of each clip. Clips follow each other, and overlap where they dissolve."""
     ranges = [FrameRange(0, counts[0])]
     for transition, count in zip(transitions, counts[1:], strict=True):
         shared = transition.frame_count if transition.type is TransitionType.DISSOLVE else 0
@@ -245,7 +252,7 @@ def _planned_clip(
         source=source,
         title=clip.title or PurePath(clip.file_name).stem,
         frames=frames,
-        pts=_shown_pts(source, retimed.source_ticks(edit.target_fps, source.time_base)),
+        pts=_source_pts(source, retimed.source_ticks(edit.target_fps, source.time_base)),
         rects=rects,
         weights=_weights(index, len(frames), transitions),
         fit=clip.fit or edit.fit,
@@ -259,16 +266,16 @@ def _largest_scale(rects: NDArray[np.float64], target: Size) -> float:
     return float(scales.max())
 
 
-def _shown_pts(source: SourceInfo, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The last source frame that starts at or before each tick (counted from the first frame)."""
-    at = np.searchsorted(source.frame_pts - source.frame_pts[0], ticks, side="right") - 1
-    return source.frame_pts[np.maximum(at, 0)]
+def _source_pts(source: SourceInfo, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last source frame that starts at or before each tick, counted from the first frame."""
+    indices = np.searchsorted(source.frame_pts - source.frame_pts[0], ticks, side="right") - 1
+    return source.frame_pts[np.maximum(indices, 0)]
 
 
 def _weights(
     index: int, count: int, transitions: Sequence[PlannedTransition]
 ) -> NDArray[np.float64]:
-    """1, but for the ramps: frame i of n of a transition shows (i + 1) / (n + 1) of what comes."""
+    """1 outside transitions; frame i of n of one shows (i + 1) / (n + 1) of the next clip."""
     weights = np.ones(count)
     if index > 0 and (n := transitions[index - 1].frame_count):
         weights[:n] *= np.arange(1, n + 1) / (n + 1)
@@ -296,7 +303,7 @@ def _chapters(clips: Sequence[PlannedClip], fps: Fraction, frame_count: int) -> 
     )
 
 
-def _sound(
+def _sound_spans(
     clips: Sequence[PlannedClip], transitions: Sequence[PlannedTransition], fps: Fraction
 ) -> tuple[SoundSpan, ...]:
     return tuple(_sound_span(clip, transitions, fps) for clip in clips)

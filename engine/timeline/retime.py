@@ -1,4 +1,4 @@
-"""Speed segments: which source time an output frame of one clip shows. Pure, exact arithmetic."""
+"""Retiming: which source time each output frame of a clip shows. Pure and exact arithmetic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _EXACT_IN_INT64 = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of source time at one speed: `[start_s, stop_s)`, retimed to start at `at_s`."""
+    """A stretch of source time `[start_s, stop_s)` at one speed.
+
+    Retimed it starts at `at_s`, counted from the start of its clip.
+    """
 
     start_s: Fraction
     stop_s: Fraction
@@ -26,6 +29,7 @@ class Piece:
 
     @property
     def retimed_s(self) -> Fraction:
+        """Its length in the output, in seconds."""
         return (self.stop_s - self.start_s) / self.speed
 
 
@@ -37,23 +41,25 @@ class Retiming:
 
     @property
     def duration_s(self) -> Fraction:
+        """The clip's length in the output, in seconds, not rounded to frames."""
         last = self.pieces[-1]
         return last.at_s + last.retimed_s
 
     def frame_count(self, fps: Fraction) -> int:
-        """Whole output frames: the retimed duration x fps rounded half up, at least 1."""
+        """The clip's length in output frames: `duration_s` * fps, rounded half up, at least 1."""
         return max(1, round_half_up(self.duration_s * fps))
 
     def frames_of_pieces(self, fps: Fraction) -> list[range]:
-        """Which output frames (k, shown at k / fps) each piece holds; some may hold none."""
+        """The output frames of each piece; frame k is shown at k / fps. A piece may have none."""
         total = self.frame_count(fps)
         firsts = [min(total, math.ceil(piece.at_s * fps)) for piece in self.pieces]
         return [range(a, b) for a, b in zip(firsts, [*firsts[1:], total], strict=True)]
 
     def source_ticks(self, fps: Fraction, time_base: Fraction) -> NDArray[np.int64]:
-        """For each output frame, the last tick a source frame may start at and be the one shown.
+        """For each output frame, the last tick at which the source frame shown may start.
 
-        That is floor((s + 1 ms) / time_base) for the source time s of the frame, exact.
+        That is floor((s + 1 ms) / time_base) for the source time s of the output frame, exact.
+        `time_base` is in seconds per tick. Shape (frames,).
         """
         lines = [
             _floor_line(
@@ -66,7 +72,10 @@ class Retiming:
         return np.concatenate(lines)
 
     def source_times_s(self, fps: Fraction) -> NDArray[np.float64]:
-        """For each output frame, the source time it shows, as floats for the crop's arithmetic."""
+        """For each output frame, the source time it shows, in seconds, shape (frames,).
+
+        Floats are exact enough here: only the crop's rectangle is computed from them.
+        """
         times = [
             float(piece.start_s)
             + (np.arange(frames.start, frames.stop) / float(fps) - float(piece.at_s))
@@ -81,8 +90,8 @@ def retiming(
 ) -> Retiming:
     """Cuts the trim range `[start_s, stop_s)` by speed segments `(start_s, stop_s, speed)`.
 
-    The segments are ascending and do not overlap; what none covers plays at speed 1, what lies
-    outside the range is dropped.
+    The segments must be in order of time and must not overlap. Source time that no segment covers
+    plays at speed 1. What lies outside the trim range is dropped.
     """
     stretches: list[tuple[Fraction, Fraction, Fraction]] = []
     reached = start_s
@@ -110,7 +119,7 @@ def _laid_end_to_end(
 
 
 def _floor_line(offset: Fraction, slope: Fraction, ks: range) -> NDArray[np.int64]:
-    """floor(offset + slope * k) for each k, exact: in int64 where that cannot overflow."""
+    """floor(offset + slope * k) for each k, exact; in int64 where that cannot overflow."""
     denominator = math.lcm(offset.denominator, slope.denominator)
     a, b = int(offset * denominator), int(slope * denominator)
     whole_a, rest_a = divmod(a, denominator)

@@ -1,7 +1,7 @@
-"""What people write into an edit, checked and made exact. Knows no edit, no file and no pydantic.
+"""Checks what people write into an edit, and makes it exact. Knows no edit, no file, no pydantic.
 
-Each check takes a value as written and `where` it stands, in the document's spelling, and returns
-what the engine keeps; all raise `EditError`.
+Each check takes a value as written and `where` it stands, in the document's spelling. It returns
+the exact value, or raises `EditError`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,37 @@ from numbers import Real
 from typing import Any, TypeVar
 
 from engine.errors import EditError
+from engine.geometry import Rect, Size
 from engine.timing import exact_rate, exact_seconds
+
+Number = float | Fraction
+"""A number as people write it in a script."""
 
 SPEEDS = (Fraction(1, 20), Fraction(20))
 """The slowest and the fastest speed of a segment."""
 
+MAX_SPEED_DENOMINATOR = 10_000
+"""A speed is kept as the nearest fraction with a denominator up to this."""
+
 RATES_HZ = (1, 240)
 """The lowest and the highest frame rate of an export."""
 
-_LARGEST = 10**9
-"""Seconds and pixels beyond this are refused: to the microsecond they would not fit a float."""
+RATE_SPELLING = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/[0-9]{1,9})?")
+"""How a frame rate is written as a text."""
+
+LARGEST_NUMBER = 10**9
+"""The limit on seconds and pixels: beyond it a float cannot hold microseconds."""
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 def number(value: object, where: str) -> Fraction:
-    """Exactly the decimal number that was written; neither a truth value nor a text is one."""
+    """Exactly the decimal number that was written. A truth value or a text is not a number."""
     return Fraction(str(_finite(value, where)))
 
 
 def pixels(value: object, where: str) -> float:
-    """A place or an extent, as near as a float comes."""
+    """A coordinate or an extent, as the nearest float."""
     return float(_finite(value, where))
 
 
@@ -43,12 +53,13 @@ def _finite(value: object, where: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | Real):
         raise EditError(where, f"must be a number, not {shown(value)}")
     written: Any = value  # mypy gives Real no order
-    if not -_LARGEST <= written <= _LARGEST:
+    if not -LARGEST_NUMBER <= written <= LARGEST_NUMBER:
         raise EditError(where, f"must be between -1e9 and 1e9, not {shown(value)}")
     return written
 
 
 def whole_number(value: object, where: str) -> int:
+    """An integer; `2.0` is one, too."""
     exact = number(value, where)
     if exact.denominator != 1:
         raise EditError(where, f"must be a whole number, not {shown(value)}")
@@ -56,7 +67,7 @@ def whole_number(value: object, where: str) -> int:
 
 
 def seconds(value: object, where: str) -> Fraction:
-    """A source time, to the microsecond."""
+    """A source time, at least 0, to the microsecond."""
     exact = exact_seconds(number(value, where))
     if exact < 0:
         raise EditError(where, f"must not be negative, and is {shown(value)}")
@@ -64,21 +75,21 @@ def seconds(value: object, where: str) -> Fraction:
 
 
 def speed(value: object, where: str) -> Fraction:
-    """A speed factor, to the nearest fraction with a denominator of at most 10,000."""
+    """A speed factor within `SPEEDS`, as a fraction with a small denominator."""
     exact = number(value, where)
     slowest, fastest = SPEEDS
     if not slowest <= exact <= fastest:
         limits = f"from {shown(slowest)} to {shown(fastest)}"
         raise EditError(where, f"must be {limits}, not {shown(value)}")
-    return exact.limit_denominator(10_000)
+    return exact.limit_denominator(MAX_SPEED_DENOMINATOR)
 
 
 def frame_rate(value: object, where: str) -> Fraction:
-    """`30`, `29.97`, `"30000/1001"`, as `timing.exact_rate` reads them."""
+    """A rate within `RATES_HZ`: `30`, `29.97`, `"30000/1001"`, as `timing.exact_rate` reads it."""
     if not isinstance(value, str):
         number(value, where)
-    elif not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}|/[0-9]{1,9})?", value):
-        # What else Fraction reads could keep it busy for hours: "1e999999999".
+    elif not RATE_SPELLING.fullmatch(value):
+        # Fraction also reads "1e999999999", and would compute for hours.
         raise EditError(where, f'must be a number or like "30000/1001", not {shown(value)}')
     try:
         rate = exact_rate(str(value))
@@ -90,14 +101,42 @@ def frame_rate(value: object, where: str) -> Fraction:
     return rate
 
 
+def size(written: Size, whose: str, limits_px: tuple[int, int]) -> Size:
+    """A size in whole pixels, both sides within the limits; `whose` is `source` or `target`."""
+    lowest, highest = limits_px
+    sides = []
+    for side, value in (("Width", written.width), ("Height", written.height)):
+        extent = whole_number(value, f"{whose}{side}")
+        if not lowest <= extent <= highest:
+            reason = f"must be from {lowest} to {highest}, not {extent}"
+            raise EditError(f"{whose}{side}", reason)
+        sides.append(extent)
+    return Size(*sides)
+
+
+def rect(written: Rect) -> Rect:
+    """A rectangle in pixels that is not flat."""
+    exact = Rect(
+        pixels(written.x, "x"),
+        pixels(written.y, "y"),
+        pixels(written.width, "width"),
+        pixels(written.height, "height"),
+    )
+    for side, extent in (("width", exact.width), ("height", exact.height)):
+        if extent <= 0:
+            raise EditError(side, f"must be above 0, not {shown(extent)}")
+    return exact
+
+
 def flag(value: object, where: str) -> bool:
+    """True or false; no other value stands for one of them."""
     if not isinstance(value, bool):
         raise EditError(where, f"must be true or false, not {shown(value)}")
     return value
 
 
 def text(value: object, where: str) -> str:
-    """Any text that a file or its name can hold."""
+    """A text that a file or its name can hold: without NUL and lone surrogates."""
     if not isinstance(value, str):
         raise EditError(where, f"must be text, not {shown(value)}")
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
@@ -106,14 +145,14 @@ def text(value: object, where: str) -> str:
 
 
 def choice(choices: type[_Choice], value: object, where: str) -> _Choice:
-    """One of a few words, in any case."""
+    """One of the words of `choices`, in upper or lower case."""
     if isinstance(value, str) and value.lower() in list(choices):
         return choices(value.lower())
     raise EditError(where, f"must be {listed(list(choices))}, not {shown(value)}")
 
 
 def shown(value: object) -> str:
-    """A value of the document in a few words, on one line."""
+    """A value of the document in a few words, on one line, for an error text."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, str):
@@ -133,7 +172,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def path(steps: Sequence[int | str]) -> str:
-    """A place in the document: `clips[2].segmentsData.segments[0].speed`."""
+    """A place in the document, such as `clips[2].segmentsData.segments[0].speed`."""
     parts = []
     for step in steps:
         if isinstance(step, int):
@@ -141,3 +180,9 @@ def path(steps: Sequence[int | str]) -> str:
         else:
             parts.append(f".{step}" if step.isidentifier() else f"[{shown(step)}]")
     return "".join(parts).removeprefix(".")
+
+
+def set_fields(value: object, **fields: object) -> None:
+    """Sets the fields of a frozen dataclass in its own constructor, after they were checked."""
+    for name, content in fields.items():
+        object.__setattr__(value, name, content)

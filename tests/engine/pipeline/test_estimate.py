@@ -17,7 +17,7 @@ from engine.media.encoders import choose_encoder
 from engine.pipeline.estimate import ASSUMPTIONS, T4_COSTS, T4_FLOPS, estimate, measured, t4_work_s
 from engine.pipeline.exporter import export, probe_sources
 from engine.pipeline.history import KEPT_PER_KIND, History, Run
-from engine.timeline.chunks import cut_into_chunks
+from engine.timeline.chunks import chunk_ranges
 from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transition
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.choice import choose_upscaler
@@ -103,7 +103,7 @@ def test_the_history_keeps_the_latest_and_survives_anything(tmp_path: Path) -> N
 
 def test_modal_by_hand() -> None:
     plan = a_plan()
-    first, second = cut_into_chunks(plan, stage_key=lambda _: "", encoder_key="")
+    first, second = (plan.layers(frames) for frames in chunk_ranges(plan))
     pixels = 1080 * 1920
     network_s = 2_418_048 * 607.5 * 1080 * 240 / T4_FLOPS
     assert t4_work_s(first, pixels, "auto") == pytest.approx(network_s)
@@ -117,7 +117,7 @@ def test_modal_by_hand() -> None:
     work_s = network_s * 300 / 240
     assert told.modal.containers == 1
     assert told.modal.wall_s == pytest.approx(T4_COSTS.startup_s + T4_COSTS.serial_s + work_s)
-    assert told.modal.cost_usd > 0 and len(second.frames) == 60
+    assert told.modal.cost_usd > 0 and len(second[0].pts) == 60
     assert "not measured on Modal" in ASSUMPTIONS
 
 

@@ -27,7 +27,7 @@ from engine.timeline.edit import (
     TransitionType,
 )
 
-EDITS = Path(__file__).parents[1] / "edits"
+EDITS = Path(__file__).parents[2] / "edits"
 
 COMPLAINTS = {
     "audio_is_text": 'includeAudio: must be true or false, not "true"',
