@@ -3,7 +3,7 @@
     python -m bench.report [RESULTS_FOLDER]      # bench/results where none is given
 
 Each of guards.json, peers.json, scale.json and upscale*.json that is there is written between its
-own two marks; what stands outside of marks, and between those without results, is left alone.
+own two marks. Text outside of marks does not change, and neither does a section without results.
 Nothing is measured here.
 """
 

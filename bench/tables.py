@@ -98,7 +98,7 @@ def peers(results: dict[str, Any]) -> Iterator[str]:
 
 
 def summary(results: dict[str, Any]) -> Iterator[str]:
-    """The peers in one small table, for who does not want more."""
+    """The peers in one small table."""
     machine = Machine(**results["machine"])
     names = list(results["edits"][0]["peers"])
     yield from table(
