@@ -1,6 +1,6 @@
-"""Where a model's weights are: a file that is there, or the official release file, fetched once.
+"""Where a model's weights are: a file that is there, or the official file, downloaded once.
 
-Knows folders, hashes and one web server; no torch and nothing of what is in the files.
+Knows folders, hashes and one web server. It knows no torch and nothing of what is in the files.
 """
 
 from __future__ import annotations
@@ -10,12 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import BinaryIO
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import platformdirs
 
@@ -24,14 +19,16 @@ from engine.upscale.models import Model
 
 RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 FOLDER_VARIABLE = "FRAMESTREAM_WEIGHTS_DIR"
-ATTEMPTS = 5
-"""How often a download that breaks off is taken up again."""
+ATTEMPTS = 3
+"""How often a download is begun when the connection breaks or the file arrives damaged."""
 TIMEOUT_S = 30
+"""How long the server may send nothing."""
 BLOCK_BYTES = 1 << 18
+HEADERS = {"User-Agent": "framestream", "Accept-Encoding": "identity"}  # the bytes as they are
 
 OnDownload = Callable[[int, int], None]
-"""Is told the bytes done and the bytes in all. What it raises stops the download; the next one
-goes on from there."""
+"""Called with the bytes done and the bytes in all. After a broken connection it starts again at
+the first block. What it raises stops the download."""
 
 
 def weights_path(
@@ -44,10 +41,10 @@ def weights_path(
 ) -> Path:
     """The file with a model's weights.
 
-    It is `model_path` where given, as it is; else the official file, byte for byte, from the folder
-    that FRAMESTREAM_WEIGHTS_DIR names, from `folder` (this user's cache where None), or else
-    downloaded into `folder` from `base_url`. Raises `UpscalerError`, which says what to fetch and
-    where to put it.
+    `model_path`, where it is given, is taken as it is. Otherwise this is the official file, byte
+    for byte: from the folder that FRAMESTREAM_WEIGHTS_DIR names, from `folder` (by default the
+    user's cache), or downloaded into `folder` from `base_url`. Raises `UpscalerError`, which says
+    what to download and where to put it.
     """
     if model_path is not None:
         if not model_path.is_file():
@@ -66,7 +63,7 @@ def weights_path(
 
 
 def found_weights(model: Model, folder: Path | None = None) -> Path | None:
-    """The file that `weights_path` would check and take, None where it would download one."""
+    """The file that `weights_path` would check and take. None where it would download one."""
     places = (*_named_folder(), folder or _cache())
     paths = (place / model.file_name for place in places)
     return next((path for path in paths if path.is_file()), None)
@@ -77,7 +74,7 @@ def _cache() -> Path:
 
 
 class _FetchError(Exception):
-    """Why a file could not be fetched."""
+    """Why a file could not be downloaded."""
 
 
 def _named_folder() -> list[Path]:
@@ -91,6 +88,7 @@ def _named_folder() -> list[Path]:
 
 
 def _how_to_have(model: Model, folder: Path, why: _FetchError) -> str:
+    """The error text that says what is missing, why, and the three ways to have it."""
     official = f"{RELEASES}/{model.release}/{model.file_name}"
     return (
         f"no weights of {model.name}: {why}; fetch {official} ({model.size_bytes} bytes, "
@@ -100,6 +98,7 @@ def _how_to_have(model: Model, folder: Path, why: _FetchError) -> str:
 
 
 def _check_official(model: Model, path: Path) -> None:
+    """Raises `UpscalerError` for a file that is not the official one."""
     fault = _fault(model, path)
     if fault:
         raise UpscalerError(
@@ -109,7 +108,7 @@ def _check_official(model: Model, path: Path) -> None:
 
 
 def _fault(model: Model, path: Path) -> str | None:
-    """What makes a file another than the official one."""
+    """How a file differs from the official one, None where it does not."""
     size = path.stat().st_size
     if size != model.size_bytes:
         return f"it has {size} bytes, not {model.size_bytes}"
@@ -119,90 +118,78 @@ def _fault(model: Model, path: Path) -> str | None:
 
 
 def _downloaded(model: Model, folder: Path, url: str, on_progress: OnDownload | None) -> Path:
-    """The official file in `folder`, fetched if need be. Raises `_FetchError`."""
+    """The official file in `folder`, downloaded unless another process was first.
+
+    Raises `_FetchError`.
+    """
     path = folder / model.file_name
-    partial = folder / f".{model.file_name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder / f".{model.file_name}.lock"):
-            if path.is_file():  # another process was first
+        with _one_at_a_time(folder / f".{model.file_name}.lock"):
+            if path.is_file():
                 _check_official(model, path)
-                return path
-            resumed = partial.exists()
-            _fetch(model, url, partial, on_progress)
-            if resumed and _fault(model, partial):  # what was left may have been damaged
-                partial.unlink()
-                _fetch(model, url, partial, on_progress)
-            fault = _fault(model, partial)
-            if fault:
-                partial.unlink()
-                raise _FetchError(f"{url} is not the official file: {fault}")
-            partial.replace(path)
+            else:
+                _fetch(model, folder, url, on_progress)
     except OSError as error:
         raise _FetchError(f"{error.filename or folder}: {error.strerror or error}") from error
     return path
 
 
 @contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Waits until no other process, nor another thread of this one, is in the block.
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Waits until no other process, and no other thread of this one, is in the block.
 
-    The system lets go of the lock of a process that dies. The file stays: removing it could leave
-    two processes with a lock each.
+    The system releases the lock of a process that dies. The file stays: if it were removed, two
+    processes could hold a lock each.
     """
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _fetch(model: Model, url: str, partial: Path, on_progress: OnDownload | None) -> None:
-    """Completes `partial`, which holds what an earlier download left. Raises `_FetchError`."""
-    with partial.open("ab") as file:
-        for _ in range(ATTEMPTS):
-            if file.tell() >= model.size_bytes:
-                break
-            why = _append_rest(model, url, file, on_progress)
-        else:
-            if file.tell() < model.size_bytes:
-                raise _FetchError(f"{url}: {why} at {file.tell()} of {model.size_bytes} bytes")
-        os.fsync(file.fileno())
+def _fetch(model: Model, folder: Path, url: str, on_progress: OnDownload | None) -> None:
+    """Downloads the official file into `folder`. Raises `_FetchError`.
 
-
-def _append_rest(model: Model, url: str, file: BinaryIO, on_progress: OnDownload | None) -> str:
-    """Appends what the file lacks, or as much of it as comes. Gives why no more came."""
-    with _opened(url, file.tell()) as answer:
-        start = file.tell() if answer.status == HTTPStatus.PARTIAL_CONTENT else 0
-        length = answer.headers["Content-Length"]
-        if length is not None and start + int(length) != model.size_bytes:
-            raise _FetchError(
-                f"{url} is not the official file: it has {start + int(length)} bytes, "
-                f"not {model.size_bytes}"
-            )
-        file.truncate(start)
-        file.seek(start)
-        while file.tell() <= model.size_bytes:
-            try:
-                block = answer.read(BLOCK_BYTES)
-            except (OSError, HTTPException) as error:
-                return f"the connection breaks ({error or type(error).__name__})"
-            if not block:
-                break
-            file.write(block)
-            if on_progress is not None:
-                on_progress(file.tell(), model.size_bytes)
-    return "the connection ends"
-
-
-def _opened(url: str, start: int) -> HTTPResponse:
-    """The server's answer, from byte `start` of the file where the server can. To be closed."""
-    headers = {"User-Agent": "framestream"} | ({"Range": f"bytes={start}-"} if start else {})
+    pooch writes to a file of its own, compares the SHA-256 and only then gives it its name. It
+    tries again when the connection breaks and when the SHA-256 is another.
+    """
     try:
-        answer: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT_S)
-    except HTTPError as error:
-        with error:
-            raise _FetchError(f"{url} answers {error.code} {error.reason}") from error
-    except URLError as error:
-        raise _FetchError(f"{url} cannot be reached ({error.reason})") from error
-    except (OSError, HTTPException) as error:
-        raise _FetchError(f"{url} cannot be reached ({error or type(error).__name__})") from error
-    return answer
+        import pooch  # only where it is needed: it takes a third of a second
+        import requests
+    except ImportError as error:
+        raise _FetchError(f"{error}: pip install 'framestream[upscale]'") from error
+
+    def download(url: str, path: str, _pooch: object) -> None:
+        stream = requests.get(url, stream=True, timeout=TIMEOUT_S, headers=HEADERS)
+        with stream, Path(path).open("wb") as file:
+            if not stream.ok:
+                raise _FetchError(f"{url} answers {stream.status_code} {stream.reason}")
+            for block in stream.iter_content(BLOCK_BYTES):
+                file.write(block)
+                if file.tell() > model.size_bytes:
+                    break  # another file, perhaps an endless one: its hash will not match
+                if on_progress is not None:
+                    on_progress(file.tell(), model.size_bytes)
+            os.fsync(file.fileno())
+
+    pooch.get_logger().setLevel("WARNING")  # else it prints a line for each download
+    official = pooch.create(
+        folder,
+        base_url="",
+        registry={model.file_name: f"sha256:{model.sha256}"},
+        urls={model.file_name: url},
+        retry_if_failed=ATTEMPTS - 1,
+    )
+    try:
+        official.fetch(model.file_name, downloader=download)
+    except requests.RequestException as error:
+        raise _FetchError(f"{url} cannot be fetched ({_first_cause(error)})") from error
+    except ValueError as error:
+        raise _FetchError(f"{url} is not the official file: {error}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the system said: requests and urllib3 wrap it in several errors of their own."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error

@@ -6,11 +6,14 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
+import pooch
 import pytest
 
 from engine.errors import UpscalerError
@@ -31,35 +34,46 @@ MODEL = Model(
 
 @dataclass
 class Server:
-    """Serves one body, and remembers from where it was asked for it."""
+    """Serves one body, and remembers what it was asked for."""
 
     body: bytes = BODY
     status: int = 200
     cuts: list[int] = field(default_factory=list)
     """After how many bytes the next answers break off."""
-    knows_ranges: bool = True
     says_length: bool = True
-    starts: list[int] = field(default_factory=list)
+    endless: bool = False
+    """Whether the body never ends."""
     paths: list[str] = field(default_factory=list)
+    """What was asked for, one path for each request."""
+    sent_bytes: int = 0
+    moved_from: str = ""
+    """A path that answers with a redirect to the same path without it."""
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
-        self.starts.append(start)
         self.paths.append(handler.path)
+        if self.moved_from and handler.path.startswith(self.moved_from):
+            handler.send_response(302)
+            handler.send_header("Location", handler.path.removeprefix(self.moved_from))
+            handler.end_headers()
+            return
         if self.status != 200:
             handler.send_error(self.status)
             return
-        partial = self.knows_ranges and start > 0
-        rest = self.body[start:] if partial else self.body
-        handler.send_response(206 if partial else 200)
-        if partial:
-            end = len(self.body)
-            handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
+        handler.send_response(200)
         if self.says_length:
-            handler.send_header("Content-Length", str(len(rest)))
+            handler.send_header("Content-Length", str(len(self.body)))
         handler.end_headers()
-        handler.wfile.write(rest[: self.cuts.pop(0)] if self.cuts else rest)
+        if self.endless:
+            self.send_without_end(handler)
+        else:
+            handler.wfile.write(self.body[: self.cuts.pop(0)] if self.cuts else self.body)
+
+    def send_without_end(self, handler: BaseHTTPRequestHandler) -> None:
+        with suppress(ConnectionError):
+            while self.sent_bytes < 100 * len(self.body):
+                handler.wfile.write(self.body)
+                self.sent_bytes += len(self.body)
 
 
 @pytest.fixture
@@ -88,14 +102,16 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(pooch.core, "time", SimpleNamespace(sleep=lambda _s: None))
 
 
 def fetch(server: Server, folder: Path) -> Path:
     return weights_path(MODEL, folder=folder, base_url=server.url)
 
 
-def partial_of(folder: Path) -> Path:
-    return folder / ".tiny.pth.partial"
+def files_of(folder: Path) -> list[str]:
+    """What lies there, but for the lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".tiny.pth.lock")
 
 
 def test_a_download_is_whole_and_told(server: Server, tmp_path: Path) -> None:
@@ -110,12 +126,12 @@ def test_a_download_is_whole_and_told(server: Server, tmp_path: Path) -> None:
     assert path.read_bytes() == BODY
     assert server.paths == ["/v1/tiny.pth"]
     assert told == sorted(told) and told[-1] == (len(BODY), len(BODY)) and len(told) > 1
-    assert not partial_of(path.parent).exists()
+    assert files_of(path.parent) == ["tiny.pth"]
 
 
 def test_a_file_that_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
     assert fetch(server, tmp_path) == fetch(server, tmp_path)
-    assert len(server.starts) == 1
+    assert len(server.paths) == 1
 
 
 def test_the_user_s_cache_is_where_files_go(server: Server, tmp_path: Path) -> None:
@@ -123,22 +139,25 @@ def test_the_user_s_cache_is_where_files_go(server: Server, tmp_path: Path) -> N
     assert path == tmp_path / "cache" / "framestream" / "weights" / "tiny.pth"
 
 
-def test_a_broken_download_goes_on_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_a_download_that_breaks_off_is_begun_again(server: Server, tmp_path: Path) -> None:
     server.cuts = [300_000, 200_000]
     assert fetch(server, tmp_path).read_bytes() == BODY
-    assert server.starts == [0, 300_000, 500_000]
+    assert len(server.paths) == 3 == ATTEMPTS
+    assert files_of(tmp_path) == ["tiny.pth"]
 
 
-def test_the_next_call_goes_on_too(server: Server, tmp_path: Path) -> None:
-    server.cuts = [100_000] + [0] * (ATTEMPTS - 1)
-    with pytest.raises(UpscalerError, match=r"the connection ends at 100000 of 800000 bytes"):
+def test_a_connection_that_keeps_breaking_is_an_error_until_it_does_not(
+    server: Server, tmp_path: Path
+) -> None:
+    server.cuts = [100_000] * ATTEMPTS
+    with pytest.raises(UpscalerError, match=r"100000 bytes read, 700000 more expected.*put it in"):
         fetch(server, tmp_path)
-    assert not (tmp_path / "tiny.pth").exists()
+    assert files_of(tmp_path) == []
     assert fetch(server, tmp_path).read_bytes() == BODY
-    assert server.starts[-1] == 100_000
+    assert len(server.paths) == ATTEMPTS + 1
 
 
-def test_a_caller_that_stops_can_go_on(server: Server, tmp_path: Path) -> None:
+def test_a_caller_that_stops_can_begin_again(server: Server, tmp_path: Path) -> None:
     class StopError(Exception):
         """Raised by the caller."""
 
@@ -147,16 +166,9 @@ def test_a_caller_that_stops_can_go_on(server: Server, tmp_path: Path) -> None:
 
     with pytest.raises(StopError):
         weights_path(MODEL, folder=tmp_path, base_url=server.url, on_progress=stop)
-    kept = partial_of(tmp_path).stat().st_size
+    assert files_of(tmp_path) == [] and len(server.paths) == 1
     assert fetch(server, tmp_path).read_bytes() == BODY
-    assert 0 < kept < len(BODY) and server.starts == [0, kept]
-
-
-def test_a_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
-    server.knows_ranges = False
-    server.cuts = [300_000]
-    assert fetch(server, tmp_path).read_bytes() == BODY
-    assert server.starts == [0, 300_000]
+    assert len(server.paths) == 2
 
 
 def test_a_server_that_tells_no_length(server: Server, tmp_path: Path) -> None:
@@ -165,11 +177,20 @@ def test_a_server_that_tells_no_length(server: Server, tmp_path: Path) -> None:
     assert fetch(server, tmp_path).read_bytes() == BODY
 
 
-@pytest.mark.parametrize("left", [BODY[:-1] + b"!", b"!" * 1000, BODY + b"more"])
-def test_a_damaged_beginning_is_fetched_again(server: Server, tmp_path: Path, left: bytes) -> None:
-    partial_of(tmp_path).write_bytes(left)
-    assert fetch(server, tmp_path).read_bytes() == BODY
-    assert server.starts[-1] == 0
+def test_a_redirect_is_followed(server: Server, tmp_path: Path) -> None:
+    """As GitHub answers for the files of a release."""
+    server.moved_from = "/old"
+    path = weights_path(MODEL, folder=tmp_path, base_url=f"{server.url}/old")
+    assert path.read_bytes() == BODY
+    assert server.paths == ["/old/v1/tiny.pth", "/v1/tiny.pth"]
+
+
+def test_nothing_is_printed(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.cuts = [300_000]
+    fetch(server, tmp_path)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("says_length", [True, False])
@@ -178,9 +199,23 @@ def test_another_file_is_refused(
     server: Server, tmp_path: Path, body: bytes, says_length: bool
 ) -> None:
     server.body, server.says_length = body, says_length
-    with pytest.raises(UpscalerError, match=r"not the official file|the connection ends"):
+    with pytest.raises(UpscalerError, match=r"not the official file"):
         fetch(server, tmp_path)
-    assert not (tmp_path / "tiny.pth").exists()
+    assert files_of(tmp_path) == []
+
+
+def test_a_file_without_end_is_refused_when_it_is_too_large(server: Server, tmp_path: Path) -> None:
+    server.endless, server.says_length = True, False
+    told: list[int] = []
+    with pytest.raises(UpscalerError, match="not the official file"):
+        weights_path(
+            MODEL,
+            folder=tmp_path,
+            base_url=server.url,
+            on_progress=lambda done, _total: told.append(done),
+        )
+    assert max(told) <= len(BODY) and server.sent_bytes < 50 * len(BODY)
+    assert files_of(tmp_path) == []
 
 
 @pytest.mark.parametrize("status", [404, 500])
@@ -196,12 +231,22 @@ def test_an_answer_that_is_none_says_what_to_do(
     for hint in (str(tmp_path), FOLDER_VARIABLE, "--model-path", MODEL.sha256, "800000 bytes"):
         assert hint in text
     assert "\n" not in text
-    assert len(server.starts) == 1
+    assert len(server.paths) == 1
 
 
 def test_no_server_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UpscalerError, match=r"cannot be reached.*put it in .*--model-path"):
+    with pytest.raises(
+        UpscalerError, match=r"cannot be fetched .*Connection refused.*put it in .*--model-path"
+    ):
         weights_path(MODEL, folder=tmp_path, base_url="http://127.0.0.1:9")
+
+
+def test_without_pooch_it_says_what_to_install(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(UpscalerError, match=r"pip install 'framestream\[upscale\]'.*put it in"):
+        fetch(server, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_says_so(server: Server, tmp_path: Path) -> None:
@@ -227,7 +272,7 @@ def test_processes_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
     assert [process.returncode for process in running] == [0, 0, 0]
     assert printed == {str(tmp_path / "tiny.pth")}
     assert (tmp_path / "tiny.pth").read_bytes() == BODY
-    assert server.starts == [0, 100_000]
+    assert len(server.paths) == 2
 
 
 def test_a_named_file_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -261,10 +306,10 @@ def test_another_file_under_the_official_name_is_refused(
     path.write_bytes(content)
     with pytest.raises(UpscalerError, match=r"tiny\.pth: not the official file: .*--model-path"):
         fetch(server, tmp_path)
-    assert path.read_bytes() == content and server.starts == []
+    assert path.read_bytes() == content and server.paths == []
 
 
 def test_other_names_are_not_taken_for_official(server: Server, tmp_path: Path) -> None:
     (tmp_path / "tiny.approx.pth").write_bytes(BODY)
     fetch(server, tmp_path)
-    assert len(server.starts) == 1
+    assert len(server.paths) == 1
