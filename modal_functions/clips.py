@@ -20,9 +20,9 @@ from engine.storage import Store
 from engine.timeline.edit import Edit, Transition
 from engine.timeline.plan import build_plan
 from engine.upscale.choice import choose_upscaler
-from modal_functions.answers import Answer
-from modal_functions.desk import bucket, key_of
-from modal_functions.slots import Phases, Slots
+from modal_functions.bucket import open_bucket, user_object_key
+from modal_functions.progress_dict import PhaseProgress, ProgressDict
+from modal_functions.responses import Response
 
 ENCODER = "libx264"
 """Not NVENC: its bytes join by packet copy with those of every other machine, and four cores
@@ -38,26 +38,30 @@ def process_clip(
     output_key: str,
     clip: Mapping[str, Any],
     target: Mapping[str, Any],
-) -> Answer:
+) -> Response:
     """Exports an edit of one clip. Raises `EngineError`."""
-    store = bucket()
-    source_key, target_key = key_of(user_id, input_key), key_of(user_id, output_key)
+    store = open_bucket()
+    source_key, target_key = (
+        user_object_key(user_id, input_key),
+        user_object_key(user_id, output_key),
+    )
     document = {"clips": [{"fileName": PurePosixPath(input_key).name, **clip}], **target}
     edit = Edit.parse(document, unknown="warn")
-    with Slots() as slots, TemporaryDirectory() as folder:
-        phases = Phases(slots, f"{job_id}/clip/{clip_index}")
-        phases.tell("download", 0, "Reading the clip")
-        plan = build_plan(edit, [probe(store.source(source_key))])
-        phases.tell("model", 0, "Loading the model")
+    with ProgressDict() as progress, TemporaryDirectory() as folder:
+        phases = PhaseProgress(progress, f"{job_id}/clip/{clip_index}")
+        phases.report("download", 0, "Reading the clip")
+        plan = build_plan(edit, [probe(store.source(source_key), store)])
+        phases.report("model", 0, "Loading the model")
         report = export(
             plan,
             Path(folder) / "clip.mp4",
             upscaler=choose_upscaler(device=device()),
             encoder=choose_encoder(plan.size, plan.fps, name=ENCODER),
-            listener=Listener(on_progress=lambda at: tell_export(phases, at)),
+            listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
+            store=store,
         )
-        publish(store, Path(folder) / "clip.mp4", target_key, phases)
-    return answer(output_key, report, warnings=edit.warnings)
+        upload_film(store, Path(folder) / "clip.mp4", target_key, phases)
+    return export_response(output_key, report, warnings=edit.warnings)
 
 
 def concatenate_clips(
@@ -68,28 +72,28 @@ def concatenate_clips(
     output_key: str,
     transition: tuple[str, float | None],
     titles: Sequence[str | None],
-) -> Answer:
+) -> Response:
     """Joins finished clips. Raises `EngineError`."""
-    store = bucket()
-    target_key = key_of(user_id, output_key)
+    store = open_bucket()
+    target_key = user_object_key(user_id, output_key)
     joins = Transition(*transition)
-    with Slots() as slots, TemporaryDirectory() as folder:
-        phases = Phases(slots, f"{job_id}/concatenate")
+    with ProgressDict() as progress, TemporaryDirectory() as folder:
+        phases = PhaseProgress(progress, f"{job_id}/concatenate")
         paths = []
         for number, key in enumerate(clip_keys):
-            phases.tell("download", number / len(clip_keys), f"Reading clip {number + 1}")
+            phases.report("download", number / len(clip_keys), f"Reading clip {number + 1}")
             paths.append(Path(folder) / f"{number}" / PurePosixPath(key).name)
             paths[-1].parent.mkdir()
-            store.get_file(key_of(user_id, key), paths[-1])
+            store.get_file(user_object_key(user_id, key), paths[-1])
         report = concatenate(
             paths,
             Path(folder) / "reel.mp4",
             transitions=joins,
             titles=titles,
-            listener=Listener(on_progress=lambda at: tell_export(phases, at)),
+            listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
-        publish(store, Path(folder) / "reel.mp4", target_key, phases)
-    return answer(output_key, report)
+        upload_film(store, Path(folder) / "reel.mp4", target_key, phases)
+    return export_response(output_key, report)
 
 
 def title_of(info: Mapping[str, Any]) -> str | None:
@@ -105,25 +109,27 @@ def device() -> str:
     return os.environ.get("FRAMESTREAM_DEVICE", "auto")
 
 
-def tell_export(phases: Phases, at: Progress) -> None:
+def report_export_progress(phases: PhaseProgress, at: Progress) -> None:
     """An export's progress in the phases that users know."""
     share = at.frames_done / max(1, at.frames_total)
     if at.phase is Phase.FRAMES:
         counts = {"frames_done": at.frames_done, "frames_total": at.frames_total}
         message = f"Frame {at.frames_done} of {at.frames_total}"
-        phases.tell("frames", share, message, **counts)
+        phases.report("frames", share, message, **counts)
     else:
-        phases.tell("encode", 0.5, "Joining")
+        phases.report("encode", 0.5, "Joining")
 
 
-def publish(store: Store, path: Path, key: str, phases: Phases) -> None:
+def upload_film(store: Store, path: Path, key: str, phases: PhaseProgress) -> None:
     """Puts the finished file where users look for it."""
     size = max(1, path.stat().st_size)
-    phases.tell("upload", 0, "Uploading")
-    store.put_file(key, path, on_bytes=lambda done: phases.tell("upload", done / size, "Uploading"))
+    phases.report("upload", 0, "Uploading")
+    store.put_file(
+        key, path, on_bytes=lambda done: phases.report("upload", done / size, "Uploading")
+    )
 
 
-def answer(output_key: str, report: Report, warnings: Sequence[str] = ()) -> Answer:
+def export_response(output_key: str, report: Report, warnings: Sequence[str] = ()) -> Response:
     """What the caller is told of a finished export, in values that JSON has."""
     told = json.loads(json.dumps(asdict(report)))
     told |= {"output": output_key, "warnings": [*warnings, *report.warnings]}

@@ -20,12 +20,12 @@ from engine.errors import ChunkError
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.capacity import Decision, assigned, decide
 from engine.pipeline.estimate import T4_COSTS, t4_work_s
-from engine.pipeline.executors import Kit, Rendered, Watch
+from engine.pipeline.executors import RenderContext, RenderedChunk, RenderObserver
 from engine.timeline.chunks import Chunk
-from modal_functions.bundle import Bundle, put_bundle
-from modal_functions.calls import CallBook, answer_of
-from modal_functions.rendering import MAX_ATTEMPTS, chunk_slot
-from modal_functions.slots import Slots
+from modal_functions.chunk_bundle import put_bundle
+from modal_functions.ledger import CallLedger, poll_call
+from modal_functions.progress_dict import ProgressDict
+from modal_functions.renderer import MAX_ATTEMPTS, chunk_slot
 
 POLL_S = 1.0
 STEP_S = 0.1
@@ -36,7 +36,7 @@ QUEUED_S = 1800.0
 
 
 @dataclass(slots=True)
-class _Call:
+class _RunningCall:
     """A renderer at work: what of its list is not there yet, and when it last got on."""
 
     handle: modal.FunctionCall[Any]
@@ -57,11 +57,11 @@ class _Call:
         return f"its container got no frame done for {limit_s:.0f} s"
 
 
-class Containers:
+class ModalExecutor:
     """An `Executor` on Modal.
 
     Its renderers outlive it, for an orchestrator that takes this one's place: whoever knows that
-    there is none ends those of the book.
+    there is none ends those of the ledger.
     """
 
     name = "Modal"
@@ -71,9 +71,9 @@ class Containers:
         *,
         job_id: str,
         renderer: Any,
-        book: CallBook,
+        ledger: CallLedger,
         cache: StoreCache,
-        slots: Slots,
+        progress: ProgressDict,
         temp_prefix: str,
         upscaler: str,
         max_containers: int,
@@ -81,13 +81,13 @@ class Containers:
         """`renderer` is an instance of the deployed class, `upscaler` what it is asked for."""
         self._job_id = job_id
         self._renderer = renderer
-        self._book = book
+        self._ledger = ledger
         self._cache = cache
-        self._slots = slots
+        self._progress = progress
         self._temp_prefix = temp_prefix
         self._upscaler = upscaler
         self._max_containers = max_containers
-        self._calls: list[_Call] = []
+        self._calls: list[_RunningCall] = []
         self._counted: dict[str, int] = {}
         self.decision = Decision(0, "there is nothing to render")
 
@@ -100,36 +100,36 @@ class Containers:
         return self.decision.containers
 
     def render(
-        self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
-    ) -> Generator[Rendered, None, None]:
+        self, context: RenderContext, observer: RenderObserver
+    ) -> Generator[RenderedChunk, None, None]:
         """See `Executor`. Raises `ChunkError` for a chunk that failed `MAX_ATTEMPTS` times."""
-        if not chunks:
+        job = context.job
+        if not job.chunks:
             return
-        bundle = Bundle(tuple(chunks), kit.encoder, self._upscaler, kit.strict)
-        self._bundle = put_bundle(self._cache.store, self._temp_prefix, bundle)
-        self._pick_up(chunks)
-        self._spread(chunks, kit.encoder.size.width * kit.encoder.size.height)
+        self._bundle = put_bundle(self._cache.store, self._temp_prefix, job)
+        self._adopt_running_calls(job.chunks)
+        self._spawn_for_free_chunks(job.chunks, job.encoder.size.width * job.encoder.size.height)
         while self._calls:
-            yield from self._look(kit, watch)
-            _pause(POLL_S if self._calls else 0, watch)
+            yield from self._poll(context, observer)
+            _pause(POLL_S if self._calls else 0, observer)
 
     # who renders what
 
-    def _pick_up(self, chunks: Sequence[Chunk]) -> None:
+    def _adopt_running_calls(self, chunks: Sequence[Chunk]) -> None:
         """Goes on with the calls that an orchestrator before this one has started."""
         by_digest = {chunk.digest: chunk for chunk in chunks}
-        for call_id, digests in list(self._book.calls.items()):
+        for call_id, digests in list(self._ledger.calls.items()):
             left = [by_digest[digest] for digest in digests if digest in by_digest]
             if left:
-                self._calls.append(_Call(modal.FunctionCall.from_id(call_id), left))
+                self._calls.append(_RunningCall(modal.FunctionCall.from_id(call_id), left))
             else:
-                self._book.ended(call_id)
+                self._ledger.call_ended(call_id)
 
-    def _spread(self, chunks: Sequence[Chunk], target_px: int) -> None:
+    def _spawn_for_free_chunks(self, chunks: Sequence[Chunk], target_px: int) -> None:
         """Starts as many containers as are worth it, for what no call has yet."""
         taken = {chunk.digest for call in self._calls for chunk in call.left}
         free = [chunk for chunk in chunks if chunk.digest not in taken]
-        work_s = [t4_work_s(chunk, target_px, self._upscaler) for chunk in free]
+        work_s = [t4_work_s(chunk.layers, target_px, self._upscaler) for chunk in free]
         room = max(1, self._max_containers - len(self._calls))
         decision = decide(work_s, startup_s=T4_COSTS.startup_s, max_containers=room)
         if free:
@@ -145,98 +145,108 @@ class Containers:
         handle = self._renderer.render_chunks.spawn(
             job_id=self._job_id, bundle_key=key, bundle_sha256=sha256, digests=digests
         )
-        self._calls.append(_Call(handle, chunks))
-        self._book.started(str(handle.object_id), digests)
+        self._calls.append(_RunningCall(handle, chunks))
+        self._ledger.call_started(str(handle.object_id), digests)
 
     # how far they are
 
-    def _look(self, kit: Kit, watch: Watch) -> Iterator[Rendered]:
+    def _poll(self, context: RenderContext, observer: RenderObserver) -> Iterator[RenderedChunk]:
         for call in list(self._calls):
-            answer = answer_of(call.handle)
-            while call.left and self._got_on(call, watch):
+            response = poll_call(call.handle)
+            while call.left and self._update_progress(call, observer):
                 chunk = call.left[0]
-                rendered = self._fetched(chunk, kit, watch)
+                rendered = self._fetch(chunk, context, observer)
                 if rendered is None:
                     break
                 call.left.pop(0)
                 call.frames, call.since_s = 0, time.monotonic()
                 yield rendered
-            if answer is not None:
-                yield from self._end(call, answer, kit, watch)
+            if response is not None:
+                yield from self._finish_call(call, response, context, observer)
             elif (why := call.overdue()) is not None:
                 call.handle.cancel(terminate_containers=True)
-                yield from self._end(call, {"status": "error", "error": why}, kit, watch)
+                yield from self._finish_call(
+                    call, {"status": "error", "error": why}, context, observer
+                )
 
-    def _got_on(self, call: _Call, watch: Watch) -> bool:
+    def _update_progress(self, call: _RunningCall, observer: RenderObserver) -> bool:
         """Counts the frames of the chunk a call is at; True when it is said to be stored."""
         chunk = call.left[0]
-        slot = self._slots.read(chunk_slot(self._job_id, chunk.digest))
+        slot = self._progress.get(chunk_slot(self._job_id, chunk.digest))
         if not isinstance(slot, dict):
             return False
         frames = int(slot.get("frames", 0))
         if frames != call.frames:
             call.frames, call.since_s = frames, time.monotonic()
-            self._count(chunk, frames, watch)
+            self._count_frames(chunk, frames, observer)
         return bool(slot.get("stored"))
 
-    def _count(self, chunk: Chunk, frames: int, watch: Watch) -> None:
+    def _count_frames(self, chunk: Chunk, frames: int, observer: RenderObserver) -> None:
         """Tells frames that were not told before; those of a second attempt were."""
         frames = min(frames, len(chunk.frames))
         told = self._counted.get(chunk.digest, 0)
         if frames > told:
             self._counted[chunk.digest] = frames
-            watch.frames(frames - told)
+            observer.frames(frames - told)
 
-    def _fetched(self, chunk: Chunk, kit: Kit, watch: Watch) -> Rendered | None:
+    def _fetch(
+        self, chunk: Chunk, context: RenderContext, observer: RenderObserver
+    ) -> RenderedChunk | None:
         """The chunk, from the cache into the parts; None where it is not there, or not whole."""
-        if not self._cache.fetch(chunk.digest, kit.chunk_store.folder):
+        if not self._cache.fetch(chunk.digest, context.chunk_store.folder):
             return None
-        record = kit.chunk_store.find(chunk, kit.encoder)
+        record = context.chunk_store.find(chunk, context.job.encoder)
         if record is None:
             self._cache.forget(chunk.digest)
             return None
-        self._count(chunk, len(chunk.frames), watch)
+        self._count_frames(chunk, len(chunk.frames), observer)
         for warning in record.warnings:
-            watch.warn(warning)
-        failures = tuple(self._book.failures.get(chunk.digest, ()))
-        return Rendered(chunk, record, {"render": record.render_s}, 0, failures)
+            observer.warn(warning)
+        failures = tuple(self._ledger.failures.get(chunk.digest, ()))
+        return RenderedChunk(chunk, record, {"render": record.render_s}, 0, failures)
 
     # what becomes of a call that is over
 
-    def _end(
-        self, call: _Call, answer: Mapping[str, Any], kit: Kit, watch: Watch
-    ) -> Iterator[Rendered]:
+    def _finish_call(
+        self,
+        call: _RunningCall,
+        response: Mapping[str, Any],
+        context: RenderContext,
+        observer: RenderObserver,
+    ) -> Iterator[RenderedChunk]:
         self._calls.remove(call)
-        self._book.ended(call.id)
+        self._ledger.call_ended(call.id)
         lost = []
         for chunk in call.left:
-            rendered = self._fetched(chunk, kit, watch)
+            rendered = self._fetch(chunk, context, observer)
             if rendered is not None:
                 yield rendered
             else:
                 lost.append(chunk)
         if not lost:
             return
-        failed = answer.get("failed") or {
+        failed = response.get("failed") or {
             "digest": lost[0].digest,
-            "error": answer.get("error", "it was not stored"),
+            "error": response.get("error", "it was not stored"),
         }
         chunk = next((c for c in lost if c.digest == failed["digest"]), lost[0])
-        attempts = self._book.failed(chunk.digest, failed["error"], failed.get("attempts", 1))
+        attempts = self._ledger.chunk_failed(
+            chunk.digest, failed["error"], failed.get("attempts", 1)
+        )
         if attempts >= MAX_ATTEMPTS:
-            reasons = "; ".join(dict.fromkeys(self._book.failures[chunk.digest]))
-            raise ChunkError(f"{_named(chunk)} failed {attempts} times: {reasons}")
-        watch.warn(f"{_named(chunk)} is tried again: {failed['error']}")
+            reasons = "; ".join(dict.fromkeys(self._ledger.failures[chunk.digest]))
+            raise ChunkError(f"{_describe(chunk)} failed {attempts} times: {reasons}")
+        observer.warn(f"{_describe(chunk)} is tried again: {failed['error']}")
         self._spawn(lost)
 
 
-def _named(chunk: Chunk) -> str:
+def _describe(chunk: Chunk) -> str:
     clips = " and ".join(f"clips[{layer.clip.index}]" for layer in chunk.layers)
     return f"frames {chunk.frames} of {clips}"
 
 
-def _pause(seconds: float, watch: Watch) -> None:
+def _pause(seconds: float, observer: RenderObserver) -> None:
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
-        watch.step()
+        observer.step()
         time.sleep(min(STEP_S, seconds))

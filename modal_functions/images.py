@@ -22,6 +22,8 @@ REQUIREMENTS = (
     "numba>=0.63,<1",
     "pydantic>=2.12,<3",
     "platformdirs>=4.3,<5",
+    "pooch>=1.8,<2",
+    "requests>=2.32,<3",
     "xxhash>=3.5,<5",
     "boto3>=1.40,<2",
 )
@@ -67,7 +69,7 @@ def compile_kernels() -> None:
 
     A container would take longer to compile them than to render its first chunk.
     """
-    from engine.cli.demo import make_demo
+    from engine.cli.demo_footage import make_demo
     from engine.media.encoders import choose_encoder
     from engine.pipeline.exporter import export, probe_sources
     from engine.timeline.edit import Edit

@@ -11,7 +11,6 @@ from typing import Any
 import modal
 
 from modal_functions import clips, export_job
-from modal_functions.answers import Answer, answering, check_version
 from modal_functions.app import (
     CHUNKS_S,
     CLIP_S,
@@ -27,11 +26,12 @@ from modal_functions.app import (
     IDLE_S,
     app,
 )
-from modal_functions.rendering import Workshop
+from modal_functions.renderer import RendererState
+from modal_functions.responses import Response, check_version, errors_to_responses
 
 
 @app.function(image=GPU_IMAGE, gpu=GPU, cpu=GPU_CORES, memory=GPU_MEMORY_MIB, timeout=CLIP_S)
-@answering
+@errors_to_responses
 def process_multi_clip_item(
     job_id: str,
     clip_index: int,
@@ -44,7 +44,7 @@ def process_multi_clip_item(
     target_width: int = 1080,
     target_height: int = 1920,
     engine_version: str | None = None,
-) -> Answer:
+) -> Response:
     """One clip: crop, Real-ESRGAN, trim and speed, scaled, with its sound.
 
     Keys are whole or below the user's own folder. Answers `{"status": "success", "output_key",
@@ -67,7 +67,7 @@ def process_multi_clip_item(
 
 
 @app.function(image=CPU_IMAGE, cpu=CPU_CORES, memory=CPU_MEMORY_MIB, timeout=CONCATENATE_S)
-@answering
+@errors_to_responses
 def concatenate_clips_modal(
     job_id: str,
     user_id: str,
@@ -77,7 +77,7 @@ def concatenate_clips_modal(
     transition_duration: float | None = None,
     clip_info: list[dict[str, Any]] | None = None,
     engine_version: str | None = None,
-) -> Answer:
+) -> Response:
     """Joins clips: cuts by packet copy, other transitions by encoding only what they touch.
 
     `clip_info[i]` may name the chapter of clip i by `title`, `name` or `fileName`.
@@ -108,31 +108,31 @@ class Renderer:
     @modal.enter()
     def start(self) -> None:
         """Loads what most exports need."""
-        self.workshop = Workshop.opened()
+        self.state = RendererState.loaded()
 
     @modal.method()
-    @answering
+    @errors_to_responses
     def choose(
         self, request: dict[str, Any], size: list[int], fps: str, scales: list[float]
-    ) -> Answer:
+    ) -> Response:
         """Which encoder and upscaler this machine takes; `stage_keys` are in order of `scales`."""
-        return self.workshop.choose(request, size, fps, scales)
+        return self.state.choose(request, size, fps, scales)
 
     @modal.method()
-    @answering
+    @errors_to_responses
     def render_chunks(
         self, job_id: str, bundle_key: str, bundle_sha256: str, digests: list[str]
-    ) -> Answer:
+    ) -> Response:
         """Renders chunks of a bundle, in this order; those in the cache already are skipped.
 
         Answers `{"status": "success", "chunks": [...]}`; where one fails, `{"status": "error",
         "error", "digest"}`.
         """
-        return self.workshop.render_chunks(job_id, bundle_key, bundle_sha256, digests)
+        return self.state.render_chunks(job_id, bundle_key, bundle_sha256, digests)
 
 
 @app.function(image=CPU_IMAGE, cpu=CPU_CORES, memory=CPU_MEMORY_MIB, timeout=EXPORT_S)
-@answering
+@errors_to_responses
 def export_multi_clip(
     job_id: str,
     user_id: str,
@@ -140,7 +140,7 @@ def export_multi_clip(
     job_key: str,
     job_sha256: str,
     engine_version: str,
-) -> Answer:
+) -> Response:
     """A whole edit: plans, has renderers render, mixes sound, joins, publishes, clears away.
 
     The job document lies in the store under `job_key`. Run again it goes on where it was.

@@ -17,7 +17,7 @@ from backend.modal_client import (
     modal_enabled,
 )
 from engine.errors import StoreError
-from modal_functions import app, desk, export_job, slots
+from modal_functions import app, bucket, export_job, progress_dict
 from tests.modal_functions.control_plane import ControlPlane
 
 
@@ -32,10 +32,10 @@ def concatenated(told: list[ModalProgress] | None = None) -> dict[str, Any]:
 
 def test_the_names_both_sides_use() -> None:
     assert modal_client.DEFAULT_APP == app.APP_NAME == app.app.name
-    assert modal_client.SLOTS == slots.SLOTS
+    assert modal_client.SLOTS == progress_dict.DICT_NAME
     job = ExportJob("1", "7", {}, {}, "7/out.mp4")
-    assert job.temp_prefix == desk.temp_prefix("7", "1")
-    assert job.manifest_key == desk.manifest_key("7/out.mp4")
+    assert job.temp_prefix == bucket.temp_prefix("7", "1")
+    assert job.manifest_key == bucket.manifest_key("7/out.mp4")
     assert {"job_id", "user_id", "output_key", *export_job._Job.__dataclass_fields__} == set(
         ExportJob.__dataclass_fields__
     )
@@ -111,7 +111,7 @@ def test_progress_is_what_the_slot_says_and_never_goes_back(
     told: list[ModalProgress] = []
 
     def work(**_: object) -> dict[str, Any]:
-        progress = modal.Dict.from_name(slots.SLOTS, create_if_missing=True)
+        progress = modal.Dict.from_name(progress_dict.DICT_NAME, create_if_missing=True)
         while not told:
             pass
         for phase, share in (("frames", 0.5), ("model", 0.5), ("nonsense", 1), ("encode", 2.0)):

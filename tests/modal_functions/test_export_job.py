@@ -27,10 +27,10 @@ from backend.modal_client import (
 from engine.cli import main as cli
 from engine.pipeline.estimate import T4_COSTS
 from engine.storage import S3Store
-from modal_functions import export_job, rendering
+from modal_functions import export_job, renderer
 from modal_functions import video_processing as functions
-from modal_functions.calls import CallBook
-from modal_functions.executor import Containers
+from modal_functions.executor import ModalExecutor
+from modal_functions.ledger import CallLedger
 from tests.media import needs_ffmpeg
 from tests.modal_functions.control_plane import ControlPlane, Program, restart_client
 from tests.modal_functions.world import USER, World, job_of
@@ -133,10 +133,10 @@ def test_many_containers_and_the_reason(world: World) -> None:
 STEPS = {
     "before the plan": (export_job, "build_plan"),
     "before the choice": (export_job, "_choice"),
-    "before the renderers start": (Containers, "_spawn"),
-    "while they render": (Containers, "_look"),
-    "before the upload": (export_job, "publish"),
-    "before the manifest": (export_job, "answer"),
+    "before the renderers start": (ModalExecutor, "_spawn"),
+    "while they render": (ModalExecutor, "_poll"),
+    "before the upload": (export_job, "upload_film"),
+    "before the manifest": (export_job, "export_response"),
     "before clearing away": (export_job, "_clear_away"),
 }
 
@@ -211,13 +211,13 @@ def test_cancelled_it_stops_its_renderers_and_clears_away(world: World) -> None:
     job = job_of(world.footage(frames=30), edit=_short())
 
     known: list[str] = []
-    started = CallBook.started
+    started = CallLedger.call_started
 
-    def started_and_known(book: CallBook, call_id: str, digests: Sequence[str]) -> None:
-        started(book, call_id, digests)
+    def started_and_known(ledger: CallLedger, call_id: str, digests: Sequence[str]) -> None:
+        started(ledger, call_id, digests)
         known.extend(digests)  # nobody can end a call before its id has come back
 
-    world.monkeypatch.setattr(CallBook, "started", started_and_known)
+    world.monkeypatch.setattr(CallLedger, "call_started", started_and_known)
 
     async def run() -> None:
         call_id = await start_export(job, world.store)
@@ -235,7 +235,7 @@ def test_cancelled_it_stops_its_renderers_and_clears_away(world: World) -> None:
 def test_a_container_that_is_killed_in_the_middle_of_a_chunk(world: World, tmp_path: Path) -> None:
     marker = tmp_path / "hangs"
     world.monkeypatch.setenv("FRAMESTREAM_TEST_MARKER", str(marker))
-    body = Program("tests.modal_functions.hanging:render_and_hang")
+    body = Program("tests.modal_functions.hanging_renderer:render_and_hang")
     world.deploy(renderer_instead={"render_chunks": body})
     job = job_of(world.footage(frames=30), edit=_short())
 
@@ -273,22 +273,22 @@ def test_a_renderer_that_gets_nothing_done_is_replaced(world: World) -> None:
 
 def test_a_chunk_that_always_fails(world: World) -> None:
     done: list[str] = []
-    began = rendering._Turn._begin
+    began = renderer._CallProgress._begin
 
-    def fail_at_second(turn: rendering._Turn, digest: str) -> None:
+    def fail_at_second(turn: renderer._CallProgress, digest: str) -> None:
         began(turn, digest)
         if done and digest not in done:
             raise RuntimeError("this one never works")
         done.append(digest)
 
-    world.monkeypatch.setattr(rendering._Turn, "_begin", fail_at_second)
+    world.monkeypatch.setattr(renderer._CallProgress, "_begin", fail_at_second)
     job = job_of(world.footage())
     result = exported(job, world.store)
     assert result["status"] == "error"
     assert "failed 3 times" in result["error"] and "never works" in result["error"]
     assert "\n" not in result["error"]
     assert len(chunks_in(world)) == 1 and world.keys(f"{USER}/temp") == []
-    world.monkeypatch.setattr(rendering._Turn, "_begin", began)
+    world.monkeypatch.setattr(renderer._CallProgress, "_begin", began)
     again = exported(job, world.store)
     check_whole(world, job, again)
     assert again["report"]["frames_resumed"] > 0
@@ -311,7 +311,7 @@ def test_a_chunk_that_takes_its_container_along(world: World) -> None:
             except ContainerDiesError:
                 deaths.append(1)
 
-    world.monkeypatch.setattr(rendering._Turn, "frames", die)
+    world.monkeypatch.setattr(renderer._CallProgress, "frames", die)
     world.monkeypatch.setattr("modal.current_function_call_id", lambda: "fc-1")
     world.deploy(renderer_instead={"render_chunks": rescheduled})
     job = job_of(world.footage(frames=30), edit=_short())

@@ -59,7 +59,7 @@ class World:
         world = cls(S3Store(settings), plane, monkeypatch)
         world.deploy()
         monkeypatch.setattr("modal_functions.executor.POLL_S", 0.1)
-        monkeypatch.setattr("modal_functions.slots.INTERVAL_S", 0.1)
+        monkeypatch.setattr("modal_functions.progress_dict.INTERVAL_S", 0.1)
         monkeypatch.setattr("backend.modal_client.POLL_S", 0.1)
         return world
 

@@ -12,7 +12,7 @@ from engine.storage import redacted
 from engine.version import VERSION
 
 P = ParamSpec("P")
-Answer: TypeAlias = dict[str, Any]
+Response: TypeAlias = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ def check_version(engine_version: str | None) -> None:
         )
 
 
-def answering(work: Callable[P, Answer]) -> Callable[P, Answer]:
+def errors_to_responses(work: Callable[P, Response]) -> Callable[P, Response]:
     """Makes `{"status": "error", "error"}` of what goes wrong; a cancellation passes through."""
 
     @functools.wraps(work)
-    def answered(*args: P.args, **kwargs: P.kwargs) -> Answer:
+    def respond(*args: P.args, **kwargs: P.kwargs) -> Response:
         try:
             return {"status": "success", **work(*args, **kwargs)}
         except EngineError as error:
@@ -46,4 +46,4 @@ def answering(work: Callable[P, Answer]) -> Callable[P, Answer]:
                 "error": redacted(f"unexpected {type(error).__name__}: {error}"),
             }
 
-    return answered
+    return respond

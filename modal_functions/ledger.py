@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class CallBook:
+class CallLedger:
     """What an export has started."""
 
     store: Store
@@ -35,23 +35,23 @@ class CallBook:
     """By digest: why."""
 
     @classmethod
-    def read(cls, store: Store, key: str) -> CallBook:
-        """The book under `key`; an empty one where there is none."""
+    def read(cls, store: Store, key: str) -> CallLedger:
+        """The ledger under `key`; an empty one where there is none."""
         try:
             fields = json.loads(store.get_bytes(key))
         except ObjectMissingError:
             return cls(store, key)
         return cls(store, key, fields["calls"], fields["attempts"], fields["failures"])
 
-    def started(self, call_id: str, digests: Sequence[str]) -> None:
+    def call_started(self, call_id: str, digests: Sequence[str]) -> None:
         self.calls[call_id] = list(digests)
         self._write()
 
-    def ended(self, call_id: str) -> None:
+    def call_ended(self, call_id: str) -> None:
         self.calls.pop(call_id, None)
         self._write()
 
-    def failed(self, digest: str, why: str, attempts: int = 1) -> int:
+    def chunk_failed(self, digest: str, why: str, attempts: int = 1) -> int:
         """Notes a failure; gives how many there were."""
         self.attempts[digest] = self.attempts.get(digest, 0) + attempts
         self.failures.setdefault(digest, []).append(why)
@@ -63,7 +63,7 @@ class CallBook:
         self.store.put_bytes(self.key, json.dumps(fields).encode())
 
 
-def answer_of(call: modal.FunctionCall[Any]) -> Mapping[str, Any] | None:
+def poll_call(call: modal.FunctionCall[Any]) -> Mapping[str, Any] | None:
     """A call's answer, None while it runs; one that is lost has an error for an answer."""
     try:
         answer = call.get(timeout=0)
@@ -79,7 +79,7 @@ def answer_of(call: modal.FunctionCall[Any]) -> Mapping[str, Any] | None:
     return answer if isinstance(answer, dict) else {"status": "error", "error": repr(answer)}
 
 
-def cancel(call_id: str) -> None:
+def cancel_call(call_id: str) -> None:
     """Ends a call. One that cannot be ended now is told of, and ends by itself."""
     try:
         modal.FunctionCall.from_id(call_id).cancel()

@@ -12,19 +12,19 @@ ATTEMPTS = 12
 """How often a request to the bucket is made; with their pauses, these outlast a minute."""
 
 
-def bucket() -> Store:
+def open_bucket() -> Store:
     """The bucket of the secret `r2-credentials`. Raises StoreError that says what it lacks."""
     return S3Store(replace(s3_settings(os.environ), attempts=ATTEMPTS))
 
 
-def owned(user_id: str, key: str) -> str:
+def check_owner(user_id: str, key: str) -> str:
     """The key, if it is one of the user's. Raises StoreError."""
     if not checked_key(key).startswith(user_key(user_id, "x").removesuffix("x")):
         raise StoreError(key, f"is not under {user_id}/, where this user's objects are")
     return key
 
 
-def key_of(user_id: str, key: str) -> str:
+def user_object_key(user_id: str, key: str) -> str:
     """The key of a user's object, which may be given below the user's own folder or whole."""
     whole = key.startswith(user_key(user_id, "x").removesuffix("x"))
     return checked_key(key) if whole else user_key(user_id, key)

@@ -15,22 +15,22 @@ from typing import Any, Self
 import modal
 import modal.exception
 
-SLOTS = "framestream-progress"
+DICT_NAME = "framestream-progress"
 """The name of the Dict; its entries are gone after seven idle days."""
 INTERVAL_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class Slots:
+class ProgressDict:
     """Tells the newest value of each slot; leaving the block tells what is not told yet."""
 
     def __init__(self) -> None:
-        self._dict = modal.Dict.from_name(SLOTS, create_if_missing=True)
-        self._untold: dict[str, Any] = {}
+        self._dict = modal.Dict.from_name(DICT_NAME, create_if_missing=True)
+        self._pending: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._tell_until_over, name="progress")
+        self._thread = threading.Thread(target=self._write_until_over, name="progress")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -45,17 +45,17 @@ class Slots:
         self._over.set()
         self._thread.join()
 
-    def tell(self, slot: str, value: Mapping[str, Any]) -> None:
+    def set(self, slot: str, value: Mapping[str, Any]) -> None:
         """Takes a value; it is written within a second, unless a newer one takes its place."""
         with self._lock:
-            self._untold[slot] = dict(value)
+            self._pending[slot] = dict(value)
 
-    def tell_now(self, slot: str, value: Mapping[str, Any]) -> None:
+    def set_now(self, slot: str, value: Mapping[str, Any]) -> None:
         """Writes a value before going on."""
-        self.tell(slot, value)
-        self._tell_all()
+        self.set(slot, value)
+        self._write_pending()
 
-    def read(self, slot: str) -> Any:
+    def get(self, slot: str) -> Any:
         """What was written last, None where nothing was or it cannot be read now."""
         try:
             return self._dict.get(slot)
@@ -63,7 +63,7 @@ class Slots:
             log.warning("progress cannot be read: %s", type(error).__name__)
             return None
 
-    def clear(self, slots: list[str]) -> None:
+    def delete(self, slots: list[str]) -> None:
         """Removes slots that nobody reads any more."""
         for slot in slots:
             try:
@@ -72,30 +72,30 @@ class Slots:
                 log.warning("progress cannot be cleared: %s", type(error).__name__)
                 return
 
-    def _tell_until_over(self) -> None:
+    def _write_until_over(self) -> None:
         while not self._over.wait(INTERVAL_S):
-            self._tell_all()
-        self._tell_all()
+            self._write_pending()
+        self._write_pending()
 
-    def _tell_all(self) -> None:
+    def _write_pending(self) -> None:
         with self._lock:
-            untold, self._untold = self._untold, {}
-        if not untold:
+            pending, self._pending = self._pending, {}
+        if not pending:
             return
         try:
-            self._dict.update(untold)
+            self._dict.update(pending)
         except (modal.exception.Error, OSError) as error:
             log.warning("progress cannot be told: %s", type(error).__name__)
 
 
-class Phases:
+class PhaseProgress:
     """A function's own slot, phase by phase: download, model, frames, encode, upload."""
 
-    def __init__(self, slots: Slots, slot: str) -> None:
-        self._slots = slots
+    def __init__(self, progress: ProgressDict, slot: str) -> None:
+        self._progress = progress
         self._slot = slot
 
-    def tell(self, phase: str, share: float, message: str, **more: Any) -> None:
+    def report(self, phase: str, share: float, message: str, **more: Any) -> None:
         """`share`, 0 to 1, of the phase is done."""
         told = {"phase": phase, "share": round(share, 4), "message": message, **more}
-        self._slots.tell(self._slot, told)
+        self._progress.set(self._slot, told)

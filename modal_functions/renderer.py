@@ -24,16 +24,17 @@ from engine.geometry import Size
 from engine.media.encoders import choose_encoder
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.chunk_store import ChunkStore
-from engine.pipeline.executors import Kit, render_in_turn
+from engine.pipeline.executors import RenderContext, render_in_turn
 from engine.storage import redacted
 from engine.timeline.chunks import Chunk
 from engine.upscale.choice import choose_upscaler
-from engine.upscale.stage import Upscaler
-from modal_functions.answers import Answer
-from modal_functions.bundle import get_bundle
+from engine.upscale.spec import stage_document
+from engine.upscale.stage import LoadedStages
+from modal_functions.bucket import open_bucket
+from modal_functions.chunk_bundle import get_bundle
 from modal_functions.clips import device
-from modal_functions.desk import bucket
-from modal_functions.slots import Slots
+from modal_functions.progress_dict import ProgressDict
+from modal_functions.responses import Response
 
 MAX_ATTEMPTS = 3
 """How often a chunk is begun before it is given up. Modal itself would restart a container that
@@ -42,29 +43,24 @@ dies of one without end."""
 log = logging.getLogger(__name__)
 
 
-class Workshop:
+class RendererState:
     """What a container renders with, kept from call to call."""
 
     def __init__(self) -> None:
-        self._upscalers: dict[str, Upscaler] = {}
+        self._stages = LoadedStages()
 
     @classmethod
-    def opened(cls) -> Workshop:
+    def loaded(cls) -> RendererState:
         """With the network loaded that most exports use."""
-        workshop = cls()
-        workshop._upscaler("auto").for_scale(2.0)
-        return workshop
-
-    def _upscaler(self, name: str) -> Upscaler:
-        if name not in self._upscalers:
-            self._upscalers[name] = choose_upscaler(name, device())
-        return self._upscalers[name]
+        state = cls()
+        state._stages.of(choose_upscaler("auto", device()).stage_for(2.0))
+        return state
 
     def choose(
         self, request: Mapping[str, Any], size: Sequence[int], fps: str, scales: Sequence[float]
-    ) -> Answer:
-        """The encoder and the upscaler this machine takes, as plain values; see `choice.py`."""
-        upscaler = self._upscaler(request["upscaler"])
+    ) -> Response:
+        """The encoder and, for each scale, the stage that this machine takes, as plain values."""
+        upscaler = choose_upscaler(request["upscaler"], device())
         encoder = choose_encoder(
             Size(*size),
             Fraction(fps),
@@ -82,55 +78,50 @@ class Workshop:
                 "name": upscaler.name,
                 "why": upscaler.why,
                 "device": upscaler.device,
-                "keys": [upscaler.for_scale(scale).key for scale in scales],
             },
+            "stages": [stage_document(upscaler.stage_for(scale)) for scale in scales],
         }
 
     def render_chunks(
         self, job_id: str, bundle_key: str, bundle_sha256: str, digests: Sequence[str]
-    ) -> Answer:
+    ) -> Response:
         """Renders what is not in the cache, and says what is there then and what failed."""
-        store = bucket()
+        store = open_bucket()
         cache = StoreCache(store)
-        bundle = get_bundle(store, bundle_key, bundle_sha256)
-        by_digest = {chunk.digest: chunk for chunk in bundle.chunks}
-        with Slots() as slots, TemporaryDirectory() as folder:
-            turn = _Turn(slots, job_id)
-            kit = Kit(
-                self._upscaler(bundle.upscaler),
-                bundle.encoder,
-                ChunkStore(Path(folder)),
-                bundle.strict,
-            )
+        job = get_bundle(store, bundle_key, bundle_sha256)
+        by_digest = {chunk.digest: chunk for chunk in job.chunks}
+        with ProgressDict() as progress, TemporaryDirectory() as folder:
+            call = _CallProgress(progress, job_id)
+            context = RenderContext(job, ChunkStore(Path(folder)), store)
             missing = [
                 by_digest[digest]
                 for digest in digests
-                if bundle.strict or store.stat(f"{cache.prefix}/{digest}.json") is None
+                if job.strict or store.stat(f"{cache.prefix}/{digest}.json") is None
             ]
             for digest in set(digests) - {chunk.digest for chunk in missing}:
-                turn.stored(digest)
-            rendered = render_in_turn(turn.each(missing), kit, turn)
+                call.stored(digest)
+            rendered = render_in_turn(call.each(missing), context, call, self._stages)
             try:
                 for each in rendered:
-                    cache.offer(each.chunk.digest, kit.chunk_store.folder)
-                    kit.chunk_store.path(each.chunk).unlink()
-                    turn.stored(each.chunk.digest)
-                    turn.made.append({**asdict(each.record), "stage_s": dict(each.stage_s)})
+                    cache.offer(each.chunk.digest, context.chunk_store.folder)
+                    context.chunk_store.path(each.chunk).unlink()
+                    call.stored(each.chunk.digest)
+                    call.made.append({**asdict(each.record), "stage_s": dict(each.stage_s)})
             except EngineError as error:
-                return turn.answer(str(error))
+                return call.response(str(error))
             except Exception as error:
-                log.exception("chunk %s failed", turn.digest)
-                return turn.answer(f"unexpected {type(error).__name__}: {error}")
-        return turn.answer(None)
+                log.exception("chunk %s failed", call.digest)
+                return call.response(f"unexpected {type(error).__name__}: {error}")
+        return call.response(None)
 
 
-class _Turn:
-    """The chunks of one call, one after the other; their `Watch`, told to their slots."""
+class _CallProgress:
+    """The chunks of one call, one after the other; their `RenderObserver`, told to their slots."""
 
-    def __init__(self, slots: Slots, job_id: str) -> None:
+    def __init__(self, progress: ProgressDict, job_id: str) -> None:
         self.made: list[dict[str, Any]] = []
         self.digest = ""
-        self._slots = slots
+        self._progress = progress
         self._job_id = job_id
         self._frames = 0
         self._starts = 1
@@ -144,18 +135,20 @@ class _Turn:
 
     def _begin(self, digest: str) -> None:
         call = modal.current_function_call_id()
-        before = self._slots.read(chunk_slot(self._job_id, digest)) or {}
+        before = self._progress.get(chunk_slot(self._job_id, digest)) or {}
         again = call is not None and before.get("call") == call
         self._starts = before.get("starts", 0) + 1 if again else 1
         self.digest, self._frames = digest, 0
         if self._starts > MAX_ATTEMPTS:
             raise EngineError(f"its container died {MAX_ATTEMPTS} times")
-        self._slots.tell_now(
+        self._progress.set_now(
             chunk_slot(self._job_id, digest), {"frames": 0, "starts": self._starts, "call": call}
         )
 
     def stored(self, digest: str) -> None:
-        self._slots.tell(chunk_slot(self._job_id, digest), {"frames": self._frames, "stored": True})
+        self._progress.set(
+            chunk_slot(self._job_id, digest), {"frames": self._frames, "stored": True}
+        )
 
     def frames(self, count: int) -> None:
         self._frames += count
@@ -164,7 +157,7 @@ class _Turn:
             "starts": self._starts,
             "call": modal.current_function_call_id(),
         }
-        self._slots.tell(chunk_slot(self._job_id, self.digest), slot)
+        self._progress.set(chunk_slot(self._job_id, self.digest), slot)
 
     def warn(self, warning: str) -> None:
         """It is in the chunk's record."""
@@ -172,7 +165,7 @@ class _Turn:
     def step(self) -> None:
         """A cancellation comes as an exception by itself."""
 
-    def answer(self, error: str | None) -> Answer:
+    def response(self, error: str | None) -> Response:
         """What was made; where something failed, which chunk and why."""
         if error is None:
             return {"chunks": self.made}
