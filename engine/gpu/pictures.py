@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.geometry import Size
-from engine.pixels.blend import WEIGHT_STEPS, whole_weights
+from engine.pixels.blend import WEIGHT_STEPS, fixed_point_weights
 from engine.pixels.picture import BLACK, FinishedPicture, Picture
 
 
@@ -77,7 +77,7 @@ def uploaded(picture: Picture, device: torch.device) -> DevicePicture:
 def blended(layers: Sequence[tuple[DevicePicture, float]]) -> DevicePicture:
     """`pixels.blend.blend` on the device: the same integers, so the same picture, bit for bit."""
     first, second = layers[0][0], layers[-1][0]
-    of_first, of_second = whole_weights([weight for _, weight in layers])
+    of_first, of_second = fixed_point_weights([weight for _, weight in layers])
     rest = WEIGHT_STEPS - of_first - of_second
     sums = first.buffer.int() * of_first + second.buffer.int() * of_second + WEIGHT_STEPS // 2
     sums[: first.size.height] += rest * BLACK[0]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from engine.pixels.picture import BLACK, FinishedPicture, Picture
 
 WEIGHT_STEPS = 1 << 16
-"""Weights are rounded to this fraction of 1."""
+"""Weights are whole numbers of 1 / WEIGHT_STEPS."""
 
 
 class Compositor(Protocol):
-    """Blends the layers of one chunk's frames, where the encoder will take them from."""
+    """Blends the layers of each frame of a chunk, in host memory or on the encoder's device."""
 
     def to_device(self, picture: FinishedPicture) -> FinishedPicture:
         """The picture where this compositor works: in host memory or on its device."""
@@ -43,11 +43,11 @@ class HostCompositor:
 
 
 def blend(layers: Sequence[tuple[Picture, float]], out: Picture) -> None:
-    """Fill `out` with the weighted sum of one or two pictures; black has the rest of the weight.
+    """Fills `out` with the weighted sum of one or two pictures; black gets the rest of the weight.
 
     Each sum is rounded once, to the nearest. `out` may be one of the layers. Raises ValueError for
-    other than one or two layers, for other sizes than `out`'s, and where the weights are below 0 or
-    sum to more than 1.
+    no layer or more than two, for a layer of another size than `out`, for weights below 0, and for
+    weights that sum to more than 1.
     """
     if not 1 <= len(layers) <= 2:
         raise ValueError(f"a frame has one or two layers, not {len(layers)}")
@@ -55,7 +55,7 @@ def blend(layers: Sequence[tuple[Picture, float]], out: Picture) -> None:
         if picture.size != out.size:
             raise ValueError(f"a layer is {picture.size}, the picture {out.size}")
     first, second = layers[0][0], layers[-1][0]
-    of_first, of_second = whole_weights([weight for _, weight in layers])
+    of_first, of_second = fixed_point_weights([weight for _, weight in layers])
     rest = WEIGHT_STEPS - of_first - of_second
     height = out.size.height
     for rows, black in ((slice(height), BLACK[0]), (slice(height, None), BLACK[1])):
@@ -65,11 +65,14 @@ def blend(layers: Sequence[tuple[Picture, float]], out: Picture) -> None:
         )  # fmt: skip
 
 
-def whole_weights(weights: Sequence[float]) -> tuple[int, int]:
-    """One or two weights in 1 / WEIGHT_STEPS; weights that sum to 1 still do so, exactly."""
+def fixed_point_weights(weights: Sequence[float]) -> tuple[int, int]:
+    """One or two weights in 1 / WEIGHT_STEPS. Those that sum to 1 sum to exactly WEIGHT_STEPS.
+
+    The second is 0 for one weight. Raises ValueError as `blend` does.
+    """
     first, total = (round(sum(weights[:count]) * WEIGHT_STEPS) for count in (1, 2))
     if not 0 <= first <= total <= WEIGHT_STEPS:
-        raise ValueError(f"weights are not below 0 and sum to at most 1, unlike {list(weights)}")
+        raise ValueError(f"weights must be at least 0 and sum to at most 1, not {list(weights)}")
     return first, total - first
 
 

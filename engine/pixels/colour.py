@@ -1,13 +1,13 @@
-"""Colour: from what a source's code values mean to 8-bit BT.709 limited range.
+"""Converts a source's code values to 8-bit BT.709 limited range.
 
-Range and bit depth are a gain and an offset per plane (`levels`), which the resampler applies on
-its way. Everything else works on resampled planes with some bits more than the picture's:
+Range and bit depth are a gain and an offset per plane (`levels`), which the resampler applies.
+Everything else works on resampled planes that have 6 bits more than the picture:
 
 - BT.601: one matrix on Y, Cb, Cr, in the gamma domain, as every player and libswscale do.
 - BT.2020, HLG, PQ: a table over (Y, Cb, Cr), built once from the published formulas in float64
   and interpolated in integers, so one kernel serves them all.
 
-Greys stay grey and black stays black in each of them. Knows no geometry but the box it fills.
+All of them keep grey grey and black black. Knows no geometry except the box that it fills.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ UNIT = 1 << 14
 SDR_WHITE_NIT = 203.0
 """HDR reference white (ITU-R BT.2408), taken as the peak of the SDR display."""
 HDR_PEAK_NIT = 1000.0
-"""Peak of the HDR display that is adapted from: HLG's nominal one, and where most PQ is graded."""
+"""Peak of the HDR display to adapt from: HLG's nominal peak, and the peak most PQ is graded at."""
 SDR_GAMMA = 2.4
 """Display gamma (ITU-R BT.1886 with a black of 0)."""
 SDR_HEADROOM = (256 - 16) / 219
-"""Signal of the highest code: whites above 235 that an SDR source has are kept."""
+"""Signal of the highest code: whites above 235 in an SDR source are kept."""
 
 Conversion = Callable[[Sequence[NDArray[np.uint16]], Picture, Box], None]
-"""Takes 4:2:0 planes of the box's size, in limited-range codes * 2**FINE_BITS; fills the box."""
+"""Fills the box from 4:2:0 planes of its size, in limited-range codes * 2**FINE_BITS."""
 
 _LUMA_WEIGHTS = {
     Matrix.BT601: (0.299, 0.114),
@@ -52,20 +52,22 @@ _LUMA_WEIGHTS = {
 BT2020_TO_BT709 = np.array(
     [[1.6605, -0.5877, -0.0728], [-0.1246, 1.1330, -0.0084], [-0.0182, -0.1006, 1.1188]]
 )
-"""Linear RGB, ITU-R BT.2407, four digits, of which the last is set so that rows sum to 1."""
+"""Linear RGB, ITU-R BT.2407, to four digits; the last digit is set so that rows sum to 1."""
 
 _ZERO, _SPAN = np.array([16.0, 128.0, 128.0]), np.array([219.0, 224.0, 224.0])
-"""Limited-range codes of zero, and what they span."""
+"""Limited-range codes of zero, and the codes from zero to the peak."""
 
 _NODES = 65
+"""Table nodes along each of Y, Cb and Cr: one every 4 codes."""
 _Y_STEP, _CB_STEP = _NODES * _NODES, _NODES
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What makes a plane's samples 8-bit limited-range codes: `unit / UNIT` of them, plus `bias`.
+    """Gain and offset from a plane's samples to 8-bit limited-range codes.
 
-    `bias` is in 2**-20 codes: the scale of the resampler's sums.
+    The gain is `unit / UNIT`. The offset, `bias`, is in 2**-20 codes, the scale of the resampler's
+    sums.
     """
 
     unit: int
@@ -73,7 +75,7 @@ class Levels:
 
 
 def levels(full_range: bool, depth: int) -> tuple[Levels, Levels]:
-    """Luma's and chroma's levels (ITU-T H.273, 8.3: full range is 0 ... 2**depth - 1)."""
+    """Levels of luma and of chroma (ITU-T H.273, 8.3: full range is 0 ... 2**depth - 1)."""
     if not full_range:
         return Levels(UNIT, 0), Levels(UNIT, 0)
     peak = (2**depth - 1) / 2 ** (depth - 8)
@@ -82,7 +84,7 @@ def levels(full_range: bool, depth: int) -> tuple[Levels, Levels]:
 
 
 def colour_conversion(colour: Colour) -> Conversion | None:
-    """What limited-range planes of this colour still need to be BT.709 SDR; None for nothing."""
+    """Converts limited-range planes of this colour to BT.709 SDR; None where they already are."""
     if colour.transfer is Transfer.SDR and colour.matrix is Matrix.BT709:
         return None
     if colour.transfer is Transfer.SDR and colour.matrix is Matrix.BT601:
@@ -90,38 +92,41 @@ def colour_conversion(colour: Colour) -> Conversion | None:
     return partial(_apply_table, conversion_table(colour.matrix, colour.transfer))
 
 
-# Sums of three are written out: a library's matrix product rounds differently from CPU to CPU.
+# Sums of three are written out, since a library's matrix product rounds differently on each CPU.
 
 
-def rgb_of(ycc: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
-    """(E'Y, E'Cb, E'Cr) to (E'R, E'G, E'B), shape (..., 3); chroma -0.5 ... 0.5, others 0 ... 1."""
+def ycc_to_rgb(ycc: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
+    """(E'Y, E'Cb, E'Cr) to (E'R, E'G, E'B), shape (..., 3); chroma -0.5 to 0.5, others 0 to 1."""
     kr, kb = _LUMA_WEIGHTS[matrix]
     y, cb, cr = ycc[..., 0], ycc[..., 1], ycc[..., 2]
     red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
     return np.stack((red, (y - kr * red - kb * blue) / (1 - kr - kb), blue), -1)
 
 
-def ycc_of(rgb: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
-    """The inverse of `rgb_of`."""
+def rgb_to_ycc(rgb: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
+    """The inverse of `ycc_to_rgb`."""
     kr, kb = _LUMA_WEIGHTS[matrix]
     y = luminance(rgb, matrix)
     return np.stack((y, (rgb[..., 2] - y) / (2 - 2 * kb), (rgb[..., 0] - y) / (2 - 2 * kr)), -1)
 
 
 def luminance(rgb: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
-    """Luma of R'G'B', and luminance of linear light in the primaries that go with `matrix`."""
+    """Luma of R'G'B', or luminance of linear RGB in the primaries that go with `matrix`.
+
+    `rgb` has shape (..., 3), the result (...).
+    """
     kr, kb = _LUMA_WEIGHTS[matrix]
     return np.asarray(kr * rgb[..., 0] + (1 - kr - kb) * rgb[..., 1] + kb * rgb[..., 2])
 
 
 def matrix_weights(matrix: Matrix) -> NDArray[np.int32]:
-    """Integer weights of `matrix` -> BT.709 without a change of primaries, in 1 / UNIT.
+    """Weights from `matrix` to BT.709 without a change of primaries, in 1 / UNIT, shape (6,).
 
-    In order: Cb and Cr into Y, Cb and Cr into Cb, Cb and Cr into Cr. Y goes into Y as it is and
-    into chroma not at all, because both matrices make grey of equal red, green and blue.
+    In order: Cb and Cr into Y, Cb and Cr into Cb, Cb and Cr into Cr. Y goes into Y unchanged and
+    not into chroma, because both matrices make grey of equal red, green and blue.
     """
     unit_chroma = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) / _SPAN
-    change = ycc_of(rgb_of(unit_chroma, matrix), Matrix.BT709) * _SPAN
+    change = rgb_to_ycc(ycc_to_rgb(unit_chroma, matrix), Matrix.BT709) * _SPAN
     return np.asarray(np.floor(change.T.reshape(-1) * UNIT + 0.5), np.int32)
 
 
@@ -129,7 +134,7 @@ def matrix_weights(matrix: Matrix) -> NDArray[np.int32]:
 
 
 def hlg_to_nit(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """HLG R'G'B' (..., 3) to light on a 1000 cd/m2 display: inverse OETF, then the OOTF."""
+    """HLG R'G'B' (..., 3) to light in cd/m2 on a 1000 cd/m2 display: inverse OETF, then OOTF."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     signal = np.maximum(signal, 0.0)
     scene = np.where(signal <= 0.5, signal * signal / 3, (np.exp((signal - c) / a) + b) / 12)
@@ -141,23 +146,23 @@ _PQ_C1, _PQ_C2, _PQ_C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
 def pq_to_nit(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The PQ EOTF."""
+    """The PQ EOTF: signal 0 to 1 to light in cd/m2."""
     root = np.clip(signal, 0.0, 1.0) ** (1 / _PQ_M2)
     return 10000.0 * (np.maximum(root - _PQ_C1, 0.0) / (_PQ_C2 - _PQ_C3 * root)) ** (1 / _PQ_M1)
 
 
 def nit_to_pq(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of the PQ EOTF."""
+    """The inverse of the PQ EOTF: light in cd/m2 to signal 0 to 1."""
     power = (np.maximum(light, 0.0) / 10000.0) ** _PQ_M1
     return ((_PQ_C1 + _PQ_C2 * power) / (1 + _PQ_C3 * power)) ** _PQ_M2
 
 
-def tone_mapped(nit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Light of a 1000 cd/m2 display on one of 203: the EETF of ITU-R BT.2390-9, 5.4.1.
+def tone_map(nit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Light of a 1000 cd/m2 display to that of a 203 cd/m2 one: EETF of ITU-R BT.2390-9, 5.4.1.
 
-    Dark and middle tones keep their light, a Hermite spline bends the rest; black is 0 on both.
-    Used on red, green and blue alone, which lets highlights go white as film does: on luminance,
-    a faint tint in a bright sky becomes a strong one.
+    Dark and middle tones keep their light, and a Hermite spline compresses the rest. Black is 0 on
+    both. It works on red, green and blue separately, so highlights go white as on film. Applied to
+    luminance it would turn a faint tint in a bright sky into a strong one.
     """
     peak = nit_to_pq(np.array(HDR_PEAK_NIT))
     limit = nit_to_pq(np.array(SDR_WHITE_NIT)) / peak
@@ -165,49 +170,51 @@ def tone_mapped(nit: NDArray[np.float64]) -> NDArray[np.float64]:
     knee = 1.5 * limit - 0.5
     t = np.maximum(e1 - knee, 0.0) / (1 - knee)
     t2, t3 = t * t, t * t * t
-    bent = (2 * t3 - 3 * t2 + 1) * knee + (t3 - 2 * t2 + t) * (1 - knee) + (3 * t2 - 2 * t3) * limit
-    return pq_to_nit(np.where(e1 < knee, e1, bent) * peak)
+    spline = (
+        (2 * t3 - 3 * t2 + 1) * knee + (t3 - 2 * t2 + t) * (1 - knee) + (3 * t2 - 2 * t3) * limit
+    )
+    return pq_to_nit(np.where(e1 < knee, e1, spline) * peak)
 
 
-def into_gamut(rgb: NDArray[np.float64], top: float = 1.0) -> NDArray[np.float64]:
-    """Linear BT.709 RGB (..., 3) with every channel in 0 ... `top`.
+def map_to_gamut(rgb: NDArray[np.float64], top: float = 1.0) -> NDArray[np.float64]:
+    """Linear BT.709 RGB (..., 3) with every channel moved into 0 to `top`.
 
-    A colour outside moves towards the grey of its own luminance until it fits, which keeps its
-    hue and its lightness, unlike cutting off each channel.
+    A colour outside moves towards the grey of its own luminance until it fits. This keeps its hue
+    and its lightness; clipping each channel would not.
     """
     grey = np.clip(luminance(rgb, Matrix.BT709), 0.0, top)[..., None]
-    off = rgb - grey
-    room = np.where(off > 0, top - grey, grey)
-    reach = np.abs(off)
+    tint = rgb - grey
+    room = np.where(tint > 0, top - grey, grey)
+    reach = np.abs(tint)
     share = np.min(np.where(reach > room, room / np.maximum(reach, 1e-12), 1.0), -1, keepdims=True)
-    return np.asarray(np.clip(grey + share * off, 0.0, top))
+    return np.asarray(np.clip(grey + share * tint, 0.0, top))
 
 
 def to_bt709(code: NDArray[np.float64], matrix: Matrix, transfer: Transfer) -> NDArray[np.float64]:
-    """8-bit limited-range codes Y, Cb, Cr (..., 3) to those of BT.709 SDR, unrounded.
+    """8-bit limited-range codes Y, Cb, Cr (..., 3) to those of BT.709 SDR, not rounded.
 
-    Primaries are those of BT.2020. Display light is kept where the SDR display can show it. Slow:
-    the table is made of it, and tested against it.
+    The source's primaries are those of BT.2020. Display light is kept where the SDR display can
+    show it. Slow: `conversion_table` is made from it and tested against it.
     """
-    signal = rgb_of((code - _ZERO) / _SPAN, matrix)
+    signal = ycc_to_rgb((code - _ZERO) / _SPAN, matrix)
     top = 1.0
     if transfer is Transfer.SDR:
         top = SDR_HEADROOM**SDR_GAMMA
         light = np.maximum(signal, 0.0) ** SDR_GAMMA
     else:
         nit = hlg_to_nit(signal) if transfer is Transfer.HLG else pq_to_nit(signal)
-        light = tone_mapped(nit) / SDR_WHITE_NIT
+        light = tone_map(nit) / SDR_WHITE_NIT
     red, green, blue = light[..., 0], light[..., 1], light[..., 2]
     narrow = np.stack([r * red + g * green + b * blue for r, g, b in BT2020_TO_BT709], -1)
-    encoded = into_gamut(narrow, top) ** (1 / SDR_GAMMA)
-    return np.asarray(ycc_of(encoded, Matrix.BT709) * _SPAN + _ZERO)
+    encoded = map_to_gamut(narrow, top) ** (1 / SDR_GAMMA)
+    return np.asarray(rgb_to_ycc(encoded, Matrix.BT709) * _SPAN + _ZERO)
 
 
 def unrounded_table(matrix: Matrix, transfer: Transfer) -> NDArray[np.float64]:
-    """What `conversion_table` rounds down, shape (Y, Cb, Cr, 3).
+    """The values that `conversion_table` rounds down, shape (Y, Cb, Cr, 3).
 
-    A little more than a half is added, so that what lies half way by construction goes up whatever
-    the last bit says: mathematics libraries differ in it.
+    Slightly more than a half is added. So a value that is half way by construction always rounds
+    up, although mathematics libraries differ in its last bit.
     """
     codes = np.arange(_NODES) * 4.0
     code = np.stack(np.meshgrid(codes, codes, codes, indexing="ij"), -1)
@@ -244,7 +251,7 @@ def _apply_table(
 
 @njit(cache=True, nogil=True)
 def _chroma_at_luma(near: NDArray[Any], far: NDArray[Any], line: NDArray[Any]) -> None:
-    """Chroma under a row of luma: left-sited, the nearer chroma row a quarter step away."""
+    """Left-sited chroma at the sites of a row of luma; the nearer chroma row is 1/4 step away."""
     last = near.size - 1
     for i in range(last):
         here = np.int32(near[i]) * 3 + np.int32(far[i])
@@ -256,12 +263,12 @@ def _chroma_at_luma(near: NDArray[Any], far: NDArray[Any], line: NDArray[Any]) -
 
 @njit(cache=True, nogil=True)
 def _far_row(y: int, rows: int) -> int:
-    """The chroma row that is second nearest to luma row `y`."""
+    """The second nearest chroma row to luma row `y`."""
     return min(max(y // 2 + (1 if y % 2 else -1), 0), rows - 1)
 
 
 @njit(cache=True, nogil=True)
-def _mix(
+def _add_chroma(
     base: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any], wb: int, wr: int, out: NDArray[Any]
 ) -> None:
     """out = base + wb * (cb - 128) + wr * (cr - 128), rounded to whole codes."""
@@ -289,23 +296,23 @@ def _matrix_kernel(
         far = _far_row(row, rows)
         _chroma_at_luma(u[row // 2], u[far], cb)
         _chroma_at_luma(v[row // 2], v[far], cr)
-        _mix(y[row], cb, cr, weights[0], weights[1], out_y[top + row, left : left + width])
+        _add_chroma(y[row], cb, cr, weights[0], weights[1], out_y[top + row, left : left + width])
     neutral = np.full(columns, 8192, np.uint16)
     top, left = top // 2, left // 2
     for row in range(rows):
         there = slice(left, left + columns)
-        _mix(neutral, u[row], v[row], weights[2], weights[3], out_u[top + row, there])
-        _mix(neutral, u[row], v[row], weights[4], weights[5], out_v[top + row, there])
+        _add_chroma(neutral, u[row], v[row], weights[2], weights[3], out_u[top + row, there])
+        _add_chroma(neutral, u[row], v[row], weights[4], weights[5], out_v[top + row, there])
 
 
 @njit(cache=True, nogil=True)
-def _corners(
+def _find_tetrahedra(
     y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any], index: NDArray[Any], weight: NDArray[Any]
 ) -> None:
-    """Per colour, the four corners of the tetrahedron around it, and weights that sum to 256.
+    """For each colour, the four corners of the tetrahedron around it, and weights that sum to 256.
 
-    The corners lie on the walk from the cell's lowest corner to its highest that goes along the
-    axis with the largest remainder first.
+    From the cell's lowest corner to its highest, the corners follow the axes in the order of the
+    colour's remainders, largest first.
     """
     for x in range(y.size):
         lightness, blue, red = np.int32(y[x]), np.int32(cb[x]), np.int32(cr[x])
@@ -335,10 +342,10 @@ def _corners(
 
 
 @njit(cache=True, nogil=True)
-def _look_up(
+def _interpolate(
     table: NDArray[Any], index: NDArray[Any], weight: NDArray[Any], out: NDArray[Any]
 ) -> None:
-    """Interpolate one row of the table's values, rounded to whole codes."""
+    """Interpolates one row of the table's values, rounded to whole codes."""
     for x in range(out.size):
         total = np.int32(8192)
         for corner in range(4):
@@ -363,20 +370,20 @@ def _table_kernel(
         far = _far_row(row, rows)
         _chroma_at_luma(u[row // 2], u[far], cb)
         _chroma_at_luma(v[row // 2], v[far], cr)
-        _corners(y[row], cb, cr, index, weight)
-        _look_up(to_y, index, weight, out_y[top + row, left : left + width])
+        _find_tetrahedra(y[row], cb, cr, index, weight)
+        _interpolate(to_y, index, weight, out_y[top + row, left : left + width])
     top, left = top // 2, left // 2
     lightness = np.empty(columns, np.uint16)
     for row in range(rows):
         _luma_at_chroma(y[2 * row], y[2 * row + 1], lightness)
-        _corners(lightness, u[row], v[row], index, weight)
-        _look_up(to_u, index, weight, out_u[top + row, left : left + columns])
-        _look_up(to_v, index, weight, out_v[top + row, left : left + columns])
+        _find_tetrahedra(lightness, u[row], v[row], index, weight)
+        _interpolate(to_u, index, weight, out_u[top + row, left : left + columns])
+        _interpolate(to_v, index, weight, out_v[top + row, left : left + columns])
 
 
 @njit(cache=True, nogil=True)
 def _luma_at_chroma(above: NDArray[Any], below: NDArray[Any], line: NDArray[Any]) -> None:
-    """Luma at the sites of a row of left-sited chroma."""
+    """Luma at the sites of a row of left-sited chroma, from the two luma rows around it."""
     for x in range(line.size):
         before = max(2 * x - 1, 0)
         total = np.int32(above[before]) + np.int32(below[before])

@@ -1,4 +1,4 @@
-"""Pixels in memory: a decoded source frame, and a finished picture. Knows no file and no codec."""
+"""Pixels in memory: decoded source frames and finished pictures. Knows no file and no codec."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BLACK = (16, 128, 128)
 class SourceFrame:
     """One decoded frame, in coded orientation, planar YCbCr.
 
-    `planes` are 2-D views of Y, Cb, Cr (uint8 when `depth` is 8, else uint16 with the value in the
-    low bits); chroma planes have `ceil(width / chroma_step[0])` by `ceil(height / chroma_step[1])`
-    samples. `owner` keeps the memory behind the views alive.
+    `planes` are 2-D views of Y, Cb and Cr, shape (height, width): uint8 where `depth` is 8, else
+    uint16 with the value in the low bits. Chroma planes are `ceil(width / chroma_step[0])` samples
+    wide and `ceil(height / chroma_step[1])` high. `owner` keeps the memory behind the views alive.
     """
 
     pts: int
@@ -37,39 +37,44 @@ class SourceFrame:
 
     @property
     def size(self) -> Size:
+        """The luma plane's, in samples."""
         height, width = self.planes[0].shape
         return Size(width, height)
 
 
 class DeviceSurface(Protocol):
-    """A decoded frame that lies on a device; what it is there is known to `gpu`."""
+    """A decoded frame that stays on a device; only `gpu` knows its layout there."""
 
     @property
-    def pts(self) -> int: ...
+    def pts(self) -> int:
+        """Timestamp of the source frame, an element of `SourceInfo.frame_pts`."""
 
 
 class FinishedPicture(Protocol):
-    """A finished picture, wherever it lies."""
+    """A finished picture, in host memory or on a device."""
 
     @property
-    def size(self) -> Size: ...
+    def size(self) -> Size:
+        """In pixels; both sides are even."""
 
     def on_host(self) -> Picture:
-        """The picture in host memory; itself where it lies there."""
+        """The picture in host memory: a copy, or itself if it is there already."""
 
 
 class Picture:
     """A finished picture: 8-bit BT.709 limited-range 4:2:0 in one contiguous buffer.
 
-    `buffer` has shape (height * 3 / 2, width), dtype uint8: the I420 layout an encoder takes
-    without a copy. `y`, `u` and `v` are writable views of it; `u` and `v` have half the width and
-    height, sited "left".
+    `buffer` has shape (height * 3 / 2, width), dtype uint8, in I420 layout. `y`, `u` and `v` are
+    writable views of it. `u` and `v` have half the width and height, sited "left".
     """
 
     __slots__ = ("buffer", "size", "u", "v", "y")
 
     def __init__(self, size: Size, buffer: NDArray[np.uint8] | None = None) -> None:
-        """A picture of any content, or one around a contiguous I420 `buffer`."""
+        """A picture around a contiguous I420 `buffer`, by default a new one of undefined content.
+
+        Raises ValueError for odd sides and for a buffer of another shape.
+        """
         if size.width % 2 or size.height % 2:
             raise ValueError(f"a 4:2:0 picture has even sides, not {size}")
         shape = (size.height * 3 // 2, size.width)
@@ -86,6 +91,7 @@ class Picture:
 
     @property
     def planes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """`y`, `u` and `v`."""
         return self.y, self.u, self.v
 
     def on_host(self) -> Picture:
@@ -93,5 +99,6 @@ class Picture:
         return self
 
     def fill_black(self) -> None:
+        """Sets every sample to black."""
         for plane, value in zip(self.planes, BLACK, strict=True):
             plane.fill(value)

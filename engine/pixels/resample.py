@@ -1,10 +1,13 @@
 """Resampling of one plane by a separable cubic, in fixed point: the kernels behind a crop.
 
 The cubic is that of Keys (1981) with a = -0.6, which is also libswscale's "bicubic". It is widened
-when shrinking, so that fine detail does not alias.
+when it shrinks a picture, so that fine detail does not alias.
 
-Samples are raised to 14 bits. Weights have 14 bits and sum exactly. The row between the two passes
-is rounded to 14 bits, and the result is rounded once more.
+Samples are scaled up to 14 bits. Weights have 14 bits and sum exactly. The row between the two
+passes is rounded to 14 bits, and the result is rounded once more.
+
+The kernels' inner loops run over contiguous memory without branches, which LLVM turns into vector
+code. numba widens integers to 64 bits at every step, hence the np.int32.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from numpy.typing import NDArray
 from engine.pixels.colour import UNIT
 
 SAMPLE_BITS = 14
-"""Bits of a sample while it is resampled: an int16 with room for the cubic's overshoot."""
+"""Bits of a sample during resampling: an int16 with room for the cubic's overshoot."""
 
 _BAND = 16
+"""Rows that are transposed together."""
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned: no wrap-around test
 
 
@@ -30,21 +34,21 @@ _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned: no wr
 class Taps:
     """How one axis of a plane is resampled.
 
-    Output sample i is the weighted sum of the samples from `starts[i]` on, where those outside the
-    plane stand for its border. `weights`: int16, shape (groups, outputs, 4).
+    Output sample i is the weighted sum of 4 * groups source samples from `starts[i]` on. Samples
+    outside the plane repeat its border. `weights`: int16, shape (groups, outputs, 4).
     """
 
     starts: NDArray[np.int32]
     weights: NDArray[np.int16]
     shift: int | None
-    """Where the output starts when it is a plain copy of consecutive samples, else None."""
+    """The first source sample where the output is a copy of consecutive samples, else None."""
 
     def __len__(self) -> int:
         return int(self.starts.size)
 
 
 def taps(outputs: int, origin: float, step: float, unit: int = UNIT) -> Taps:
-    """Weights for output samples centred at `origin + i * step`, in samples of the source plane.
+    """Taps for output samples centred at `origin + i * step`, in samples of the source plane.
 
     A negative step reads the plane backwards. The weights of each output sum to exactly `unit`.
     """
@@ -83,7 +87,8 @@ def _fill_taps(
         for k in range(4 * groups):
             raw[k] = _keys((start + k - centre) / stretch)
             total += raw[k]
-        # each weight is what the rounded running sum grows by: exact in sum, errors spread evenly
+        # each weight is the growth of the rounded running sum: the sum is exact and the errors
+        # spread evenly
         running, before = 0.0, 0
         for k in range(4 * groups):
             running += raw[k]
@@ -96,7 +101,10 @@ def _fill_taps(
 def _load_row(
     flat: NDArray[Any], base: int, width: int, first: int, scale: int, line: NDArray[Any]
 ) -> None:
-    """Samples `first` ... of the row at `base`, raised to 14 bits; the border is extended."""
+    """Fills `line` with the row at `base` from sample `first` on, times `scale`.
+
+    Samples outside the row repeat its border.
+    """
     lead = min(max(-first, 0), line.size)
     inside = min(max(width - first, lead), line.size)
     source = flat[base + first + lead : base + first + inside]
@@ -110,8 +118,8 @@ def _load_row(
 
 
 @njit(cache=True, nogil=True)
-def _gather(line: NDArray[Any], starts: NDArray[Any], k: int, quads: NDArray[Any]) -> None:
-    """Lay the four samples that each output needs side by side: one 64-bit move each."""
+def _copy_quads(line: NDArray[Any], starts: NDArray[Any], k: int, quads: NDArray[Any]) -> None:
+    """Puts the four samples that each output needs side by side: one 64-bit move each."""
     for x in range(starts.size):
         at = np.uint64(starts[x] + k)
         a, b, c, d = line[at], line[at + _ONE], line[at + _TWO], line[at + _THREE]
@@ -130,9 +138,9 @@ def _filter_row(
     halves: NDArray[Any],
     row: NDArray[Any],
 ) -> None:
-    """The pass across: `row` (int16, 14 bits) from one line of samples."""
+    """The horizontal pass: `row` (int16, 14 bits) from one line of samples."""
     for group in range(weights.shape[0]):
-        _gather(line, starts, 4 * group, quads)
+        _copy_quads(line, starts, 4 * group, quads)
         w = weights[group]
         if group == 0:
             for j in range(halves.size):
@@ -155,7 +163,7 @@ def _add_rows(
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any],
     w: NDArray[Any], start: bool, sums: NDArray[Any],
 ) -> None:  # fmt: skip
-    """The pass down, four rows at a time."""
+    """The vertical pass: adds four weighted rows to `sums`, or sets it where `start`."""
     wa, wb, wc, wd = w[0], w[1], w[2], w[3]
     if start:
         for x in range(sums.size):
@@ -173,7 +181,7 @@ def _add_rows(
 
 @njit(cache=True, nogil=True)
 def _store(sums: NDArray[Any], bias: int, fine: bool, out: NDArray[Any]) -> None:
-    """Round and clip 28-bit sums to 8-bit codes, or to codes with 6 bits more."""
+    """Rounds and clips 28-bit sums to 8-bit codes, or to codes with 6 bits more where `fine`."""
     if fine:
         rounding = np.int32(bias + 8192)
         for x in range(out.size):
@@ -187,12 +195,12 @@ def _store(sums: NDArray[Any], bias: int, fine: bool, out: NDArray[Any]) -> None
 
 
 @njit(cache=True, nogil=True)
-def _turn(
+def _transpose_band(
     band: NDArray[Any], rows: int, lanes: NDArray[Any], out: NDArray[Any], top: int, left: int
 ) -> None:
-    """Rows of the band become columns of the output.
+    """Writes the rows of a band as columns of the output.
 
-    Four rows are interleaved into a lane at a time, so that four samples move as one word.
+    Four rows at a time are interleaved into a lane, so that four samples move as one word.
     """
     if rows < _BAND:
         for x in range(band.shape[1]):
@@ -223,12 +231,15 @@ def resample_plane(
     flat: NDArray[Any], pitch: int, width: int, height: int, scale: int,
     x_starts: NDArray[Any], x_weights: NDArray[Any],
     y_starts: NDArray[Any], y_weights: NDArray[Any],
-    bias: int, fine: bool, turned: bool, out: NDArray[Any], left: int, top: int,
+    bias: int, fine: bool, transposed: bool, out: NDArray[Any], left: int, top: int,
 ) -> None:  # fmt: skip
-    """Resample a plane into `out` at (left, top), transposed when `turned`.
+    """Resamples a plane into `out` at (left, top), transposed where `transposed`.
 
-    A ring holds the filtered source rows that the current output row needs; rows follow each other
-    in either direction, so each is filtered once.
+    `flat` holds the plane's rows, `pitch` samples apart; `scale` raises a sample to 14 bits. `bias`
+    is added to the sums, in 2**-20 codes. `fine`: `out` holds codes with 6 bits more.
+
+    A ring holds the filtered source rows that the current output row needs. The rows needed only
+    move in one direction, so each is filtered once.
     """
     columns, rows = x_starts.size, y_starts.size
     first = min(x_starts[0], x_starts[-1])
@@ -241,7 +252,7 @@ def resample_plane(
     ring = np.empty((needed, columns), np.int16)
     held = np.full(needed, -1, np.int64)
     sums = np.empty(columns, np.int32)
-    band = np.empty((_BAND if turned else 0, columns), out.dtype)
+    band = np.empty((_BAND if transposed else 0, columns), out.dtype)
     lanes = np.empty((band.shape[0] // 4, 4 * columns), out.dtype)
     for y in range(rows):
         for k in range(needed):
@@ -259,9 +270,9 @@ def resample_plane(
             _add_rows(
                 ring[a], ring[b], ring[c], ring[d], y_weights[group, y], group == 0, sums
             )  # fmt: skip
-        if not turned:
+        if not transposed:
             _store(sums, bias, fine, out[top + y, left : left + columns])
             continue
         _store(sums, bias, fine, band[y % _BAND])
         if y % _BAND == _BAND - 1 or y == rows - 1:
-            _turn(band, y % _BAND + 1, lanes, out, top, left + y - y % _BAND)
+            _transpose_band(band, y % _BAND + 1, lanes, out, top, left + y - y % _BAND)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.geometry import STRETCH_TOLERANCE, Box, Fit, Rect, Size, largest_centred, placed
+from engine.geometry import STRETCH_TOLERANCE, Box, Fit, Rect, Size, fit_crop, largest_centred
 
 PORTRAIT = Size(1080, 1920)
 
@@ -50,42 +50,42 @@ def test_the_largest_centred_rectangle_touches_two_sides(frame: Size, aspect: fl
 def test_contain_shows_everything_between_black_bars() -> None:
     landscape = Rect(10, 20, 1600, 900)
     # 1080 wide at 16:9 is 607.5 high, 608 when even; 1312 lines are left, 656 on either side
-    assert placed(landscape, PORTRAIT, Fit.CONTAIN) == (landscape, Box(0, 656, 1080, 608))
+    assert fit_crop(landscape, PORTRAIT, Fit.CONTAIN) == (landscape, Box(0, 656, 1080, 608))
     tall = Rect(0, 0, 100, 400)
-    assert placed(tall, PORTRAIT, Fit.CONTAIN) == (tall, Box(300, 0, 480, 1920))
+    assert fit_crop(tall, PORTRAIT, Fit.CONTAIN) == (tall, Box(300, 0, 480, 1920))
 
 
 def test_cover_fills_the_target_with_the_middle() -> None:
     whole = Box(0, 0, 1080, 1920)
-    assert placed(Rect(10, 20, 1600, 900), PORTRAIT, Fit.COVER) == (
+    assert fit_crop(Rect(10, 20, 1600, 900), PORTRAIT, Fit.COVER) == (
         Rect(10 + (1600 - 506.25) / 2, 20, 506.25, 900),
         whole,
     )
-    assert placed(Rect(0, 0, 90, 360), PORTRAIT, Fit.COVER) == (Rect(0, 100, 90, 160), whole)
+    assert fit_crop(Rect(0, 0, 90, 360), PORTRAIT, Fit.COVER) == (Rect(0, 100, 90, 160), whole)
 
 
 def test_stretch_distorts() -> None:
     crop = Rect(10, 20, 1600, 900)
-    assert placed(crop, PORTRAIT, Fit.STRETCH) == (crop, Box(0, 0, 1080, 1920))
+    assert fit_crop(crop, PORTRAIT, Fit.STRETCH) == (crop, Box(0, 0, 1080, 1920))
 
 
 @pytest.mark.parametrize("fit", Fit)
 def test_an_aspect_within_a_hundredth_is_stretched_whatever_the_fit(fit: Fit) -> None:
     near, whole = Rect(200, 100, 600, 1066), Box(0, 0, 1080, 1920)
-    assert placed(near, PORTRAIT, fit) == (near, whole)
-    assert placed(Rect(0, 0, 906, 1600), PORTRAIT, fit) == (Rect(0, 0, 906, 1600), whole)
+    assert fit_crop(near, PORTRAIT, fit) == (near, whole)
+    assert fit_crop(Rect(0, 0, 906, 1600), PORTRAIT, fit) == (Rect(0, 0, 906, 1600), whole)
 
 
 def test_an_aspect_further_off_is_not_stretched() -> None:
-    _, box = placed(Rect(0, 0, 912, 1600), PORTRAIT, Fit.CONTAIN)
+    _, box = fit_crop(Rect(0, 0, 912, 1600), PORTRAIT, Fit.CONTAIN)
     assert box == Box(0, 12, 1080, 1894)
-    shown, _ = placed(Rect(0, 0, 912, 1600), PORTRAIT, Fit.COVER)
+    shown, _ = fit_crop(Rect(0, 0, 912, 1600), PORTRAIT, Fit.COVER)
     assert shown == Rect(6, 0, 900, 1600)
 
 
 @given(crops, targets, st.sampled_from(Fit))
 def test_a_box_is_even_and_inside_the_target(crop: Rect, target: Size, fit: Fit) -> None:
-    _, box = placed(crop, target, fit)
+    _, box = fit_crop(crop, target, fit)
     assert all(side % 2 == 0 for side in (box.x, box.y, box.width, box.height))
     assert box.x >= 0
     assert box.y >= 0
@@ -97,7 +97,7 @@ def test_a_box_is_even_and_inside_the_target(crop: Rect, target: Size, fit: Fit)
 
 @given(crops, targets)
 def test_contain_fills_one_side_and_keeps_the_aspect(crop: Rect, target: Size) -> None:
-    shown, box = placed(crop, target, Fit.CONTAIN)
+    shown, box = fit_crop(crop, target, Fit.CONTAIN)
     assert shown == crop
     assume(abs(crop.aspect / target.aspect - 1) > STRETCH_TOLERANCE)
     # the other side is off by at most one line from rounding to even, and at least two
@@ -111,7 +111,7 @@ def test_contain_fills_one_side_and_keeps_the_aspect(crop: Rect, target: Size) -
 
 @given(crops, targets, st.sampled_from(Fit))
 def test_bars_are_alike_to_a_chroma_sample(crop: Rect, target: Size, fit: Fit) -> None:
-    _, box = placed(crop, target, fit)
+    _, box = fit_crop(crop, target, fit)
     assert 0 <= target.width - box.width - 2 * box.x <= 2
     assert 0 <= target.height - box.height - 2 * box.y <= 2
 
@@ -120,7 +120,7 @@ def test_bars_are_alike_to_a_chroma_sample(crop: Rect, target: Size, fit: Fit) -
 def test_cover_shows_the_targets_aspect_from_the_middle_of_the_crop(
     crop: Rect, target: Size
 ) -> None:
-    shown, box = placed(crop, target, Fit.COVER)
+    shown, box = fit_crop(crop, target, Fit.COVER)
     assert box == Box(0, 0, target.width, target.height)
     assert shown.aspect == pytest.approx(target.aspect, rel=STRETCH_TOLERANCE + 1e-9)
     assert shown.x + shown.width / 2 == pytest.approx(crop.x + crop.width / 2)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.geometry import Size
-from engine.pixels.blend import WEIGHT_STEPS, blend, whole_weights
+from engine.pixels.blend import WEIGHT_STEPS, blend, fixed_point_weights
 from engine.pixels.picture import BLACK, Picture
 
 SIZE = Size(34, 18)
@@ -65,7 +65,7 @@ def test_the_result_may_replace_a_layer() -> None:
 def test_the_sum_is_rounded_once(first: float, second: float) -> None:
     if first + second > 1:
         first, second = 1 - first, first
-    one, other = whole_weights([first, second])
+    one, other = fixed_point_weights([first, second])
     assert abs(one - first * WEIGHT_STEPS) <= 0.5
     assert abs(other - second * WEIGHT_STEPS) <= 1
     out, a, b = Picture(SIZE), noise(1), noise(2)
@@ -79,7 +79,7 @@ def test_the_sum_is_rounded_once(first: float, second: float) -> None:
 @given(frames=st.integers(1, 500), position=st.integers(0, 499))
 def test_the_weights_of_a_crossfade_sum_to_one(frames: int, position: int) -> None:
     weight = (position % frames + 1) / (frames + 1)
-    assert sum(whole_weights([1 - weight, weight])) == WEIGHT_STEPS
+    assert sum(fixed_point_weights([1 - weight, weight])) == WEIGHT_STEPS
 
 
 def test_wrong_uses_are_named() -> None:

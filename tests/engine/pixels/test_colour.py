@@ -11,16 +11,16 @@ from engine.pixels.colour import (
     BT2020_TO_BT709,
     colour_conversion,
     hlg_to_nit,
-    into_gamut,
     levels,
+    map_to_gamut,
     matrix_weights,
     nit_to_pq,
     pq_to_nit,
-    rgb_of,
+    rgb_to_ycc,
     to_bt709,
-    tone_mapped,
+    tone_map,
     unrounded_table,
-    ycc_of,
+    ycc_to_rgb,
 )
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import Picture, SourceFrame
@@ -95,7 +95,7 @@ def test_bars_of_bt601(bt601: tuple[int, int, int], bt709: tuple[int, int, int])
 
 
 def test_grey_has_no_part_in_chroma() -> None:
-    change = ycc_of(rgb_of(np.eye(3), Matrix.BT601), Matrix.BT709)
+    change = rgb_to_ycc(ycc_to_rgb(np.eye(3), Matrix.BT601), Matrix.BT709)
     assert np.abs(change[0] - (1, 0, 0)).max() < 1e-12
     assert matrix_weights(Matrix.BT709).tolist() == [0, 0, 16384, 0, 0, 16384]
 
@@ -141,8 +141,8 @@ def test_chroma_is_read_where_luma_is() -> None:
 def test_ycc_and_rgb_are_inverses() -> None:
     colours = np.random.default_rng(1).uniform(0, 1, (50, 3))
     for matrix in Matrix:
-        assert rgb_of(ycc_of(colours, matrix), matrix) == pytest.approx(colours, abs=1e-12)
-    red = ycc_of(np.array([1.0, 0.0, 0.0]), Matrix.BT709)
+        assert ycc_to_rgb(rgb_to_ycc(colours, matrix), matrix) == pytest.approx(colours, abs=1e-12)
+    red = rgb_to_ycc(np.array([1.0, 0.0, 0.0]), Matrix.BT709)
     assert red == pytest.approx([0.2126, -0.2126 / 1.8556, 0.5])
 
 
@@ -167,15 +167,15 @@ def test_hlg_of_published_levels() -> None:
 def test_tone_mapping_bends_only_the_bright() -> None:
     """The knee is at 1.5 * 0.581 / 0.752 - 0.5 = 0.659 of PQ(1000), which is 90 cd/m2."""
     dark = np.array([0.0, 0.1, 5.0, 50.0, 85.0])
-    assert tone_mapped(dark) == pytest.approx(dark, rel=1e-6)
-    assert tone_mapped(np.array(1000.0)) == pytest.approx(203.0)
-    assert tone_mapped(np.array(4000.0)) == pytest.approx(203.0)
-    assert (np.diff(tone_mapped(np.linspace(0, 1000, 500))) > 0).all()
+    assert tone_map(dark) == pytest.approx(dark, rel=1e-6)
+    assert tone_map(np.array(1000.0)) == pytest.approx(203.0)
+    assert tone_map(np.array(4000.0)) == pytest.approx(203.0)
+    assert (np.diff(tone_map(np.linspace(0, 1000, 500))) > 0).all()
 
 
 def test_colours_outside_the_gamut_keep_their_lightness() -> None:
     outside = np.array([[1.3, 0.2, 0.1], [-0.2, 0.6, 0.1], [0.4, 0.5, 0.6], [2.0, 2.0, 2.0]])
-    inside = into_gamut(outside)
+    inside = map_to_gamut(outside)
     assert inside.min() >= 0
     assert inside.max() <= 1
     luma = np.array([0.2126, 0.7152, 0.0722])
@@ -223,8 +223,8 @@ def test_a_bt709_colour_survives_the_way_through_bt2020() -> None:
     for rgb in ([0.6, 0.3, 0.2], [0.1, 0.5, 0.2], [0.15, 0.2, 0.7]):
         signal = np.array(rgb)
         coded = (wide @ signal**2.4) ** (1 / 2.4)
-        codes = ycc_of(coded, Matrix.BT2020) * (219, 224, 224) + (16, 128, 128)
-        wanted = ycc_of(signal, Matrix.BT709) * (219, 224, 224) + (16, 128, 128)
+        codes = rgb_to_ycc(coded, Matrix.BT2020) * (219, 224, 224) + (16, 128, 128)
+        wanted = rgb_to_ycc(signal, Matrix.BT709) * (219, 224, 224) + (16, 128, 128)
         y, u, v = (float(code) for code in codes)
         got = one_colour(Matrix.BT2020, Transfer.SDR, (y, u, v))
         assert np.abs(got - wanted).max() <= 2.5
@@ -236,7 +236,7 @@ def test_the_table_follows_its_formula(matrix: Matrix, transfer: Transfer) -> No
     rng = np.random.default_rng(4)
     top, spread = (0.7, 0.04) if transfer is Transfer.PQ else (0.9, 0.08)  # PQ is the steeper curve
     signal = rng.uniform(0.1, top, (24 * 32, 1)) + rng.uniform(-spread, spread, (24 * 32, 3))
-    codes = ycc_of(signal, matrix) * (219, 224, 224) + (16, 128, 128)
+    codes = rgb_to_ycc(signal, matrix) * (219, 224, 224) + (16, 128, 128)
     wanted = to_bt709(codes, matrix, transfer)
     off = []
     for colour, ideal in list(zip(codes, wanted, strict=True))[::16]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.geometry import Fit, Rect, Size, placed
+from engine.geometry import Fit, Rect, Size, fit_crop
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import BLACK, Picture, SourceFrame
 from engine.pixels.resample import taps
@@ -344,7 +344,7 @@ def test_bars_do_not_keep_the_last_picture() -> None:
 def test_cover_shows_the_middle() -> None:
     frame = a_frame(Size(160, 160))
     rect = (10.0, 20.0, 120.0, 120.0)
-    shown, _ = placed(Rect(*rect), TARGET, Fit.COVER)
+    shown, _ = fit_crop(Rect(*rect), TARGET, Fit.COVER)
     wanted = sampled(frame, (shown.x, shown.y, shown.width, shown.height), fit=Fit.STRETCH)
     assert (sampled(frame, rect, fit=Fit.COVER).buffer == wanted.buffer).all()
     assert (shown.y, shown.height) == (40.0, 80.0)
