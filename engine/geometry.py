@@ -69,7 +69,8 @@ def fit_crop(rect: Rect, target: Size, fit: Fit) -> tuple[Rect, Box]:
     """The part of a crop that is shown, and the box of `target` that it fills.
 
     `contain` shows all of it between black bars. `cover` fills the target with its middle.
-    `stretch` distorts it. A rectangle within `STRETCH_TOLERANCE` of the target's aspect is always stretched.
+    `stretch` distorts it. A rectangle within `STRETCH_TOLERANCE` of the target's aspect is always
+    stretched.
     """
     whole = Box(0, 0, target.width, target.height)
     ratio = rect.aspect / target.aspect
