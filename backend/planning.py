@@ -20,7 +20,7 @@ def probe_source(assignment: Assignment, file_name: str) -> SourceInfo:
     task = assignment.task
     assert task is not None
     if key := task.keys.get(file_name):
-        return probe(assignment.store.source(key))
+        return probe(assignment.store.source(key), assignment.store)
     return probe(assignment.folder / file_name)
 
 

@@ -29,9 +29,12 @@ PEAK_COUNT = 480
 
 def preview_clip(assignment: Assignment) -> dict[str, Any]:
     """A stored clip's facts, its filmstrip, and the peaks of its sound."""
-    source = probe(assignment.store.source(assignment.output_key))
+    source = probe(assignment.store.source(assignment.output_key), assignment.store)
+    document = source.to_document()
     warnings: list[str] = []
-    strip = filmstrip(source, STRIP_COUNT, STRIP_HEIGHT_PX, on_warning=warnings.append)
+    strip = filmstrip(
+        source, STRIP_COUNT, STRIP_HEIGHT_PX, on_warning=warnings.append, store=assignment.store
+    )
     (assignment.folder / FILMSTRIP_FILE).write_bytes(jpeg(strip.strip))
     return {
         "file": {
@@ -39,8 +42,11 @@ def preview_clip(assignment: Assignment) -> dict[str, Any]:
             "width": source.display_size.width,
             "height": source.display_size.height,
         },
+        "timing": {key: document[key] for key in ("timeBase", "framePts", "endPts")},
         "strip": {"count": strip.count, "width": strip.size.width, "height": strip.size.height},
-        "peaks": sound_peaks(source, PEAK_COUNT, on_warning=warnings.append),
+        "peaks": sound_peaks(
+            source, PEAK_COUNT, on_warning=warnings.append, store=assignment.store
+        ),
         "warnings": warnings,
     }
 
@@ -53,7 +59,9 @@ def preview_frame(assignment: Assignment) -> dict[str, Any]:
     warnings: list[str] = []
     try:
         upscaler = choose_upscaler(assignment.upscaler)
-        picture = render_still(plan, number, upscaler, on_warning=warnings.append)
+        picture = render_still(
+            plan, number, upscaler, on_warning=warnings.append, store=assignment.store
+        )
     except UpscalerError as error:
         return {"refused": str(error)}
     (assignment.folder / FRAME_FILE).write_bytes(png(picture))
@@ -82,7 +90,7 @@ def estimate_export(assignment: Assignment) -> dict[str, Any]:
 
 def read_back(assignment: Assignment) -> dict[str, Any]:
     """What the finished film at `output_key` holds, read from its file."""
-    proof = read_proof(assignment.store.source(assignment.output_key))
+    proof = read_proof(assignment.store.source(assignment.output_key), assignment.store)
     return {**asdict(proof), "size": str(proof.size), "fps": str(proof.fps)}
 
 

@@ -56,7 +56,7 @@ def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]
         ]
         for chunk in chunks:
             layers = [
-                upscaler.for_scale(1).pictures(
+                upscaler.pictures(
                     map(FrameCrop, readers[layer.clip.index].frames(layer.pts), layer.rects),
                     layer.clip.source,
                     plan.size,

@@ -26,7 +26,7 @@ def test_upscale(guard: Guard) -> None:
     network = Network(shape, shape.build().eval().requires_grad_(False))
     device = torch.device("cpu")
     runner = Runner(network, device, best_precision(device))
-    stage = RealESRGAN(runner, weights="seeded", batch=1)
+    stage = RealESRGAN(runner, batch=1)
     source, shots = a_source(size=FRAME), shots_of_noise(FRAME, CROP, SHOTS, 100)
     region = covering(np.array([shots[0].rect]), FRAME, shape.multiple)
     image = torch.rand(1, 3, region.height, region.width)

@@ -43,7 +43,7 @@ from engine.upscale.models import MODELS, Model
 from engine.upscale.network import Network, Shape
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.regions import covering
-from engine.upscale.stage import FrameCrop, Stage
+from engine.upscale.stage import FrameCrop, StageSpec
 from tests.engine.upscale.material import SHAPES
 from tests.engine.upscale.original import NotInstalledError, original_network, original_upscaler
 from tests.sources import a_source
@@ -146,7 +146,7 @@ class _Bench:
         return Runner(self.network, self.device, self.precision, compiled=self.compiled)
 
     def stage(self, batch: int) -> RealESRGAN:
-        return RealESRGAN(self.runner(), weights="seeded", batch=batch)
+        return RealESRGAN(self.runner(), batch=batch)
 
     def bare(self) -> Callable[[Tensor], Tensor]:
         copy = self.network.to(self.device, self.precision.dtype)
@@ -202,11 +202,18 @@ class _Only:
     def device(self) -> str:
         return str(self.stage.frames_on or "cpu")
 
-    @property
-    def events(self) -> Sequence[str]:
-        return self.stage.events
+    def stage_for(self, scale: float) -> StageSpec:  # noqa: ARG002 - the same for all
+        return _Loaded(self.stage)
 
-    def for_scale(self, scale: float) -> Stage:  # noqa: ARG002 - the same for all
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    """The spec of a stage that is there already."""
+
+    stage: RealESRGAN
+    key: str = "benchmark"
+
+    def load(self) -> RealESRGAN:
         return self.stage
 
 

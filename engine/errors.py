@@ -53,7 +53,7 @@ class EditError(EngineError):
 
 
 class SourceError(EngineError):
-    """A source file cannot be used. `path` is where it lies (`source.SourcePlace`)."""
+    """A source file cannot be used. `path` is where it lies (`location.SourceLocation`)."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")

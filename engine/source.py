@@ -6,20 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import SourceError
 from engine.geometry import Size
-
-if TYPE_CHECKING:
-    from engine.storage import StoredObject
-
-SourcePlace: TypeAlias = "Path | StoredObject"
-"""Where a source lies: a file, or an object that is read where it is."""
+from engine.location import SourceLocation
 
 DOCUMENT_VERSION = 1
 """Raised whenever `SourceInfo.to_document` would be written or read differently."""
@@ -73,7 +67,7 @@ class SourceInfo:
     Source presentation time is 0 at `frame_pts[0]`, whatever the container says.
     """
 
-    path: SourcePlace
+    location: SourceLocation
     fingerprint: str
     """Hex digest that changes when the file's content does; independent of its path."""
     container: str
@@ -108,7 +102,7 @@ class SourceInfo:
         return (int(pts) - int(self.frame_pts[0])) * self.time_base
 
     def to_document(self) -> dict[str, Any]:
-        """All but `path`, as JSON: for whoever finds the same file elsewhere."""
+        """All but `location`, as JSON: for whoever finds the same file elsewhere."""
         sound = self.sound
         return {
             "version": DOCUMENT_VERSION,
@@ -142,8 +136,8 @@ class SourceInfo:
         }
 
     @classmethod
-    def from_document(cls, document: dict[str, Any], path: SourcePlace) -> SourceInfo:
-        """What `to_document` wrote, of the file at `path`; nothing is opened.
+    def from_document(cls, document: dict[str, Any], location: SourceLocation) -> SourceInfo:
+        """What `to_document` wrote, of the file at `location`; nothing is opened.
 
         Whether that is still the same file is for its fingerprint to say. Raises SourceError for a
         document of another version, or none.
@@ -153,7 +147,7 @@ class SourceInfo:
                 raise ValueError(f"version {document['version']}")
             colour, sound = document["colour"], document["sound"]
             return cls(
-                path=path,
+                location=location,
                 fingerprint=str(document["fingerprint"]),
                 container=str(document["container"]),
                 codec=str(document["codec"]),
@@ -183,7 +177,7 @@ class SourceInfo:
                 known_by_order=bool(document["knownByOrder"]),
             )
         except (LookupError, TypeError, ValueError) as error:
-            raise SourceError(str(path), f"is described in a way not known here: {error}") from None
+            raise SourceError(location, f"is described in a way not known here: {error}") from None
 
 
 def _runs(ticks: NDArray[np.int64]) -> list[list[int]]:

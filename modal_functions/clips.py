@@ -1,4 +1,4 @@
-"""One clip, and clips end to end: from the bucket through the engine and back to the bucket."""
+"""Renders one clip, and joins clips: from the bucket through the engine and back."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from engine.timeline.plan import build_plan
 from engine.upscale.choice import choose_upscaler
 from modal_functions.bucket import open_bucket, user_object_key
 from modal_functions.progress_dict import PhaseProgress, ProgressDict
-from modal_functions.responses import Response
+from modal_functions.protocol import VideoResponse, clip_progress_key, concatenate_progress_key
 
 ENCODER = "libx264"
-"""Not NVENC: its bytes join by packet copy with those of every other machine, and four cores
-encode faster than a T4 upscales."""
+"""Not NVENC. What libx264 writes joins by packet copy with the clips of every other machine, and
+four cores encode faster than a T4 upscales."""
 
 
 def process_clip(
@@ -38,17 +38,18 @@ def process_clip(
     output_key: str,
     clip: Mapping[str, Any],
     target: Mapping[str, Any],
-) -> Response:
-    """Exports an edit of one clip. Raises `EngineError`."""
+) -> VideoResponse:
+    """Exports an edit of one clip. `clip` and `target` are fields of the edit document.
+
+    Raises `EngineError`.
+    """
     store = open_bucket()
-    source_key, target_key = (
-        user_object_key(user_id, input_key),
-        user_object_key(user_id, output_key),
-    )
+    source_key = user_object_key(user_id, input_key)
+    target_key = user_object_key(user_id, output_key)
     document = {"clips": [{"fileName": PurePosixPath(input_key).name, **clip}], **target}
     edit = Edit.parse(document, unknown="warn")
     with ProgressDict() as progress, TemporaryDirectory() as folder:
-        phases = PhaseProgress(progress, f"{job_id}/clip/{clip_index}")
+        phases = PhaseProgress(progress, clip_progress_key(job_id, clip_index))
         phases.report("download", 0, "Reading the clip")
         plan = build_plan(edit, [probe(store.source(source_key), store)])
         phases.report("model", 0, "Loading the model")
@@ -61,7 +62,7 @@ def process_clip(
             store=store,
         )
         upload_film(store, Path(folder) / "clip.mp4", target_key, phases)
-    return export_response(output_key, report, warnings=edit.warnings)
+    return video_response(output_key, report, warnings=edit.warnings)
 
 
 def concatenate_clips(
@@ -72,13 +73,16 @@ def concatenate_clips(
     output_key: str,
     transition: tuple[str, float | None],
     titles: Sequence[str | None],
-) -> Response:
-    """Joins finished clips. Raises `EngineError`."""
+) -> VideoResponse:
+    """Joins finished clips. `transition` is its type and its duration in seconds.
+
+    `titles` are those of the chapters, one per clip. Raises `EngineError`.
+    """
     store = open_bucket()
     target_key = user_object_key(user_id, output_key)
     joins = Transition(*transition)
     with ProgressDict() as progress, TemporaryDirectory() as folder:
-        phases = PhaseProgress(progress, f"{job_id}/concatenate")
+        phases = PhaseProgress(progress, concatenate_progress_key(job_id))
         paths = []
         for number, key in enumerate(clip_keys):
             phases.report("download", number / len(clip_keys), f"Reading clip {number + 1}")
@@ -93,11 +97,11 @@ def concatenate_clips(
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
         upload_film(store, Path(folder) / "reel.mp4", target_key, phases)
-    return export_response(output_key, report)
+    return video_response(output_key, report)
 
 
 def title_of(info: Mapping[str, Any]) -> str | None:
-    """The chapter's title in what the app knows of a clip: its own, or its file's stem."""
+    """The chapter's title: the clip's `title` or `name`, or its file name without the suffix."""
     title = info.get("title") or info.get("name")
     if title is None and info.get("fileName"):
         title = PurePosixPath(str(info["fileName"])).stem
@@ -105,23 +109,26 @@ def title_of(info: Mapping[str, Any]) -> str | None:
 
 
 def device() -> str:
-    """Where networks run: `cuda` in the image of the T4s, so that its lack is an error."""
+    """Where networks run. The image of the T4s says `cuda`, so that a missing GPU is an error."""
     return os.environ.get("FRAMESTREAM_DEVICE", "auto")
 
 
 def report_export_progress(phases: PhaseProgress, at: Progress) -> None:
-    """An export's progress in the phases that users know."""
-    share = at.frames_done / max(1, at.frames_total)
+    """Tells the engine's progress in the phases that users know."""
     if at.phase is Phase.FRAMES:
-        counts = {"frames_done": at.frames_done, "frames_total": at.frames_total}
-        message = f"Frame {at.frames_done} of {at.frames_total}"
-        phases.report("frames", share, message, **counts)
+        phases.report(
+            "frames",
+            at.frames_done / max(1, at.frames_total),
+            f"Frame {at.frames_done} of {at.frames_total}",
+            frames_done=at.frames_done,
+            frames_total=at.frames_total,
+        )
     else:
         phases.report("encode", 0.5, "Joining")
 
 
 def upload_film(store: Store, path: Path, key: str, phases: PhaseProgress) -> None:
-    """Puts the finished file where users look for it."""
+    """Stores the finished file under `key`."""
     size = max(1, path.stat().st_size)
     phases.report("upload", 0, "Uploading")
     store.put_file(
@@ -129,14 +136,18 @@ def upload_film(store: Store, path: Path, key: str, phases: PhaseProgress) -> No
     )
 
 
-def export_response(output_key: str, report: Report, warnings: Sequence[str] = ()) -> Response:
-    """What the caller is told of a finished export, in values that JSON has."""
-    told = json.loads(json.dumps(asdict(report)))
-    told |= {"output": output_key, "warnings": [*warnings, *report.warnings]}
+def video_response(output_key: str, report: Report, warnings: Sequence[str] = ()) -> VideoResponse:
+    """The response for a finished video, in values that JSON has.
+
+    `warnings` come before those of the report.
+    """
+    all_warnings = [*warnings, *report.warnings]
+    document = json.loads(json.dumps(asdict(report)))
     return {
+        "status": "success",
         "output_key": output_key,
         "duration": report.duration_s,
         "frames": report.frames,
-        "warnings": told["warnings"],
-        "report": told,
+        "warnings": all_warnings,
+        "report": document | {"output": output_key, "warnings": all_warnings},
     }

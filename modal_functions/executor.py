@@ -1,10 +1,10 @@
 """Renders the chunks of an export in containers: an `Executor` that runs in the orchestrator.
 
-    missing chunks ─▶ one list per container ─▶ spawned calls ─▶ cache ─▶ parts
-                           ▲                        │ slots: frames, finished
+    missing chunks ─▶ one list per container ─▶ spawned calls ─▶ cache ─▶ chunk store
+                           ▲                        │ progress: frames, stored
                            └── what a call left ◀───┘ lost, stalled or failed: again, up to a cap
 
-What counts is what lies in the cache; slots only say when it is worth looking.
+Only a chunk in the cache counts as rendered. Progress says when it is worth looking there.
 """
 
 from __future__ import annotations
@@ -25,33 +25,37 @@ from engine.timeline.chunks import Chunk
 from modal_functions.chunk_bundle import put_bundle
 from modal_functions.ledger import CallLedger, poll_call
 from modal_functions.progress_dict import ProgressDict
-from modal_functions.renderer import MAX_ATTEMPTS, chunk_slot
+from modal_functions.protocol import ChunkEntry, chunk_progress_key
+from modal_functions.renderer import MAX_ATTEMPTS
 
 POLL_S = 1.0
 STEP_S = 0.1
 STALLED_S = 300.0
-"""A renderer that gets no frame done for so long is stopped; another is given its chunks."""
+"""A renderer that finishes no frame for this long is cancelled, and another gets its chunks."""
 QUEUED_S = 1800.0
-"""How long a call may wait for a container before it tells anything."""
+"""How long a call may wait for a container before it tells any progress."""
 
 
 @dataclass(slots=True)
 class _RunningCall:
-    """A renderer at work: what of its list is not there yet, and when it last got on."""
+    """A renderer at work."""
 
     handle: modal.FunctionCall[Any]
     left: list[Chunk]
-    frames: int = -1
-    """Of the chunk it is at; below 0 before it tells anything."""
+    """The chunks it was given that were not fetched yet, in its order."""
+    frames: int | None = None
+    """Frames rendered of the first chunk that is left; None before the call tells any progress."""
     since_s: float = field(default_factory=time.monotonic)
+    """When it last got on, as `time.monotonic` gives it."""
 
     @property
     def id(self) -> str:
+        """The call's id."""
         return str(self.handle.object_id)
 
-    def overdue(self) -> str | None:
-        """Why it is not waited for any longer, None while it is."""
-        limit_s = QUEUED_S if self.frames < 0 else STALLED_S
+    def why_overdue(self) -> str | None:
+        """Why it is given up, None while it is waited for."""
+        limit_s = QUEUED_S if self.frames is None else STALLED_S
         if time.monotonic() - self.since_s <= limit_s:
             return None
         return f"its container got no frame done for {limit_s:.0f} s"
@@ -60,8 +64,8 @@ class _RunningCall:
 class ModalExecutor:
     """An `Executor` on Modal.
 
-    Its renderers outlive it, for an orchestrator that takes this one's place: whoever knows that
-    there is none ends those of the ledger.
+    Its renderers outlive it, so that an orchestrator that takes over can go on with them. Where
+    none will, the caller cancels those of the ledger.
     """
 
     name = "Modal"
@@ -78,7 +82,10 @@ class ModalExecutor:
         upscaler: str,
         max_containers: int,
     ) -> None:
-        """`renderer` is an instance of the deployed class, `upscaler` what it is asked for."""
+        """`renderer` is an instance of the deployed class, `upscaler` the name that was asked for.
+
+        The bundle of chunks is stored below `temp_prefix`.
+        """
         self._job_id = job_id
         self._renderer = renderer
         self._ledger = ledger
@@ -90,13 +97,16 @@ class ModalExecutor:
         self._calls: list[_RunningCall] = []
         self._counted: dict[str, int] = {}
         self.decision = Decision(0, "there is nothing to render")
+        """How many containers render, and why."""
 
     @property
     def why(self) -> str:
+        """See `Executor`."""
         return self.decision.why
 
     @property
     def workers(self) -> int:
+        """See `Executor`."""
         return self.decision.containers
 
     def render(
@@ -113,10 +123,10 @@ class ModalExecutor:
             yield from self._poll(context, observer)
             _pause(POLL_S if self._calls else 0, observer)
 
-    # who renders what
+    # assigning chunks to calls
 
     def _adopt_running_calls(self, chunks: Sequence[Chunk]) -> None:
-        """Goes on with the calls that an orchestrator before this one has started."""
+        """Goes on with the calls that an earlier orchestrator has started."""
         by_digest = {chunk.digest: chunk for chunk in chunks}
         for call_id, digests in list(self._ledger.calls.items()):
             left = [by_digest[digest] for digest in digests if digest in by_digest]
@@ -126,7 +136,7 @@ class ModalExecutor:
                 self._ledger.call_ended(call_id)
 
     def _spawn_for_free_chunks(self, chunks: Sequence[Chunk], target_px: int) -> None:
-        """Starts as many containers as are worth it, for what no call has yet."""
+        """Starts as many containers as are worth it, for the chunks that no call has yet."""
         taken = {chunk.digest for call in self._calls for chunk in call.left}
         free = [chunk for chunk in chunks if chunk.digest not in taken]
         work_s = [t4_work_s(chunk.layers, target_px, self._upscaler) for chunk in free]
@@ -135,8 +145,8 @@ class ModalExecutor:
         if free:
             for places in assigned(work_s, decision.containers):
                 self._spawn([free[place] for place in places])
-        picked_up = len(self._calls) - decision.containers
-        why = f"{picked_up} at work already; {decision.why}" if picked_up else decision.why
+        adopted = len(self._calls) - decision.containers
+        why = f"{adopted} at work already; {decision.why}" if adopted else decision.why
         self.decision = Decision(len(self._calls), why)
 
     def _spawn(self, chunks: list[Chunk]) -> None:
@@ -148,7 +158,7 @@ class ModalExecutor:
         self._calls.append(_RunningCall(handle, chunks))
         self._ledger.call_started(str(handle.object_id), digests)
 
-    # how far they are
+    # following calls
 
     def _poll(self, context: RenderContext, observer: RenderObserver) -> Iterator[RenderedChunk]:
         for call in list(self._calls):
@@ -163,36 +173,37 @@ class ModalExecutor:
                 yield rendered
             if response is not None:
                 yield from self._finish_call(call, response, context, observer)
-            elif (why := call.overdue()) is not None:
+            elif (why := call.why_overdue()) is not None:
                 call.handle.cancel(terminate_containers=True)
                 yield from self._finish_call(
                     call, {"status": "error", "error": why}, context, observer
                 )
 
     def _update_progress(self, call: _RunningCall, observer: RenderObserver) -> bool:
-        """Counts the frames of the chunk a call is at; True when it is said to be stored."""
+        """Counts the frames of the chunk a call is at. True where it says that it is stored."""
         chunk = call.left[0]
-        slot = self._progress.get(chunk_slot(self._job_id, chunk.digest))
-        if not isinstance(slot, dict):
+        entry = ChunkEntry.from_dict(
+            self._progress.get(chunk_progress_key(self._job_id, chunk.digest))
+        )
+        if entry is None:
             return False
-        frames = int(slot.get("frames", 0))
-        if frames != call.frames:
-            call.frames, call.since_s = frames, time.monotonic()
-            self._count_frames(chunk, frames, observer)
-        return bool(slot.get("stored"))
+        if entry.frames != call.frames:
+            call.frames, call.since_s = entry.frames, time.monotonic()
+            self._count_frames(chunk, entry.frames, observer)
+        return entry.stored
 
     def _count_frames(self, chunk: Chunk, frames: int, observer: RenderObserver) -> None:
-        """Tells frames that were not told before; those of a second attempt were."""
+        """Tells the observer of frames beyond those it knows, which a second attempt repeats."""
         frames = min(frames, len(chunk.frames))
-        told = self._counted.get(chunk.digest, 0)
-        if frames > told:
+        counted = self._counted.get(chunk.digest, 0)
+        if frames > counted:
             self._counted[chunk.digest] = frames
-            observer.frames(frames - told)
+            observer.frames(frames - counted)
 
     def _fetch(
         self, chunk: Chunk, context: RenderContext, observer: RenderObserver
     ) -> RenderedChunk | None:
-        """The chunk, from the cache into the parts; None where it is not there, or not whole."""
+        """Moves the chunk from the cache to the chunk store; None where it is not there whole."""
         if not self._cache.fetch(chunk.digest, context.chunk_store.folder):
             return None
         record = context.chunk_store.find(chunk, context.job.encoder)
@@ -202,10 +213,8 @@ class ModalExecutor:
         self._count_frames(chunk, len(chunk.frames), observer)
         for warning in record.warnings:
             observer.warn(warning)
-        failures = tuple(self._ledger.failures.get(chunk.digest, ()))
+        failures = self._ledger.failures_of(chunk.digest)
         return RenderedChunk(chunk, record, {"render": record.render_s}, 0, failures)
-
-    # what becomes of a call that is over
 
     def _finish_call(
         self,
@@ -214,6 +223,10 @@ class ModalExecutor:
         context: RenderContext,
         observer: RenderObserver,
     ) -> Iterator[RenderedChunk]:
+        """Fetches what the call still stored, and gives the rest to another.
+
+        Raises `ChunkError` where a chunk has failed `MAX_ATTEMPTS` times.
+        """
         self._calls.remove(call)
         self._ledger.call_ended(call.id)
         lost = []
@@ -225,18 +238,13 @@ class ModalExecutor:
                 lost.append(chunk)
         if not lost:
             return
-        failed = response.get("failed") or {
-            "digest": lost[0].digest,
-            "error": response.get("error", "it was not stored"),
-        }
-        chunk = next((c for c in lost if c.digest == failed["digest"]), lost[0])
-        attempts = self._ledger.chunk_failed(
-            chunk.digest, failed["error"], failed.get("attempts", 1)
-        )
+        chunk = next((c for c in lost if c.digest == response.get("digest")), lost[0])
+        reason = response.get("error", "it was not stored")
+        attempts = self._ledger.chunk_failed(chunk.digest, reason, response.get("attempts", 1))
         if attempts >= MAX_ATTEMPTS:
-            reasons = "; ".join(dict.fromkeys(self._ledger.failures[chunk.digest]))
+            reasons = "; ".join(dict.fromkeys(self._ledger.failures_of(chunk.digest)))
             raise ChunkError(f"{_describe(chunk)} failed {attempts} times: {reasons}")
-        observer.warn(f"{_describe(chunk)} is tried again: {failed['error']}")
+        observer.warn(f"{_describe(chunk)} is tried again: {reason}")
         self._spawn(lost)
 
 

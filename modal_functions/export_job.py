@@ -1,8 +1,9 @@
 """A whole edit on Modal, from the job's document in the store to the video there.
 
-Every step may be done again: chunks are found in the cache, renderers by their calls, and a video
-that has its manifest is finished. An error or a cancellation ends the renderers and clears the
-temporary keys; only a preemption leaves both to the orchestrator that takes this one's place.
+Every step can be repeated: chunks are found in the cache, renderers in the ledger of calls, and a
+video that has its manifest is finished. After an error or a cancellation, the renderers are
+cancelled and the temporary objects deleted. A preemption leaves both to the orchestrator that takes
+over.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,74 +34,61 @@ from engine.timeline.plan import Plan, build_plan
 from engine.upscale.spec import stage_of_document
 from engine.version import VERSION
 from modal_functions.app import APP_NAME
-from modal_functions.bucket import check_owner, manifest_key, open_bucket, temp_prefix
-from modal_functions.clips import export_response, report_export_progress, upload_film
+from modal_functions.bucket import check_owner, open_bucket
+from modal_functions.clips import report_export_progress, upload_film, video_response
 from modal_functions.executor import ModalExecutor
 from modal_functions.ledger import CallLedger, cancel_call, poll_call
 from modal_functions.progress_dict import PhaseProgress, ProgressDict
-from modal_functions.renderer import chunk_slot
-from modal_functions.responses import Response
+from modal_functions.protocol import (
+    RENDERER,
+    ExportJob,
+    VideoResponse,
+    chunk_progress_key,
+    export_progress_key,
+    ledger_key,
+    manifest_document,
+    manifest_key,
+    stored_response,
+    temp_prefix,
+)
 
 log = logging.getLogger(__name__)
 
-RENDERER = "Renderer"
 LONGEST_CHOICE_S = 900.0
-"""How long a T4 is waited for that says what it renders with."""
+"""How long to wait for a container that chooses what to render with."""
 CHOICE_POLL_S = 0.2
 CHOICE_VERSION = 2
 """Raised whenever a renderer's choice would be written or read differently."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """The job's document, as the backend has put it into the store."""
-
-    edit: Mapping[str, Any]
-    source_keys: Mapping[str, str]
-    upscaler: str
-    encoder: str
-    quality: float | None
-    preset: str | None
-    max_containers: int
-    strict: bool
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """What a renderer is asked to choose by."""
-        return {
-            "upscaler": self.upscaler,
-            "encoder": self.encoder,
-            "quality": self.quality,
-            "preset": self.preset,
-        }
-
-
-def export(job_id: str, user_id: str, output_key: str, job_key: str, job_sha256: str) -> Response:
-    """Exports, or goes on, or finds that it is done. Raises `EngineError`."""
+def export(
+    job_id: str, user_id: str, output_key: str, job_key: str, job_sha256: str
+) -> VideoResponse:
+    """Exports the edit, goes on with it, or finds it finished. Raises `EngineError`."""
     store = open_bucket()
     check_owner(user_id, output_key)
     prefix = temp_prefix(user_id, job_id)
-    ledger = CallLedger.read(store, f"{prefix}/calls.json")
+    ledger = CallLedger.read(store, ledger_key(prefix))
     try:
-        made = _finished(store, output_key, job_id)
-        if made is None:
-            job = _job(store, user_id, job_key, job_sha256)
-            made = _made(store, job_id, output_key, prefix, job, ledger)
+        response = _stored_response(store, output_key, job_id)
+        if response is None:
+            job = _read_job(store, user_id, job_key, job_sha256)
+            if (job.job_id, job.user_id, job.output_key) != (job_id, user_id, output_key):
+                raise EngineError(f"{job_key}: is the document of another job")
+            response = _run(job, store, ledger)
     except KeyboardInterrupt:  # preempted: another orchestrator goes on from here
         raise
     except BaseException:
         _clear_away(store, prefix, ledger)
         raise
     _clear_away(store, prefix, ledger)
-    return made
+    return response
 
 
-def _made(
-    store: Store, job_id: str, output_key: str, prefix: str, job: _Job, ledger: CallLedger
-) -> Response:
-    """Renders, joins and publishes; the manifest is written last."""
+def _run(job: ExportJob, store: Store, ledger: CallLedger) -> VideoResponse:
+    """Renders, joins and uploads. The manifest is written last."""
     with ProgressDict() as progress, TemporaryDirectory() as folder:
-        phases = PhaseProgress(progress, job_id)
+        phases = PhaseProgress(progress, export_progress_key(job.job_id))
         phases.report("download", 0, "Reading the clips")
         edit = Edit.parse(job.edit, unknown="warn")
         plan = build_plan(edit, _sources(edit, job, store))
@@ -108,12 +96,12 @@ def _made(
         renderer = modal.Cls.from_name(APP_NAME, RENDERER)()
         render_job = _render_job(renderer, job, plan, store, ledger)
         executor = ModalExecutor(
-            job_id=job_id,
+            job_id=job.job_id,
             renderer=renderer,
             ledger=ledger,
             cache=StoreCache(store),
             progress=progress,
-            temp_prefix=prefix,
+            temp_prefix=job.temp_prefix,
             upscaler=job.upscaler,
             max_containers=job.max_containers,
         )
@@ -127,22 +115,18 @@ def _made(
             store=store,
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
-        progress.delete([chunk_slot(job_id, chunk.digest) for chunk in report.chunks])
-        upload_film(store, out, output_key, phases)
-    made = {
-        "status": "success",
-        **export_response(output_key, report, warnings=edit.warnings),
-        "containers": asdict(executor.decision),
-    }
-    manifest = {"job_id": job_id, "engine_version": VERSION, "result": made}
-    store.put_bytes(manifest_key(output_key), json.dumps(manifest, ensure_ascii=False).encode())
-    return made
+        progress.delete(chunk_progress_key(job.job_id, chunk.digest) for chunk in report.chunks)
+        upload_film(store, out, job.output_key, phases)
+    response = video_response(job.output_key, report, warnings=edit.warnings)
+    response["containers"] = asdict(executor.decision)
+    store.put_bytes(job.manifest_key, manifest_document(job.job_id, response))
+    return response
 
 
 def _clear_away(store: Store, prefix: str, ledger: CallLedger) -> None:
-    """Ends renderers and deletes what is temporary; finished chunks stay in the cache.
+    """Cancels renderers and deletes temporary objects. Finished chunks stay in the cache.
 
-    What cannot be cleared is no reason to lose a result, or to hide the error that came first.
+    A failure here is only logged: it must not lose a result, or hide the error that came first.
     """
     for call_id in ledger.calls:
         cancel_call(call_id)
@@ -152,32 +136,28 @@ def _clear_away(store: Store, prefix: str, ledger: CallLedger) -> None:
         log.warning("temporary keys are left: %s", error)
 
 
-def _finished(store: Store, output_key: str, job_id: str) -> Response | None:
-    """The job's stored result, if it has one."""
+def _stored_response(store: Store, output_key: str, job_id: str) -> VideoResponse | None:
+    """The response of the job where it is finished already."""
     try:
-        manifest = json.loads(store.get_bytes(manifest_key(output_key)))
+        manifest = store.get_bytes(manifest_key(output_key))
     except ObjectMissingError:
         return None
-    if manifest["job_id"] != job_id or store.stat(output_key) is None:
-        return None
-    made: Response = manifest["result"]
-    return made
+    return stored_response(manifest, job_id) if store.stat(output_key) else None
 
 
-def _job(store: Store, user_id: str, key: str, sha256: str) -> _Job:
-    """The job's document. Raises `EngineError` where it is not what was meant."""
+def _read_job(store: Store, user_id: str, key: str, sha256: str) -> ExportJob:
+    """The job under `key`. Raises `EngineError` where it is not the one that was meant."""
     data = store.get_bytes(check_owner(user_id, key))
     if hashlib.sha256(data).hexdigest() != sha256:
         raise EngineError(f"{key}: is not what was meant: its SHA-256 is another")
-    fields = json.loads(data)
-    job = _Job(**{name: fields[name] for name in _Job.__dataclass_fields__})
+    job = ExportJob.from_document(data)
     for source_key in job.source_keys.values():
         check_owner(user_id, source_key)
     return job
 
 
-def _sources(edit: Edit, job: _Job, store: Store) -> list[SourceInfo]:
-    """What the clips' files are, each probed once where it lies."""
+def _sources(edit: Edit, job: ExportJob, store: Store) -> list[SourceInfo]:
+    """The sources of the clips. Each file is probed once, where it lies."""
     found: dict[str, SourceInfo] = {}
     for index, clip in enumerate(edit.clips):
         if clip.file_name not in job.source_keys:
@@ -192,21 +172,26 @@ def _sources(edit: Edit, job: _Job, store: Store) -> list[SourceInfo]:
 
 
 def _render_job(
-    renderer: Any, job: _Job, plan: Plan, store: Store, ledger: CallLedger
+    renderer: Any, job: ExportJob, plan: Plan, store: Store, ledger: CallLedger
 ) -> RenderJob:
-    """What a T4 renders, and with what.
+    """What renderers render, and with what.
 
-    A T4 is asked once for all exports that want the same of this engine.
+    A renderer chooses once for all exports that ask the same of this version of the engine.
     """
     scales = sorted({clip.scale for clip in plan.clips})
     size = [plan.size.width, plan.size.height]
-    asked = {"request": job.request, "size": size, "fps": str(plan.fps), "scales": scales}
+    asked = {
+        "render_options": job.render_options,
+        "size": size,
+        "fps": str(plan.fps),
+        "scales": scales,
+    }
     text = json.dumps([VERSION, RENDER_VERSION, CHOICE_VERSION, asked], sort_keys=True)
     key = f"cache/choices/{hashlib.sha256(text.encode()).hexdigest()}.json"
     try:
         chosen = json.loads(store.get_bytes(key))
     except ObjectMissingError:
-        chosen = _asked(renderer.choose.spawn(**asked), ledger)
+        chosen = _wait_for_choice(renderer.choose.spawn(**asked), ledger)
         store.put_bytes(key, json.dumps(chosen).encode())
     stages = [stage_of_document(each) for each in chosen["stages"]]
     encoder, upscaler = chosen["encoder"], chosen["upscaler"]
@@ -220,8 +205,8 @@ def _render_job(
     )
 
 
-def _asked(call: modal.FunctionCall[Any], ledger: CallLedger) -> Mapping[str, Any]:
-    """A renderer's response. Raises `EngineError` where it is an error, or does not come."""
+def _wait_for_choice(call: modal.FunctionCall[Any], ledger: CallLedger) -> Mapping[str, Any]:
+    """A renderer's `ChoiceResponse`. Raises `EngineError` for an error, or where none comes."""
     ledger.call_started(call.object_id, [])
     until_s = time.monotonic() + LONGEST_CHOICE_S
     while (response := poll_call(call)) is None:

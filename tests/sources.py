@@ -29,7 +29,7 @@ def a_source(
     pts = np.array([first_pts + round(second / time_base) for second in shown_s], np.int64)
     end = int(pts[-1]) if times_s is None else int(pts[-1] + pts[1] - pts[0])
     return SourceInfo(
-        path=Path(name),
+        location=Path(name),
         fingerprint=f"print of {name}",
         container="mp4",
         codec="h264",

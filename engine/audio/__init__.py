@@ -1,1 +1,1 @@
-"""Sound: samples read, stretched in time, mixed and encoded. No edit, no plan."""
+"""Sound: reads samples, stretches them in time, mixes and encodes them. Knows no edit, no plan."""

@@ -1,7 +1,7 @@
-"""The sound track of an export: every span decoded, retimed, ramped and summed, encoded once.
+"""Mixes the sound track of an export: decodes, retimes, ramps and sums every span, encodes once.
 
 Works in blocks from end to end, so memory does not grow with the length of the track or of a span.
-Knows no edit and no picture: spans say on the 48 kHz grid what is heard when.
+Knows no edit and no picture: the spans say on the 48 kHz grid what is heard when.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio.reader import SoundReader, Stereo
-from engine.audio.time_stretch import stretched
+from engine.audio.time_stretch import stretch_blocks
 from engine.errors import EncoderError
 from engine.files import file_url, whole_file
 from engine.soundtrack import Ramp, SoundSpan, TempoPiece
 from engine.source import SourceInfo
+from engine.storage.objects import Store
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 BIT_RATE = 192_000
 """Bits per second of the AAC-LC track."""
 
 _BLOCK = 8192
-"""Samples mixed and encoded at a time."""
+"""Samples that are mixed and encoded at a time."""
 
 _JOIN = 120
-"""Half the crossfade where two pieces of a clip meet, in samples: 2.5 ms to either side."""
+"""Half the crossfade between two pieces of a clip, in samples: 2.5 ms to either side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,11 @@ class SoundResult:
 
     path: Path
     sample_count: int
+    """48 kHz samples per channel."""
     bit_rate: int
+    """Bits per second."""
     peak: float
-    """Largest absolute sample of the mix; what is above 1 was clipped to it."""
+    """Largest absolute sample of the mix; samples above 1 were clipped to 1."""
 
 
 def write_sound(
@@ -54,21 +57,23 @@ def write_sound(
     *,
     on_warning: Callable[[str], None],
     on_step: Callable[[], None],
+    store: Store | None = None,
     bit_rate: int = BIT_RATE,
 ) -> SoundResult:
-    """Mix `spans` and write them as an MP4 file with one AAC-LC 48 kHz stereo track.
+    """Mixes `spans` and writes them as an MP4 file with one AAC-LC 48 kHz stereo track.
 
     `spans` are in order of their start; `span.clip` indexes `sources`. The track has exactly
-    `sample_count` samples: the edit list leaves out the encoder's priming, so that sample 0 is
-    presented at 0, and ends the track at the sample. Equal input gives equal bytes.
+    `sample_count` samples: the edit list skips the encoder's priming, so that sample 0 is presented
+    at 0, and ends the track at the exact sample. Equal input gives equal bytes.
 
-    `on_warning` gets one line, naming clip, file and time, for sound that is missing or damaged;
-    `on_step` is called now and then and may raise to stop. `destination` appears when it is whole,
-    or not at all. Raises SourceError, EncoderError, OutputError.
+    `store` holds the sources that are objects. `on_warning` gets one line, naming clip, file and
+    time, for sound that is missing or damaged. `on_step` is called now and then and may raise to
+    stop. `destination` appears whole or not at all. Raises SourceError, EncoderError, OutputError,
+    ValueError for less than one sample.
     """
     if sample_count < 1:
         raise ValueError("a sound track has at least one sample")
-    mix = sound_blocks(spans, sources, sample_count, on_warning)
+    mix = sound_blocks(spans, sources, sample_count, on_warning, store)
     done, peak = 0, 0.0
     try:
         with whole_file(destination) as unfinished, _AacWriter(unfinished, bit_rate) as writer:
@@ -89,19 +94,20 @@ def sound_blocks(
     sources: Sequence[SourceInfo],
     sample_count: int,
     on_warning: Callable[[str], None],
+    store: Store | None = None,
 ) -> Generator[Stereo]:
     """The track before it is encoded: blocks of shape (2, some), float32, `sample_count` in all.
 
-    Where spans overlap they are summed, which may exceed ±1. A file is open only while its span
-    sounds. Raises SourceError.
+    Overlapping spans are summed, which may exceed ±1. A file is open only while its span sounds.
+    Raises SourceError.
     """
     voices = [
         _Voice(
             span.start_sample,
             span.sample_count,
-            _span_blocks(span, sources[span.clip], on_warning),
-            _Slope(span.rise_samples, span.rise_ramp),
-            _Slope(span.fall_samples, span.fall_ramp),
+            _span_blocks(span, sources[span.clip], on_warning, store),
+            _Fade(span.rise_samples, span.rise_ramp),
+            _Fade(span.fall_samples, span.fall_ramp),
         )
         for span in spans
     ]
@@ -109,16 +115,20 @@ def sound_blocks(
 
 
 def _span_blocks(
-    span: SoundSpan, source: SourceInfo, on_warning: Callable[[str], None]
+    span: SoundSpan,
+    source: SourceInfo,
+    on_warning: Callable[[str], None],
+    store: Store | None,
 ) -> Generator[Stereo]:
     if source.sound is None:
         return
-    start, stop = _sample(span.pieces[0].start_s), _sample(span.pieces[-1].stop_s)
+    start, stop = _sample_at(span.pieces[0].start_s), _sample_at(span.pieces[-1].stop_s)
     reader = SoundReader(
         source,
         start,
         stop,
         on_warning=lambda warning: on_warning(f"clips[{span.clip}]: {warning}"),
+        store=store,
     )
     try:
         yield from _mixed(_piece_voices(_merged(span.pieces), reader), span.sample_count)
@@ -127,10 +137,10 @@ def _span_blocks(
 
 
 def _merged(pieces: Sequence[TempoPiece]) -> list[TempoPiece]:
-    """Pieces without those seams at which neither speed nor place in the source changes."""
+    """Joins pieces that continue each other in the source at the same speed."""
     merged: list[TempoPiece] = []
     for piece in pieces:
-        if merged and _goes_on(merged[-1], piece):
+        if merged and _is_continuous(merged[-1], piece):
             whole = merged.pop()
             count = whole.sample_count + piece.sample_count
             piece = TempoPiece(whole.start_s, piece.stop_s, piece.speed, count)
@@ -139,13 +149,13 @@ def _merged(pieces: Sequence[TempoPiece]) -> list[TempoPiece]:
     return merged
 
 
-def _goes_on(piece: TempoPiece, following: TempoPiece) -> bool:
+def _is_continuous(piece: TempoPiece, following: TempoPiece) -> bool:
     end_s = piece.start_s + piece.sample_count * piece.speed / SAMPLE_RATE_HZ
-    return piece.speed == following.speed and _sample(end_s) == _sample(following.start_s)
+    return piece.speed == following.speed and _sample_at(end_s) == _sample_at(following.start_s)
 
 
 def _piece_voices(pieces: Sequence[TempoPiece], reader: SoundReader) -> list[_Voice]:
-    """Each piece plays a little beyond its borders with other pieces, where they crossfade."""
+    """One voice per piece; each plays a little beyond its joins with other pieces, to crossfade."""
     joins = [min(_JOIN, a.sample_count // 2, b.sample_count // 2) for a, b in pairwise(pieces)]
     voices = []
     start = 0
@@ -155,8 +165,8 @@ def _piece_voices(pieces: Sequence[TempoPiece], reader: SoundReader) -> list[_Vo
                 start - before,
                 piece.sample_count + before + after,
                 _piece_blocks(piece, reader, -before, piece.sample_count + after),
-                _Slope(2 * before, Ramp.LINEAR),
-                _Slope(2 * after, Ramp.LINEAR),
+                _Fade(2 * before, Ramp.LINEAR),
+                _Fade(2 * after, Ramp.LINEAR),
             )
         )
         start += piece.sample_count
@@ -168,9 +178,11 @@ def _piece_blocks(
 ) -> Generator[Stereo]:
     """Output samples `[start, stop)` of a piece, counted from its first."""
     if piece.speed != 1:
-        yield from stretched(reader.read, piece.start_s * SAMPLE_RATE_HZ, piece.speed, start, stop)
+        yield from stretch_blocks(
+            reader.read, piece.start_s * SAMPLE_RATE_HZ, piece.speed, start, stop
+        )
         return
-    offset = _sample(piece.start_s)
+    offset = _sample_at(piece.start_s)
     for first in range(start, stop, _BLOCK):
         yield reader.read(offset + first, offset + min(first + _BLOCK, stop))
 
@@ -198,32 +210,32 @@ def _mixed(voices: Iterable[_Voice], sample_count: int) -> Generator[Stereo]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slope:
-    """The ramp at one end of a voice."""
+class _Fade:
+    """The ramp at one end of a voice; it may have no samples."""
 
     sample_count: int
     ramp: Ramp
 
     def gain(self, first: int, last: int) -> NDArray[np.float32]:
-        """Factors for samples `[first, last)`, counted from the silent end."""
+        """Gains for samples `[first, last)`, counted from the silent end."""
         inside = (np.arange(first, last) + 0.5) / self.sample_count
         x = np.clip(inside, 0, 1)
         return (np.sin(np.pi / 2 * x) if self.ramp is Ramp.EQUAL_POWER else x).astype(np.float32)
 
 
 class _Voice:
-    """What takes part in a mix during `[start, stop)`; silent where its blocks end early."""
+    """One input of a mix, during samples `[start, stop)`; silent where its blocks end early."""
 
     def __init__(
-        self, start: int, sample_count: int, blocks: Generator[Stereo], rise: _Slope, fall: _Slope
+        self, start: int, sample_count: int, blocks: Generator[Stereo], rise: _Fade, fall: _Fade
     ) -> None:
         self.start, self.stop = start, start + sample_count
         self._blocks = blocks
-        self._left = np.zeros((2, 0), np.float32)
+        self._rest = np.zeros((2, 0), np.float32)
         self._rise, self._fall = rise, fall
 
     def add_to(self, mix: Stereo, mix_start: int) -> None:
-        """Add the samples that fall into `mix`, which starts at `mix_start`. Call in order."""
+        """Adds the samples that fall into `mix`, which starts at `mix_start`. Call in order."""
         first, last = max(self.start, mix_start), min(self.stop, mix_start + mix.shape[1])
         samples = self._take(last - first)
         if first - self.start < self._rise.sample_count:
@@ -236,7 +248,7 @@ class _Voice:
         self._blocks.close()
 
     def _take(self, count: int) -> Stereo:
-        parts, missing = [self._left], count - self._left.shape[1]
+        parts, missing = [self._rest], count - self._rest.shape[1]
         while missing > 0:
             part = next(self._blocks, None)
             if part is None:
@@ -244,7 +256,7 @@ class _Voice:
             parts.append(part)
             missing -= part.shape[1]
         samples = np.concatenate(parts, axis=1)
-        self._left = samples[:, count:]
+        self._rest = samples[:, count:]
         return samples[:, :count]
 
 
@@ -252,8 +264,8 @@ class _AacWriter:
     """Writes blocks of sound to an MP4 file with one AAC-LC stream."""
 
     def __init__(self, path: Path, bit_rate: int) -> None:
-        # in ms, as FFmpeg writes it otherwise, the edit list would end the track up to 24 samples
-        # off; bitexact leaves out the version of the muxer
+        # FFmpeg's default movie timescale, 1 ms, would end the edit list up to 24 samples off;
+        # bitexact leaves out the version of the muxer
         options = {"movie_timescale": str(SAMPLE_RATE_HZ), "fflags": "+bitexact"}
         self._container = av.open(file_url(path), "w", format="mp4", options=options)
         self._stream = self._container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="stereo")
@@ -264,7 +276,7 @@ class _AacWriter:
         return self
 
     def write(self, block: Stereo) -> None:
-        """Encode the next samples, shape (2, some); what exceeds ±1 is clipped."""
+        """Encodes the next samples, shape (2, some); clips to ±1."""
         frame = av.AudioFrame.from_ndarray(np.clip(block, -1, 1), "fltp", "stereo")
         frame.sample_rate, frame.time_base = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ)
         frame.pts = self._written
@@ -279,5 +291,5 @@ class _AacWriter:
             self._container.close()
 
 
-def _sample(time_s: Fraction) -> int:
+def _sample_at(time_s: Fraction) -> int:
     return round_half_up(time_s * SAMPLE_RATE_HZ)

@@ -1,14 +1,14 @@
-"""Change of tempo without change of pitch, exact in place and length. Knows no file and no span.
+"""Changes tempo without changing pitch, exact to the sample. Knows no file and no span.
 
 WSOLA (W. Verhelst, M. Roelands, "An overlap-add technique based on waveform similarity (WSOLA) for
 high quality time-scale modification of speech", ICASSP 1993): the output is a row of overlapping
-grains of the source, one every `HOP` samples. Each is taken near the place that the speed asks for,
-where it best continues the grain before it. Every grain is placed anew from the output's clock, so
-errors do not add up and lengths are exact.
+grains of the source, one every `HOP` samples. Each grain is taken near the source position that the
+speed gives, where it best continues the grain before it. Every position is computed from the
+output's clock, so errors do not add up and lengths are exact.
 
-Attacks are kept whole. Cut into grains, a click would be heard several times in slow motion and not
-at all in a fast one; here the two grains that play over an attack are laid so that it sounds once,
-unstretched, exactly when it should (the aim of S. Grofit, Y. Lavner, "Time-scale modification of
+Attacks stay whole. Cut into grains, a click would sound several times in slow motion and not at all
+at high speed. So the two grains that cover an attack are positioned so that it sounds once, at its
+own speed, exactly when it is due (the aim of S. Grofit, Y. Lavner, "Time-scale modification of
 audio signals using enhanced WSOLA with management of transients", IEEE TASLP 16(1), 2008).
 """
 
@@ -25,44 +25,46 @@ from numpy.typing import NDArray
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 Stereo = NDArray[np.float32]
+"""Planar left and right, shape (2, samples)."""
 
 HOP = 512
-"""Samples from grain to grain; a grain is two hops (21 ms) long."""
+"""Output samples from grain to grain; a grain is two hops (21 ms) long."""
 
 _GRAINS = 16
 """Grains per call of the kernel."""
 
 _REACH_S = Fraction(1, 50)
-"""How far off its ideal time in the output a grain may be, to fit the one before it,"""
-_LEAST_REACH, _MOST_REACH = SAMPLE_RATE_HZ // 200, SAMPLE_RATE_HZ // 100
-"""within these bounds in the source: 5 ms to either side is a period of 100 Hz, 10 ms one of 50."""
+"""How far a grain may be from its ideal time in the output, in seconds."""
+_MIN_REACH, _MAX_REACH = SAMPLE_RATE_HZ // 200, SAMPLE_RATE_HZ // 100
+"""Bounds of that in the source: 5 ms to either side is a period of 100 Hz, 10 ms one of 50 Hz."""
 
 _FRAME = 120
-"""Attacks are looked for in frames of 2.5 ms,"""
+"""Samples (2.5 ms) of the frames in which attacks are detected."""
 _QUIET_FRAMES = 9
-"""each compared with the 22.5 ms before it, a little more than a grain,"""
+"""A frame is compared with the 22.5 ms before it, a little more than a grain."""
 _RISE = 8.0
-"""and are frames with this many times the energy of any of those (9 dB),"""
+"""An attack has this many times the energy of each of those frames (9 dB)."""
 _FLOOR = 1e-6
-"""if their mean square is above this (-60 dB)."""
-_NEVER = 1 << 62
+"""An attack's mean square is above this (-60 dB)."""
+_FAR = 1 << 62
+"""A position beyond any sample."""
 
 
-def stretched(
+def stretch_blocks(
     read: Callable[[int, int], Stereo],
     source_start: Fraction,
     speed: Fraction,
     start: int,
     stop: int,
 ) -> Iterator[Stereo]:
-    """Output samples `[start, stop)`, in blocks of shape (2, some).
+    """Output samples `[start, stop)`, in blocks of shape (2, some), float32.
 
-    Output sample 0 sounds source sample `source_start`, output sample n what is n * speed further
-    on. `read(a, b)` gives source samples `[a, b)`, shape (2, b - a), float32; its calls go forward
-    and reach no further than half a second (at speed 20) past what they are for.
+    Output sample n sounds source sample `source_start + n * speed`. `read(a, b)` gives source
+    samples `[a, b)`, shape (2, b - a), float32. Calls of it go forward. They reach at most half a
+    second (at speed 20) past the output samples that they are for.
     """
     count = stop - start
-    reach = max(_LEAST_REACH, min(_MOST_REACH, round(_REACH_S * SAMPLE_RATE_HZ * speed)))
+    reach = max(_MIN_REACH, min(_MAX_REACH, round(_REACH_S * SAMPLE_RATE_HZ * speed)))
     margin = math.ceil(max(speed, Fraction(1)) * HOP) * 3 + HOP + reach + 2 * _QUIET_FRAMES * _FRAME
     tail = np.zeros((2, HOP), np.float32)
     previous = 0
@@ -72,10 +74,10 @@ def stretched(
         ideal = [round_half_up(source_start + speed * (start + row * HOP)) for row in rows]
         origin = ideal[0] - margin
         source = read(origin, ideal[-1] + margin)
-        places = np.array(ideal, np.int64) - origin
+        positions = np.array(ideal, np.int64) - origin
         out = np.empty((2, len(rows) * HOP), np.float32)
         previous = _overlap_add(
-            source, places, origin, previous - origin, first == 0, float(speed), reach, tail, out
+            source, positions, origin, previous - origin, first == 0, float(speed), reach, tail, out
         )
         previous += origin
         # the first grain's left half lies before `start`
@@ -96,36 +98,39 @@ def _overlap_add(
     tail: Stereo,
     out: Stereo,
 ) -> int:
-    """Lay one grain per place of `ideal` and write HOP finished samples for each to `out`.
+    """Overlaps one grain per position of `ideal`, and writes HOP finished samples for each to `out`.
 
-    Places are indices into `source` of the middles of grains, `previous` the one before the first;
-    `origin` is where `source` starts, so that frames lie alike in every call. `begin`: there is no
-    grain before the first. `tail` is the right half of the grain before, and afterwards that of the
-    last. Returns the last grain's place.
+    Positions are indices into `source` of the middles of grains; `previous` is that of the grain
+    before the first. `origin` is the source sample at which `source` starts, so that the frames of
+    the attack detection are the same in every call. `begin`: there is no grain before the first.
+    `tail` is the right half of the grain before, and becomes that of the last. Returns the last
+    grain's position.
     """
     mono = source[0] + source[1]
-    attacks = _attacks(mono, origin)
+    attacks = _find_attacks(mono, origin)
     rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(HOP) + 0.5) / HOP)).astype(np.float32)
     for row in range(ideal.size):
-        low, high = _bounds(ideal[row], attacks, speed, 0 if begin and row == 0 else reach)
-        place = low if low == high else _most_alike(mono, previous, ideal[row], low, high)
+        low, high = _search_range(ideal[row], attacks, speed, 0 if begin and row == 0 else reach)
+        position = low if low == high else _best_match(mono, previous, ideal[row], low, high)
         for side in range(2):
-            left = source[side, place - HOP : place]
-            right = source[side, place : place + HOP]
+            left = source[side, position - HOP : position]
+            right = source[side, position : position + HOP]
             out[side, row * HOP : (row + 1) * HOP] = tail[side] + rise * left
             tail[side] = (1 - rise) * right
-        previous = place
+        previous = position
     return previous
 
 
 @njit(cache=True, nogil=True)
-def _bounds(ideal: int, attacks: NDArray[np.int64], speed: float, reach: int) -> tuple[int, int]:
-    """First and last place where a grain may stand; the same one where it plays over an attack.
+def _search_range(
+    ideal: int, attacks: NDArray[np.int64], speed: float, reach: int
+) -> tuple[int, int]:
+    """First and last position of a grain's middle; the same one where it covers an attack.
 
-    It may hold no attack that was heard before its time or is due after it.
+    The grain must contain no attack that is due before it or after it.
     """
     nearest, locked = float(HOP), ideal
-    earliest, latest = -_NEVER, _NEVER
+    earliest, latest = -_FAR, _FAR
     for attack in attacks:
         due = (attack - ideal) / speed  # in output samples from the grain's middle
         if abs(due) < nearest:
@@ -141,29 +146,29 @@ def _bounds(ideal: int, attacks: NDArray[np.int64], speed: float, reach: int) ->
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _most_alike(mono: NDArray[np.float32], previous: int, ideal: int, low: int, high: int) -> int:
-    """The place in `[low, high]` whose left half is most like what follows the grain before.
+def _best_match(mono: NDArray[np.float32], previous: int, ideal: int, low: int, high: int) -> int:
+    """The position in `[low, high]` whose left half best continues the grain before it.
 
-    By normalised cross-correlation; the place nearest `ideal` where nothing is alike (silence).
+    By normalised cross-correlation; the position nearest `ideal` where none correlates (silence).
     """
     best, best_score = min(max(ideal, low), high), 0.0
     template = mono[previous : previous + HOP]
     energy = float(np.sum(mono[low - HOP : low] ** 2))
-    for place in range(low, high + 1):
-        candidate = mono[place - HOP : place]
-        likeness = np.float32(0)
+    for position in range(low, high + 1):
+        candidate = mono[position - HOP : position]
+        correlation = np.float32(0)
         for i in range(HOP):
-            likeness += template[i] * candidate[i]
-        score = float(likeness) / math.sqrt(max(energy, 1e-9))
+            correlation += template[i] * candidate[i]
+        score = float(correlation) / math.sqrt(max(energy, 1e-9))
         if score > best_score:
-            best, best_score = place, score
-        energy += float(mono[place] ** 2 - mono[place - HOP] ** 2)
+            best, best_score = position, score
+        energy += float(mono[position] ** 2 - mono[position - HOP] ** 2)
     return best
 
 
 @njit(cache=True, nogil=True)
-def _attacks(mono: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
-    """Places in `mono` where sound sets in, ascending, further apart than a grain is long."""
+def _find_attacks(mono: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
+    """Positions in `mono` of attacks, ascending, further apart than a grain is long."""
     first = -origin % _FRAME
     frames = (mono.size - first) // _FRAME
     energy = np.empty(frames, np.float32)
@@ -186,7 +191,7 @@ def _attacks(mono: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
 
 @njit(cache=True, nogil=True)
 def _onset(samples: NDArray[np.float32]) -> int:
-    """The first sample that is within 10 dB of the loudest."""
+    """Index of the first sample that is within 10 dB of the loudest."""
     power = samples * samples
     threshold = 0.1 * power.max()
     for i in range(samples.size):

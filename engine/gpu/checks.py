@@ -30,6 +30,7 @@ from engine.media.video_reader import FrameReader
 from engine.pixels.blend import Compositor, HostCompositor
 from engine.pixels.picture import Picture, SourceFrame
 from engine.source import Matrix, SourceInfo, Transfer
+from engine.storage.objects import Store
 
 CODECS = ("h264", "hevc", "vp9")
 """Whose decoders all give the same bits, and which NVDEC has."""
@@ -38,12 +39,14 @@ MOST_APART = 2.0
 """Mean distance, in codes, of what comes out of the encoder by one way in and by the other."""
 
 
-def decoding_refusal(source: SourceInfo, device: str, *, strict: bool) -> str | None:
+def decoding_refusal(
+    source: SourceInfo, device: str, *, strict: bool, store: Store | None = None
+) -> str | None:
     """Why the source is not decoded on the device, None where it is: its first frame was, and
     it is the CPU's, bit for bit."""
     if strict:
         return "strict, and NVDEC does not tell of damage"
-    return _unsuitable(source) or _first_frame_refusal(source, device)
+    return _unsuitable(source) or _first_frame_refusal(source, device, store)
 
 
 def _unsuitable(source: SourceInfo) -> str | None:
@@ -63,17 +66,19 @@ def _unsuitable(source: SourceInfo) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _first_frame_refusal(source: SourceInfo, device: str) -> str | None:
+def _first_frame_refusal(source: SourceInfo, device: str, store: Store | None) -> str | None:
     warnings: list[str] = []
     first = [int(source.frame_pts[0])]
     try:
         decoder = SurfaceDecoder(device)
-        with FrameReader(source, strict=False, on_warning=warnings.append, device=decoder) as there:
+        with FrameReader(
+            source, strict=False, on_warning=warnings.append, device=decoder, store=store
+        ) as there:
             made = next(there.surfaces(first))
             if not isinstance(made, DeviceFrame):
                 return warnings[0] if warnings else "its first frame came from the CPU"
             luma, chroma = made.luma.cpu().numpy(), made.chroma.cpu().numpy()
-        with FrameReader(source, strict=False, on_warning=warnings.append) as here:
+        with FrameReader(source, strict=False, on_warning=warnings.append, store=store) as here:
             wanted = next(here.frames(first))
     except (EngineError, FFmpegError, RuntimeError, ValueError, TypeError) as error:
         return f"its first frame did not come: {error}"

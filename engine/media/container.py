@@ -9,7 +9,8 @@ import av
 
 from engine.errors import SourceError
 from engine.files import file_url
-from engine.source import SourcePlace
+from engine.location import ObjectLocation, SourceLocation
+from engine.storage.objects import Store, StoredObject
 from engine.storage.ranged import RangedReader
 
 CONTAINERS = (
@@ -22,17 +23,21 @@ _BUFFER_BYTES = 1 << 16
 
 
 def open_container(
-    path: SourcePlace, reader: RangedReader | None = None
+    location: SourceLocation, store: Store | None = None, reader: RangedReader | None = None
 ) -> av.container.InputContainer:
     """Open a media file, or raise SourceError in one readable line.
 
-    A stored object is read through `reader`, by default one of its own: by one thread at a time.
+    An object lies in `store`. It is read through `reader`, by default one of its own, by one thread
+    at a time.
     """
     options = {"format_whitelist": CONTAINERS}
     try:
-        if size_bytes(path) == 0:
-            raise SourceError(path, "is empty")
-        file = file_url(path) if isinstance(path, Path) else reader or RangedReader(path)
+        if size_bytes(location) == 0:
+            raise SourceError(location, "is empty")
+        if isinstance(location, Path):
+            file: str | RangedReader = file_url(location)
+        else:
+            file = reader or RangedReader(stored(location, store))
         return av.open(
             file,
             "r",
@@ -41,14 +46,23 @@ def open_container(
             buffer_size=_BUFFER_BYTES,
         )
     except FileNotFoundError:
-        raise SourceError(path, "does not exist") from None
+        raise SourceError(location, "does not exist") from None
     except PermissionError:
-        raise SourceError(path, "may not be read") from None
+        raise SourceError(location, "may not be read") from None
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(path, _why_not_opened(path, error)) from None
+        raise SourceError(location, _why_not_opened(location, store, error)) from None
 
 
-def video_stream(container: av.container.InputContainer, path: SourcePlace) -> av.VideoStream:
+def stored(location: ObjectLocation, store: Store | None) -> StoredObject:
+    """The object to read from. Raises SourceError where there is no store to read it from."""
+    if store is None:
+        raise SourceError(location, "lies in a store, and no store was given")
+    return StoredObject(store, location)
+
+
+def video_stream(
+    container: av.container.InputContainer, location: SourceLocation
+) -> av.VideoStream:
     """The stream that is shown. Its packets alone will be read; cover art does not count.
 
     Raises SourceError where there is none, or no decoder for it.
@@ -56,9 +70,9 @@ def video_stream(container: av.container.InputContainer, path: SourcePlace) -> a
     stream = container.streams.best("video")
     cover = av.stream.Disposition.attached_pic
     if not isinstance(stream, av.VideoStream) or stream.disposition & cover:
-        raise SourceError(path, "has no video stream")
+        raise SourceError(location, "has no video stream")
     if stream.codec_context is None:
-        raise SourceError(path, "has video in a format that cannot be decoded")
+        raise SourceError(location, "has video in a format that cannot be decoded")
     for other in container.streams:
         if other is not stream:
             other.discard = av.stream.Discard.all
@@ -75,26 +89,28 @@ def family_of(container: av.container.InputContainer) -> str:
     return container.format.name.split(",")[0]
 
 
-def read_at(path: SourcePlace, start: int, length: int) -> bytes:
-    if not isinstance(path, Path):
-        return path.read(start, length)
-    with path.open("rb") as file:
+def read_at(location: SourceLocation, store: Store | None, start: int, length: int) -> bytes:
+    """Bytes `[start, start + length)`, less what lies past the end."""
+    if not isinstance(location, Path):
+        return stored(location, store).read(start, length)
+    with location.open("rb") as file:
         file.seek(start)
         return file.read(length)
 
 
-def size_bytes(path: SourcePlace) -> int:
-    if not isinstance(path, Path):
-        return path.size_bytes
-    if path.is_dir():
-        raise SourceError(path, "is a folder, not a file")
-    return path.stat().st_size
+def size_bytes(location: SourceLocation) -> int:
+    """The file's length. Raises SourceError for a folder, FileNotFoundError for no file."""
+    if not isinstance(location, Path):
+        return location.size_bytes
+    if location.is_dir():
+        raise SourceError(location, "is a folder, not a file")
+    return location.stat().st_size
 
 
-def _why_not_opened(path: SourcePlace, error: Exception) -> str:
+def _why_not_opened(location: SourceLocation, store: Store | None, error: Exception) -> str:
     if not isinstance(error, av.InvalidDataError | av.ArgumentError):
         return f"cannot be opened: {getattr(error, 'strerror', error)}"
-    beginning = read_at(path, 0, 8)
+    beginning = read_at(location, store, 0, 8)
     if beginning[4:] == b"ftyp":
         return "is an unfinished or damaged MP4 or MOV: its index (moov) cannot be read"
     return "is not a video file that can be read"

@@ -6,24 +6,29 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
+from engine.location import SourceLocation
 from engine.media.container import read_at, size_bytes
-from engine.source import SourcePlace
+from engine.storage.objects import Store
 
 _EDGE_BYTES, _BLOCK_BYTES, _BLOCKS = 1 << 20, 1 << 16, 16
 _SMALL_BYTES = 2 * _EDGE_BYTES + _BLOCKS * _BLOCK_BYTES
 _READS_AT_ONCE = 8
 
 
-def fingerprint(path: SourcePlace) -> str:
+def fingerprint(location: SourceLocation, store: Store | None = None) -> str:
     """Hex digest of a file's size and a sample of its bytes; independent of its name and age."""
-    size = size_bytes(path)
+    size = size_bytes(location)
     if size <= _SMALL_BYTES:
-        data = read_at(path, 0, size)
+        data = read_at(location, store, 0, size)
         return fingerprint_of(size, lambda start, length: data[start : start + length])
     samples = _samples(size)
     with ThreadPoolExecutor(_READS_AT_ONCE) as pool:  # a store takes its time for each
         found = dict(
-            zip(samples, pool.map(lambda each: read_at(path, *each), samples), strict=True)
+            zip(
+                samples,
+                pool.map(lambda each: read_at(location, store, *each), samples),
+                strict=True,
+            )
         )
     return fingerprint_of(size, lambda start, length: found[start, length])
 

@@ -104,7 +104,7 @@ class PlaneConverter:
         self._warned = True
         time_s = 0.0 if frame.pts is None else float(source.time_of(frame.pts))
         self._warn(
-            f"{source.path}: from {time_s:.3f} s on frames are {frame.width}x{frame.height} "
+            f"{source.location}: from {time_s:.3f} s on frames are {frame.width}x{frame.height} "
             f"{frame.format.name}; converted to {source.coded_size} {source.pixel_format}"
         )
 

@@ -19,11 +19,19 @@ from numpy.typing import NDArray
 
 from engine.errors import SourceError
 from engine.geometry import Size
-from engine.media.container import family_of, open_container, time_base_of, video_stream
+from engine.location import SourceLocation
+from engine.media.container import (
+    family_of,
+    open_container,
+    stored,
+    time_base_of,
+    video_stream,
+)
 from engine.media.fingerprint import fingerprint
 from engine.media.mp4_index import SkimmingReader
 from engine.media.planes import RGB_BECOMES, is_rgb
-from engine.source import Colour, Matrix, SoundInfo, SourceInfo, SourcePlace, Transfer
+from engine.source import Colour, Matrix, SoundInfo, SourceInfo, Transfer
+from engine.storage.objects import Store
 from engine.timing import round_half_up
 
 TAIL_TOLERANCE_S = Fraction(1, 2)
@@ -52,19 +60,19 @@ _MATRICES = {  # by AVColorSpace (ITU-T H.273 matrix coefficients)
 _TRANSFERS = {16: Transfer.PQ, 18: Transfer.HLG}  # by AVColorTransferCharacteristic
 
 
-def probe(path: SourcePlace) -> SourceInfo:
+def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
     """Read everything the engine wants to know about a file.
 
     Of an MP4 or MOV in a store only the index and the first frames are moved; key frames are then
-    what the index says. Raises SourceError where there is no such file, or no video in it that can
-    be decoded, StoreError where a store fails.
+    what the index says. `store` holds a source that is an object. Raises SourceError where there is
+    no such file, or no video in it that can be decoded, StoreError where a store fails.
     """
-    reader = None if isinstance(path, Path) else SkimmingReader(path)
-    with open_container(path, reader) as container:
-        stream = video_stream(container, path)
+    reader = None if isinstance(location, Path) else SkimmingReader(stored(location, store))
+    with open_container(location, store, reader) as container:
+        stream = video_stream(container, location)
         family, codec = family_of(container), stream.codec.canonical_name
-        packets, first = _read_packets(container, stream, path, reader)
-        shown = _shown(packets, first, stream, family, path)
+        packets, first = _read_packets(container, stream, location, reader)
+        shown = _shown(packets, first, stream, family, location, store)
         keyframe_pts = _keyframes(shown, packets, first, codec, family)
         step, time_base = _typical_step(shown.pts, stream), time_base_of(stream)
         end_pts = _end_pts(shown, packets, step)
@@ -76,8 +84,8 @@ def probe(path: SourcePlace) -> SourceInfo:
         if family == "mov" and shown.pts[-1] < listed_end:
             end_pts = min(end_pts, listed_end)  # an edit list may end inside the last frame
         return SourceInfo(
-            path=path,
-            fingerprint=fingerprint(path),
+            location=location,
+            fingerprint=fingerprint(location, store),
             container=family,
             codec=codec,
             pixel_format=first.format.name,
@@ -129,7 +137,12 @@ class _Shown:
 
 
 def _shown(
-    packets: _Packets, first: av.VideoFrame, stream: av.VideoStream, family: str, path: SourcePlace
+    packets: _Packets,
+    first: av.VideoFrame,
+    stream: av.VideoStream,
+    family: str,
+    location: SourceLocation,
+    store: Store | None,
 ) -> _Shown:
     """The shown frames: from the packets where those can be trusted, else by decoding."""
     interlaced = (
@@ -139,20 +152,20 @@ def _shown(
     one_to_one = stream.codec.canonical_name in _FRAME_PER_PACKET.get(family, ())
     if one_to_one and not interlaced and pts is not None and pts[0] == first.pts:
         return _Shown(pts, interlaced=False, by_order=False)
-    return _count_by_decoding(path, _typical_step(packets.known_pts(), stream))
+    return _count_by_decoding(location, store, _typical_step(packets.known_pts(), stream))
 
 
 def _read_packets(
     container: av.container.InputContainer,
     stream: av.VideoStream,
-    path: SourcePlace,
+    location: SourceLocation,
     reader: SkimmingReader | None,
 ) -> tuple[_Packets, av.VideoFrame]:
     """All packets, and the first frame that decodes; an MP4 is skimmed from there on."""
     packets = _Packets([], [], [], [], len(stream.index_entries))
     dts = []
     first: av.VideoFrame | None = None
-    for packet in _until_damage(container, stream, path):
+    for packet in _until_damage(container, stream, location):
         if first is None:
             first = next(iter(_decoded(packet)), None)
             if first is not None and reader and family_of(container) == "mov":
@@ -164,7 +177,7 @@ def _read_packets(
             packets.key.append(packet.is_keyframe)
             packets.shown.append(not packet.is_discard)
     if first is None:
-        raise SourceError(path, "has no video frame that can be decoded")
+        raise SourceError(location, "has no video frame that can be decoded")
     if reader and reader.skimming:
         keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
         packets.key[:] = [tick in keys for tick in dts]
@@ -172,7 +185,7 @@ def _read_packets(
 
 
 def _until_damage(
-    container: av.container.InputContainer, stream: av.VideoStream, path: SourcePlace
+    container: av.container.InputContainer, stream: av.VideoStream, location: SourceLocation
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """The packets up to the end, or up to where the file stops making sense.
 
@@ -183,7 +196,7 @@ def _until_damage(
     except av.InvalidDataError:
         return
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(path, f"cannot be read: {error.strerror}") from None
+        raise SourceError(location, f"cannot be read: {error.strerror}") from None
 
 
 def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
@@ -193,7 +206,7 @@ def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
         return []  # a frame less: it is not listed, or FrameReader finds it missing
 
 
-def _count_by_decoding(path: SourcePlace, typical_step: int) -> _Shown:
+def _count_by_decoding(location: SourceLocation, store: Store | None, typical_step: int) -> _Shown:
     """Decode the whole file once for the timestamps of its frames.
 
     Where frames have none, or theirs are out of order, they are known by their order instead: the
@@ -201,9 +214,9 @@ def _count_by_decoding(path: SourcePlace, typical_step: int) -> _Shown:
     """
     pts: list[int | None] = []
     interlaced = False
-    with open_container(path) as container:
-        stream = video_stream(container, path)
-        for packet in _until_damage(container, stream, path):
+    with open_container(location, store) as container:
+        stream = video_stream(container, location)
+        for packet in _until_damage(container, stream, location):
             for frame in _decoded(packet):
                 pts.append(frame.pts)
                 interlaced |= frame.interlaced_frame

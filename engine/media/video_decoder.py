@@ -22,6 +22,7 @@ from engine.media.container import open_container, video_stream
 from engine.media.planes import NV12_LIKE, PlaneConverter
 from engine.pixels.picture import DeviceSurface
 from engine.source import SourceInfo
+from engine.storage.objects import Store
 
 
 class DeviceDecoder(Protocol):
@@ -57,6 +58,7 @@ class DecodingRun:
         sure: bool,
         on_step: Callable[[], None],
         device: DeviceDecoder | None,
+        store: Store | None,
     ) -> None:
         self.sure = sure
         self._on_step = on_step
@@ -64,8 +66,8 @@ class DecodingRun:
         """Index of the first picture."""
         self._source = source
         self._planar = planar
-        self._container = open_container(source.path)
-        self._stream = video_stream(self._container, source.path)
+        self._container = open_container(source.location, store)
+        self._stream = video_stream(self._container, source.location)
         self._device = device
         self._decoder = self._stream.codec_context
         if sure:
@@ -124,7 +126,7 @@ class DecodingRun:
                 yield index, frame
 
     def _decoded(self, packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
-        path = self._source.path
+        location = self._source.location
         latest: int | None = None
         try:
             for packet in packets:
@@ -144,7 +146,7 @@ class DecodingRun:
             if self._device is not None:
                 where = self._device.device
                 raise DecoderStumbledError(f"decoding on {where} failed: {error}") from error
-            raise SourceError(path, f"cannot be decoded: {error.strerror}") from None
+            raise SourceError(location, f"cannot be decoded: {error.strerror}") from None
 
     def _stumble(self) -> None:
         """Damage: of no account in a sure run, where the lost frames will be found missing."""

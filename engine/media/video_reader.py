@@ -25,6 +25,7 @@ from engine.media.planes import PlaneConverter
 from engine.media.video_decoder import DecoderStumbledError, DecodingRun, DeviceDecoder
 from engine.pixels.picture import DeviceSurface, SourceFrame
 from engine.source import SourceInfo
+from engine.storage.objects import Store
 
 HOLD_LIMIT_S = Fraction(1, 2)
 """A gap up to this long shows the picture before it."""
@@ -47,17 +48,19 @@ class FrameReader:
         on_warning: Callable[[str], None],
         on_step: Callable[[], None] = lambda: None,
         device: DeviceDecoder | None = None,
+        store: Store | None = None,
     ) -> None:
         """`strict`: damage is an error. `on_warning` is told, in one line, what was made good.
 
         `on_step` is called for every packet, those before a wanted frame too; it may raise.
         `device`: decodes the frames of `surfaces` and leaves them there, for a source and a device
-        that suit each other (`gpu/checks.py`).
+        that suit each other (`gpu/checks.py`). `store`: where the source lies, unless it is a file.
         """
         self._device = device
         self.decoded_frames = 0
         """How many pictures were passed so far, wanted or not."""
         self._source = source
+        self._store = store
         self._strict = strict
         self._warn = on_warning
         self._on_step = on_step
@@ -119,20 +122,20 @@ class FrameReader:
             for pts in wanted:
                 index = int(np.searchsorted(known, pts))
                 if index == len(known) or known[index] != pts:
-                    raise ValueError(f"{self._source.path} has no frame with timestamp {pts}")
+                    raise ValueError(f"{self._source.location} has no frame with timestamp {pts}")
                 yield int(pts), self._picture_at(index)
         finally:
             self._tell_concealed()
 
     def _picture_at(self, wanted: int) -> av.VideoFrame:
         if self._closed:
-            raise ValueError(f"the reader of {self._source.path} is closed")
+            raise ValueError(f"the reader of {self._source.location} is closed")
         try:
             self._go_to(wanted)
             self._advance(wanted)
         except DecoderStumbledError as stumble:
             if self._device is not None:
-                self._warn(f"{self._source.path}: {stumble}; decoded on the CPU from here on")
+                self._warn(f"{self._source.location}: {stumble}; decoded on the CPU from here on")
                 self._device = None
             self._sure, self._may_jump = True, False
             self._begin(self._opened())
@@ -168,6 +171,7 @@ class FrameReader:
             sure=self._sure,
             on_step=self._on_step,
             device=self._device,
+            store=self._store,
         )
 
     def _begin(self, decoding: DecodingRun) -> None:
@@ -244,7 +248,7 @@ class FrameReader:
 
     def _span(self, gap: range) -> str:
         start_s, stop_s = float(self._time_s(gap.start)), float(self._time_s(gap.stop))
-        return f"{self._source.path}: {start_s:.3f} to {stop_s:.3f} s"
+        return f"{self._source.location}: {start_s:.3f} to {stop_s:.3f} s"
 
     def _error(self, index: int, reason: str) -> DecodeError:
-        return DecodeError(self._source.path, self._time_s(index), reason)
+        return DecodeError(self._source.location, self._time_s(index), reason)

@@ -1,59 +1,62 @@
 """What renders the chunks of an export: this process, or several.
 
-An executor is given the chunks that are missing and gives them back as they finish, in any order.
-It decides where and when, never what: the frames given to the encoder are the same whoever renders.
-Planning, the sound, the join and the report are the exporter's.
+An executor is given a job with the chunks that are missing, and gives each back once it is
+finished, in any order. It decides where and when, never what: the frames given to the encoder are
+the same wherever they are rendered. The exporter plans, mixes the sound, joins and reports.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from queue import SimpleQueue
 from typing import Protocol
 
-from engine.media.encoders import Encoder
 from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
-from engine.pipeline.progress import StageClock
-from engine.pipeline.render import Sources, render_chunk
+from engine.pipeline.job import RenderJob
+from engine.pipeline.render import OpenSources, render_chunk
+from engine.storage.objects import Store
 from engine.timeline.chunks import Chunk
-from engine.upscale.stage import Upscaler
+from engine.upscale.stage import LoadedStages
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
-    """What every chunk of an export is rendered with, and where it is put."""
+class RenderContext:
+    """A job, where its chunks are put, and where its sources come from."""
 
-    upscaler: Upscaler
-    encoder: Encoder
+    job: RenderJob
     chunk_store: ChunkStore
-    strict: bool
-    """Any damage in a source is an error."""
+    source_store: Store | None = None
+    """Holds the sources that are objects."""
+
+    def only(self, chunks: Iterable[Chunk]) -> RenderContext:
+        """The same context with only these chunks of its job."""
+        return RenderContext(self.job.only(chunks), self.chunk_store, self.source_store)
 
 
-class Watch(Protocol):
-    """Who follows the work, from the thread that takes the results. Each call may raise to stop."""
+class RenderObserver(Protocol):
+    """Follows the work, from the thread that takes the results. Each call may raise to stop."""
 
     def frames(self, count: int) -> None:
-        """`count` more frames were rendered; none is counted twice, not when it is retried."""
+        """`count` more frames were rendered. None is counted twice, not when it is retried."""
 
     def warn(self, warning: str) -> None:
-        """Something is not as it should be; the same warning may come more than once."""
+        """Something is not as it should be. The same warning may come more than once."""
 
     def step(self) -> None:
         """Called at least a few times a second, whatever happens."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
-    """A chunk that lies finished, checked and recorded among the parts."""
+class RenderedChunk:
+    """A chunk that is finished: checked, and recorded in the chunk store."""
 
     chunk: Chunk
     record: ChunkRecord
     stage_s: Mapping[str, float]
-    """Seconds each stage was at work for it, by name; stages overlap."""
+    """Seconds each stage was at work for it, by name. Stages overlap."""
     decoded_frames: int
     """Pictures that decoders put out for it, those on the way to a wanted one included."""
     failures: tuple[str, ...] = ()
@@ -76,12 +79,12 @@ class Executor(Protocol):
         """How many chunks it renders at the same time, at most."""
 
     def render(
-        self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
-    ) -> Generator[Rendered, None, None]:
-        """Renders every chunk into `kit.chunk_store`, and yields each once it is there.
+        self, context: RenderContext, observer: RenderObserver
+    ) -> Generator[RenderedChunk, None, None]:
+        """Renders every chunk of the job into its chunk store, and yields each once it is there.
 
-        `chunks` have different digests. Closing the generator, or an error that passes through it,
-        leaves nothing running behind; what was finished is kept. Raises `EngineError`.
+        The chunks have different digests. Closing the generator, or an error that passes through
+        it, leaves nothing running behind. What was finished is kept. Raises `EngineError`.
         """
 
 
@@ -93,70 +96,77 @@ class InProcess:
     workers = 1
 
     def render(
-        self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
-    ) -> Generator[Rendered, None, None]:
+        self, context: RenderContext, observer: RenderObserver
+    ) -> Generator[RenderedChunk, None, None]:
         """See `Executor`. An error is not tried again: the caller is told at once."""
-        return render_in_turn(zip_longest(chunks, chunks[1:]), kit, watch)
+        chunks = context.job.chunks
+        return render_in_turn(zip_longest(chunks, chunks[1:]), context, observer)
 
 
 def render_in_turn(
-    chunks: Iterable[tuple[Chunk, Chunk | None]], kit: Kit, watch: Watch
-) -> Generator[Rendered, None, None]:
-    """Renders chunks one by one with sources that stay open between them.
+    chunks: Iterable[tuple[Chunk, Chunk | None]],
+    context: RenderContext,
+    observer: RenderObserver,
+    stages: LoadedStages | None = None,
+) -> Generator[RenderedChunk, None, None]:
+    """Renders chunks of the job one by one, with sources that stay open between them.
 
     With each chunk comes the one that will follow, where it is known: its clips are opened
-    meanwhile. Raises what `render_chunk` does.
+    meanwhile. `stages` keeps loaded networks beyond this call. Raises what `render_chunk` does.
     """
-    clock = StageClock()
+    job, loaded = context.job, stages or LoadedStages()
     # warnings come from the readers' threads and are told from the caller's
     heard: SimpleQueue[str] = SimpleQueue()
     decoded_frames = 0
-    with Sources(strict=kit.strict, on_warning=heard.put) as sources:
+    with OpenSources(
+        lambda clip: loaded.of(job.stage_of(clip)),
+        strict=job.strict,
+        on_warning=heard.put,
+        store=context.source_store,
+    ) as sources:
         for chunk, following in chunks:
             start_s = time.monotonic()
-            turn = _Turn(watch, heard, [])
+            telling = _ChunkObserver(observer, heard, [])
             encoded = render_chunk(
                 chunk,
                 sources,
-                kit.upscaler,
-                kit.encoder,
-                kit.chunk_store.path(chunk),
+                job.encoder,
+                context.chunk_store.path(chunk),
                 following=following,
-                clock=clock,
-                on_frame=turn.frame,
-                while_waiting=turn.step,
+                on_frame=telling.frame,
+                while_waiting=telling.step,
             )
-            turn.tell()
-            for event in kit.upscaler.events:
-                watch.warn(event)
-            record = kit.chunk_store.accept(
+            telling.pass_on()
+            for event in loaded.events:
+                observer.warn(event)
+            record = context.chunk_store.accept(
                 chunk,
                 encoded,
-                kit.encoder,
-                warnings=turn.warnings,
+                job.encoder,
+                warnings=telling.warnings,
                 render_s=round(time.monotonic() - start_s, 3),
             )
             before, decoded_frames = decoded_frames, sources.decoded_frames
-            yield Rendered(chunk, record, clock.taken(), decoded_frames - before)
+            yield RenderedChunk(chunk, record, sources.clock.taken(), decoded_frames - before)
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    """The rendering of one chunk, as it is told."""
+class _ChunkObserver:
+    """Passes on what the rendering of one chunk has to tell."""
 
-    watch: Watch
+    observer: RenderObserver
     heard: SimpleQueue[str]
     warnings: list[str]
 
     def frame(self) -> None:
-        self.tell()
-        self.watch.frames(1)
+        self.pass_on()
+        self.observer.frames(1)
 
     def step(self) -> None:
-        self.tell()
-        self.watch.step()
+        self.pass_on()
+        self.observer.step()
 
-    def tell(self) -> None:
+    def pass_on(self) -> None:
         while not self.heard.empty():
             self.warnings.append(self.heard.get())
-            self.watch.warn(self.warnings[-1])
+            self.observer.warn(self.warnings[-1])

@@ -5,36 +5,35 @@ Together with `render.py` the only file that sees both a plan and pixels.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.audio.mix import write_sound
 from engine.errors import Cancelled, EditError, EngineError, SourceError, StoreError
-from engine.files import whole_file
+from engine.media.chapters import ChapterMark
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.fingerprint import fingerprint
-from engine.media.join import ChapterMark, join
+from engine.media.join import join
 from engine.media.probe import probe
 from engine.pipeline.cache import ChunkCache
 from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
-from engine.pipeline.executors import Executor, InProcess, Kit, Rendered
+from engine.pipeline.executors import Executor, InProcess, RenderContext
+from engine.pipeline.job import RenderJob, plan_job
+from engine.pipeline.mixdown import Mixdown, mixdown
 from engine.pipeline.progress import Phase, Progress, ProgressMeter, StageClock
-from engine.pipeline.report import ChunkReport, Report
+from engine.pipeline.report import FinishedChunks, Report, export_report
 from engine.prefetch import Prefetch
 from engine.source import SourceInfo
-from engine.timeline.chunks import Chunk, cut_into_chunks
+from engine.storage.objects import Store
+from engine.timeline.chunks import Chunk
 from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.stage import Upscaler
-from engine.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +78,67 @@ def export(
     keep_parts: bool = False,
     strict: bool = False,
     listener: Listener | None = None,
+    store: Store | None = None,
 ) -> Report:
     """Renders `plan` into one MP4 at `destination`, and says what was done.
 
-    `executor` renders the chunks: by default this process, one after the other. Finished chunks
-    lie in `work_dir` (by default `DESTINATION.parts/`), so a run that was cut short goes on where
-    it stopped; the folder is removed after success unless `keep_parts`. In `cache` other exports
-    find them too; a cache that does not work is left out, with a warning. With `strict`, any damage
-    in a source is an error. `destination` is replaced only by a whole, verified file. Raises
-    `EngineError` (see `errors.py`), `Cancelled` among them.
+    `executor` renders the chunks: by default this process, one after the other. Finished chunks lie
+    in `work_dir` (by default `DESTINATION.parts/`), so a run that was cut short goes on where it
+    stopped. The folder is removed after success unless `keep_parts`. In `cache` other exports find
+    the chunks too. A cache that does not work is left out, with a warning. With `strict`, any
+    damage in a source is an error. `store` holds the sources that are objects. `destination` is
+    replaced only by a whole, verified file. Raises `EngineError` (see `errors.py`), `Cancelled`
+    among them.
     """
-    job = _Job(
+    job = plan_job(
+        plan,
+        upscaler or choose_upscaler(),
+        encoder or choose_encoder(plan.size, plan.fps),
+        strict=strict,
+    )
+    return export_job(
+        plan,
+        job,
+        destination,
+        executor=executor,
+        cache=cache,
+        work_dir=work_dir,
+        keep_parts=keep_parts,
+        listener=listener,
+        store=store,
+    )
+
+
+def export_job(
+    plan: Plan,
+    job: RenderJob,
+    destination: Path | str,
+    *,
+    executor: Executor | None = None,
+    cache: ChunkCache | None = None,
+    work_dir: Path | str | None = None,
+    keep_parts: bool = False,
+    listener: Listener | None = None,
+    store: Store | None = None,
+) -> Report:
+    """As `export`, for a job that was decided before, here or elsewhere."""
+    film = Path(destination)
+    _check_destination(film, plan)
+    _check_sources(plan, store)
+    chunk_store = ChunkStore(Path(work_dir) if work_dir else _parts_folder(film))
+    run = _ExportRun(
         plan=plan,
-        destination=Path(destination),
-        upscaler=upscaler or choose_upscaler(),
-        encoder=encoder or choose_encoder(plan.size, plan.fps),
+        context=RenderContext(job, chunk_store, store),
+        destination=film,
         executor=executor or InProcess(),
         cache=cache,
-        chunk_store=ChunkStore(Path(work_dir) if work_dir else _parts_folder(Path(destination))),
         keep_parts=keep_parts,
-        strict=strict,
         listener=listener or Listener(),
     )
-    _check_destination(job.destination, plan)
-    _check_sources(plan)
-    with job.chunk_store.locked():
-        report = job.run()
+    with chunk_store.locked():
+        report = run.run()
         if not keep_parts:
-            job.chunk_store.remove()
+            chunk_store.remove()
     return report
 
 
@@ -119,65 +151,38 @@ def _check_destination(destination: Path, plan: Plan) -> None:
         raise EngineError(f"{destination}: is a folder, not a file to write")
     if not destination.parent.is_dir():
         raise EngineError(f"{destination}: there is no folder {destination.parent}")
-    files = [clip.source.path for clip in plan.clips if isinstance(clip.source.path, Path)]
+    files = [clip.source.location for clip in plan.clips if isinstance(clip.source.location, Path)]
     if destination.exists() and any(destination.samefile(file) for file in files if file.exists()):
         raise EngineError(f"{destination}: is one of the sources; it is not overwritten")
 
 
-def _check_sources(plan: Plan) -> None:
+def _check_sources(plan: Plan, store: Store | None) -> None:
     """A plan holds for the files it was made of, and chunks are found again by what those were."""
-    for path, print_planned in {
-        clip.source.path: clip.source.fingerprint for clip in plan.clips
-    }.items():
+    planned = {clip.source.location: clip.source.fingerprint for clip in plan.clips}
+    for location, planned_fingerprint in planned.items():
         try:
-            unchanged = fingerprint(path) == print_planned
+            unchanged = fingerprint(location, store) == planned_fingerprint
         except OSError as error:
-            raise SourceError(path, f"cannot be read any more: {error.strerror}") from error
+            raise SourceError(location, f"cannot be read any more: {error.strerror}") from error
         if not unchanged:
-            raise SourceError(path, "has changed since the export was planned")
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """Every part of an export, by digest."""
-
-    found: Mapping[str, ChunkRecord]
-    """From an earlier run."""
-    rendered: Mapping[str, Rendered]
-
-    def report(self, chunk: Chunk) -> ChunkReport:
-        rendered = self.rendered.get(chunk.digest)
-        record = rendered.record if rendered else self.found[chunk.digest]
-        return ChunkReport(
-            chunk.frames.start,
-            chunk.frames.stop,
-            chunk.digest,
-            record.frame_hash,
-            resumed=rendered is None,
-            render_s=record.render_s,
-            route=record.route,
-            failures=rendered.failures if rendered else (),
-        )
+            raise SourceError(location, "has changed since the export was planned")
 
 
 @dataclass(slots=True)
-class _Job:
-    """One run of one export; the `Watch` of its executor."""
+class _ExportRun:
+    """One run of one export; the `RenderObserver` of its executor."""
 
     plan: Plan
+    context: RenderContext
     destination: Path
-    upscaler: Upscaler
-    encoder: Encoder
     executor: Executor
     cache: ChunkCache | None
-    chunk_store: ChunkStore
     keep_parts: bool
-    strict: bool
     listener: Listener
     meter: ProgressMeter = field(init=False)
     clock: StageClock = field(default_factory=StageClock)
     warnings: list[str] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
+    sound_unwanted: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for the sound any more."""
 
     def __post_init__(self) -> None:
@@ -191,25 +196,29 @@ class _Job:
     def run(self) -> Report:
         started_s = time.monotonic()
         self._warn_all(self.plan.warnings)
-        chunks = cut_into_chunks(
-            self.plan,
-            stage_key=lambda clip: self.upscaler.for_scale(clip.scale).key,
-            encoder_key=self.encoder.key,
-        )
         self.meter.enter(Phase.FRAMES)
-        with Prefetch(self._mixed(), 1, "sound") as mixing:
+        with Prefetch(self._mixdown(), 1, "sound") as mixing:
             try:
-                done = self._render(chunks)
+                chunks = self._render()
                 self.meter.enter(Phase.SOUND)
-                ((sound, warnings),) = mixing.items(self.step)
+                (sound,) = mixing.items(self.step)
             finally:
-                self.over.set()
-        self._warn_all(warnings)
+                self.sound_unwanted.set()
+        self._warn_all(sound.warnings)
         self.meter.enter(Phase.JOIN)
         with self.clock.working("join"):
-            self._join(chunks, sound)
+            self._join(chunks, sound.path)
         self.meter.enter(Phase.DONE)
-        return self._report(chunks, done, time.monotonic() - started_s)
+        return export_report(
+            self.plan,
+            self.context.job,
+            self.executor,
+            chunks,
+            output=self.destination,
+            wall_s=time.monotonic() - started_s,
+            stage_s=self.clock.seconds,
+            warnings=self.warnings,
+        )
 
     def frames(self, count: int) -> None:
         self.meter.frames(count)
@@ -218,59 +227,36 @@ class _Job:
         self.meter.step()
 
     def warn(self, warning: str) -> None:
-        """Takes a warning once; the same damage met by two chunks is one fact."""
+        """Takes a warning once: the same damage met by two chunks is one fact."""
         if warning not in self.warnings:
             self.warnings.append(warning)
             if self.listener.on_warning is not None:
                 self.listener.on_warning(warning)
 
-    def _mixed(self) -> Iterator[tuple[Path | None, list[str]]]:
-        """The sound track, and what there is to warn of; found from an earlier run or mixed.
-
-        Runs in a thread of its own, since its encoder keeps one processor busy.
-        """
-        if not self.plan.sound:
-            yield None, []
-            return
-        path = self.chunk_store.folder / f"sound-{self._sound_digest()}.m4a"
-        record = path.with_suffix(".json")
-        warnings = _warnings_of(path, record)
-        if warnings is None or (self.strict and warnings):
-            warnings = []
-            with self.clock.working("sound"):
-                self._mix(path, self._refuse if self.strict else warnings.append)
-            with whole_file(record) as unfinished:
-                unfinished.write_text(json.dumps(warnings))
-        yield path, warnings
-
-    def _mix(self, path: Path, on_warning: Callable[[str], None]) -> None:
-        def stop_when_over() -> None:
-            if self.over.is_set():
-                raise Cancelled
-
-        write_sound(
-            self.plan.sound,
-            [clip.source for clip in self.plan.clips],
-            self.plan.sample_count,
-            path,
-            on_warning=on_warning,
-            on_step=stop_when_over,
-        )
-
     def _warn_all(self, warnings: Iterable[str]) -> None:
         for warning in warnings:
             self.warn(warning)
 
-    def _refuse(self, warning: str) -> None:
-        raise EngineError(warning)
+    def _mixdown(self) -> Iterator[Mixdown]:
+        """Runs in a thread of its own, since the sound's encoder keeps one processor busy."""
 
-    def _sound_digest(self) -> str:
-        prints = [clip.source.fingerprint for clip in self.plan.clips]
-        text = repr((SOUND_VERSION, self.plan.sound, prints, self.plan.sample_count))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        def stop_when_unwanted() -> None:
+            if self.sound_unwanted.is_set():
+                raise Cancelled
 
-    def _render(self, chunks: Sequence[Chunk]) -> _Done:
-        """Renders what is missing; a chunk that is shown twice is rendered once."""
+        with self.clock.working("sound"):
+            mixed = mixdown(
+                self.plan,
+                self.context.chunk_store.folder,
+                strict=self.context.job.strict,
+                store=self.context.source_store,
+                on_step=stop_when_unwanted,
+            )
+        yield mixed
+
+    def _render(self) -> FinishedChunks:
+        """Renders what is missing. A chunk that is shown twice is rendered once."""
+        chunks = self.context.job.chunks
         once = {chunk.digest: chunk for chunk in chunks}
         places: dict[str, list[int]] = {}
         for chunk in chunks:
@@ -281,38 +267,39 @@ class _Job:
             self.meter.finished(places[digest])
         missing = [chunk for digest, chunk in once.items() if digest not in found]
         self.meter.keep(self.plan.frame_count - sum(len(chunk.frames) for chunk in missing))
-        kit = Kit(self.upscaler, self.encoder, self.chunk_store, self.strict)
         rendered = {}
-        with closing(self.executor.render(missing, kit, self)) as results:
+        with closing(self.executor.render(self.context.only(missing), self)) as results:
             for each in results:
                 rendered[each.chunk.digest] = each
                 self.clock.add(each.stage_s)
                 self.meter.finished(places[each.chunk.digest])
                 self._offer(each.chunk)
-        return _Done(found, rendered)
+        return FinishedChunks(found, rendered)
 
     def _found(self, chunk: Chunk) -> ChunkRecord | None:
         """The record of a chunk that an earlier run has left, here or in the cache."""
         self.step()
-        record = self.chunk_store.find(chunk, self.encoder) or self._fetched(chunk)
-        return None if record and self.strict and record.warnings else record
+        job = self.context.job
+        record = self.context.chunk_store.find(chunk, job.encoder) or self._fetched(chunk)
+        return None if record and job.strict and record.warnings else record
 
     def _fetched(self, chunk: Chunk) -> ChunkRecord | None:
-        with self._cached() as cache:
-            if cache is not None and cache.fetch(chunk.digest, self.chunk_store.folder):
-                if record := self.chunk_store.find(chunk, self.encoder):
+        chunk_store = self.context.chunk_store
+        with self._working_cache() as cache:
+            if cache is not None and cache.fetch(chunk.digest, chunk_store.folder):
+                if record := chunk_store.find(chunk, self.context.job.encoder):
                     return record
                 cache.forget(chunk.digest)
                 self.warn(f"chunk {chunk.digest} in the cache is not whole; it is rendered again")
         return None
 
     def _offer(self, chunk: Chunk) -> None:
-        with self._cached() as cache:
+        with self._working_cache() as cache:
             if cache is not None:
-                cache.offer(chunk.digest, self.chunk_store.folder)
+                cache.offer(chunk.digest, self.context.chunk_store.folder)
 
     @contextmanager
-    def _cached(self) -> Iterator[ChunkCache | None]:
+    def _working_cache(self) -> Iterator[ChunkCache | None]:
         """The cache while it works: an export does not fail for want of one."""
         try:
             yield self.cache
@@ -320,8 +307,9 @@ class _Job:
             self.cache = None
             self.warn(f"the cache is left out from here on: {error}")
 
-    def _join(self, chunks: Sequence[Chunk], sound: Path | None) -> None:
-        paths = [self.chunk_store.path(chunk) for chunk in chunks]
+    def _join(self, chunks: FinishedChunks, sound: Path | None) -> None:
+        files = [chunks.record(chunk).file for chunk in self.context.job.chunks]
+        paths = [file.path for file in files]
         lack_room = not self.keep_parts and _lack_room(paths, self.destination)
         if lack_room:
             self.warn(
@@ -329,7 +317,7 @@ class _Job:
                 "each is deleted as it is joined"
             )
         join(
-            paths,
+            files,
             sound,
             [
                 ChapterMark(chapter.title, chapter.start_s, chapter.stop_s)
@@ -343,57 +331,6 @@ class _Job:
             on_step=_unstopped if lack_room else self.step,
             let_go=Path.unlink if lack_room else None,
         )
-
-    def _report(self, chunks: Sequence[Chunk], done: _Done, wall_s: float) -> Report:
-        reports = [done.report(chunk) for chunk in chunks]
-        resumed = _frame_sum(each for each in reports if each.resumed)
-        rendered = self.plan.frame_count - resumed
-        stages = {name: round(seconds, 3) for name, seconds in self.clock.seconds.items()}
-        return Report(
-            output=str(self.destination),
-            engine_version=VERSION,
-            duration_s=float(self.plan.duration_s),
-            frames=self.plan.frame_count,
-            frames_rendered=rendered,
-            frames_resumed=resumed,
-            source_frames=self.plan.source_frame_count(),
-            source_frames_decoded=sum(each.decoded_frames for each in done.rendered.values()),
-            device=self.upscaler.device,
-            upscaler=self.upscaler.name,
-            upscaler_why=self.upscaler.why,
-            encoder=self.encoder.name,
-            encoder_why=self.encoder.why,
-            encoder_options=dict(self.encoder.options),
-            executor=self.executor.name,
-            executor_why=self.executor.why,
-            workers=self.executor.workers,
-            retries=sum(len(each.failures) for each in done.rendered.values()),
-            wall_s=round(wall_s, 3),
-            frames_per_s=round(rendered / wall_s, 3),
-            stage_s=stages,
-            bottleneck=max(stages, key=stages.__getitem__),
-            warnings=tuple(self.warnings),
-            chunks=tuple(reports),
-        )
-
-
-def _warnings_of(sound: Path, record: Path) -> list[str] | None:
-    """What was told while a sound track was mixed, None where it has to be mixed."""
-    if not sound.exists():
-        return None
-    try:
-        warnings: list[str] = json.loads(record.read_text())
-    except (OSError, ValueError):
-        return None
-    return warnings
-
-
-SOUND_VERSION = 1
-"""Raised whenever the engine would mix another track for the same plan."""
-
-
-def _frame_sum(chunks: Iterable[ChunkReport]) -> int:
-    return sum(chunk.stop_frame - chunk.start_frame for chunk in chunks)
 
 
 ROOM = 1.05

@@ -18,6 +18,7 @@ from engine.media.video_reader import FrameReader
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import Picture
 from engine.source import SourceInfo
+from engine.storage.objects import Store
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 _BLOCK = 1 << 16
@@ -34,7 +35,12 @@ class Filmstrip:
 
 
 def filmstrip(
-    source: SourceInfo, count: int, height: int, *, on_warning: Callable[[str], None]
+    source: SourceInfo,
+    count: int,
+    height: int,
+    *,
+    on_warning: Callable[[str], None],
+    store: Store | None = None,
 ) -> Filmstrip:
     """`count` pictures of a clip, `height` pixels high (even), in the order of time.
 
@@ -52,7 +58,7 @@ def filmstrip(
     )
     whole = np.array([0, 0, source.display_size.width, source.display_size.height], np.float64)
     picture = Picture(size)
-    with FrameReader(source, strict=False, on_warning=on_warning) as reader:
+    with FrameReader(source, strict=False, on_warning=on_warning, store=store) as reader:
         for place, frame in enumerate(reader.frames(_shown(source, count).tolist())):
             sampler.sample(frame, whole, picture)
             for there, plane in zip(strip.planes, picture.planes, strict=True):
@@ -76,7 +82,11 @@ def _shown(source: SourceInfo, count: int) -> NDArray[np.int64]:
 
 
 def sound_peaks(
-    source: SourceInfo, count: int, *, on_warning: Callable[[str], None]
+    source: SourceInfo,
+    count: int,
+    *,
+    on_warning: Callable[[str], None],
+    store: Store | None = None,
 ) -> list[float] | None:
     """The largest sample, 0 to 1, within each of `count` equal shares of the clip.
 
@@ -87,7 +97,7 @@ def sound_peaks(
     total = round_half_up(source.duration_s * SAMPLE_RATE_HZ)
     borders = np.linspace(0, total, count + 1).round().astype(int)
     peaks = np.zeros(count)
-    reader = SoundReader(source, 0, total, on_warning=on_warning)
+    reader = SoundReader(source, 0, total, on_warning=on_warning, store=store)
     try:
         for start in range(0, total, _BLOCK):
             block = np.abs(reader.read(start, min(start + _BLOCK, total))).max(axis=0)

@@ -1,7 +1,7 @@
 """A process that renders chunks for another one: what `processes.py` starts.
 
     orders ─▶ the numbers of chunks to render, one at a time
-    news   ◀─ `Frames`, `Warned`, and for each chunk `Finished` or `Failed`
+    events ◀─ `Frames`, `Warned`, and for each chunk `Finished` or `Failed`
 
 The connection is the lifeline: once its other end is closed nobody wants the work any more, whether
 all is done, the caller has stopped, or its process was killed; then this one ends. Imports little
@@ -28,7 +28,7 @@ from engine.errors import Cancelled, EngineError
 
 if TYPE_CHECKING:
     from engine.pipeline.chunk_store import ChunkRecord
-    from engine.pipeline.executors import Kit
+    from engine.pipeline.executors import RenderContext
     from engine.timeline.chunks import Chunk
 
 TELL_INTERVAL_S = 0.1
@@ -54,7 +54,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The chunk lies among the parts. See `executors.Rendered`."""
+    """The chunk lies among the parts. See `executors.RenderedChunk`."""
 
     record: ChunkRecord
     stage_s: Mapping[str, float]
@@ -71,7 +71,7 @@ class Failed:
     """Where it happened, when the error is none that the engine raises on purpose."""
 
 
-News: TypeAlias = Frames | Warned | Finished | Failed
+WorkerEvent: TypeAlias = Frames | Warned | Finished | Failed
 
 
 def serve(descriptor: int) -> None:
@@ -81,7 +81,7 @@ def serve(descriptor: int) -> None:
 
 
 class _Worker:
-    """One worker's life; the `Watch` of its own rendering."""
+    """One worker's life; the `RenderObserver` of its own rendering."""
 
     def __init__(self, connection: Connection, pickled: bytes) -> None:
         self._connection = connection
@@ -110,14 +110,15 @@ class _Worker:
             return
         from engine.pipeline.executors import render_in_turn
 
-        kit, chunks = self._loaded
-        for rendered in render_in_turn(self._ordered(first, chunks), kit, self):
+        context = self._context
+        chunks = self._ordered(first, context.job.chunks)
+        for rendered in render_in_turn(chunks, context, self):
             self._tell(Finished(rendered.record, rendered.stage_s, rendered.decoded_frames))
 
     @cached_property
-    def _loaded(self) -> tuple[Kit, Sequence[Chunk]]:
-        loaded: tuple[Kit, Sequence[Chunk]] = pickle.loads(self._pickled)
-        return loaded
+    def _context(self) -> RenderContext:
+        context: RenderContext = pickle.loads(self._pickled)
+        return context
 
     def _ordered(self, first: int, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, None]]:
         for order in chain([first], iter(self._orders.get, None)):
@@ -148,8 +149,8 @@ class _Worker:
             self._tell(Frames(self._rendered))
             self._rendered, self._told_s = 0, time.monotonic()
 
-    def _tell(self, news: News) -> None:
+    def _tell(self, event: WorkerEvent) -> None:
         try:
-            self._connection.send(news)
+            self._connection.send(event)
         except OSError as error:  # nobody listens any more
             raise Cancelled from error

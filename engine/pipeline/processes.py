@@ -26,10 +26,9 @@ from pathlib import Path
 
 from engine.errors import ChunkError, EngineError
 from engine.pipeline.capacity import longest_first
-from engine.pipeline.executors import Kit, Rendered, Watch
-from engine.pipeline.process_worker import END_S, Failed, Finished, Frames, News, Warned
+from engine.pipeline.executors import RenderContext, RenderedChunk, RenderObserver
+from engine.pipeline.process_worker import END_S, Failed, Finished, Frames, Warned, WorkerEvent
 from engine.timeline.chunks import Chunk
-from engine.upscale.stage import Upscaler
 
 POLL_S = 0.1
 ATTEMPTS = 2
@@ -52,28 +51,30 @@ class LocalProcesses:
             raise EngineError(f"{self.workers} workers render nothing; there must be one")
 
     def render(
-        self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
-    ) -> Generator[Rendered, None, None]:
+        self, context: RenderContext, observer: RenderObserver
+    ) -> Generator[RenderedChunk, None, None]:
         """See `Executor`. Raises `ChunkError` for a chunk that failed twice, with both reasons."""
+        chunks = context.job.chunks
         if not chunks:
             return
-        with _Crew(min(self.workers, len(chunks)), kit, chunks, watch) as crew:
-            yield from crew.results()
+        with _ProcessPool(min(self.workers, len(chunks)), context, observer) as pool:
+            yield from pool.results()
 
 
 @dataclass(slots=True)
 class _Task:
-    """A chunk on its way through the crew."""
+    """A chunk that a worker has to render."""
 
     index: int
     chunk: Chunk
     counted: int = 0
-    """Frames the watch was told of, over all attempts."""
+    """Frames the observer was told of, over all attempts."""
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         clips = " and ".join(
-            f"clips[{layer.clip.index}] ({layer.clip.source.path})" for layer in self.chunk.layers
+            f"clips[{layer.clip.index}] ({layer.clip.source.location})"
+            for layer in self.chunk.layers
         )
         return f"frames {self.chunk.frames} of {clips}"
 
@@ -109,13 +110,13 @@ class _Process:
         with suppress(OSError):
             self.connection.send(task.index)
 
-    def news(self) -> News | None:
-        """The next news of its task, None when the process is gone."""
+    def next_event(self) -> WorkerEvent | None:
+        """The next event of its task, None when the process is gone."""
         try:
-            news: News = self.connection.recv()
+            event: WorkerEvent = self.connection.recv()
         except (EOFError, OSError):
             return None
-        return news
+        return event
 
     def end(self, within_s: float) -> str:
         """Ends it, by force where it does not by itself, and says how it ended."""
@@ -132,21 +133,22 @@ class _Process:
         return f"its process ended with status {status}"
 
 
-class _Crew:
+class _ProcessPool:
     """The processes of one rendering, and the tasks that wait for them."""
 
-    def __init__(self, size: int, kit: Kit, chunks: Sequence[Chunk], watch: Watch) -> None:
-        self._work = _pickled(kit, chunks)
-        self._lock = kit.chunk_store.lock_descriptor
-        self._environments = _environments(size, _cuda_devices(kit.upscaler))
+    def __init__(self, size: int, context: RenderContext, observer: RenderObserver) -> None:
+        chunks = context.job.chunks
+        self._work = _pickled(context)
+        self._lock = context.chunk_store.lock_descriptor
+        self._environments = _environments(size, _cuda_devices(context.job.upscaler.device))
         self._waiting = deque(
             _Task(index, chunks[index])
             for index in longest_first([len(chunk.frames) for chunk in chunks])
         )
-        self._watch = watch
+        self._observer = observer
         self._processes: list[_Process] = []
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> _ProcessPool:
         with ExitStack() as undo:
             undo.callback(self._end)
             for environment in self._environments:
@@ -166,7 +168,7 @@ class _Crew:
         for process in self._processes:
             process.end(max(0, until_s - time.monotonic()))
 
-    def results(self) -> Generator[Rendered, None, None]:
+    def results(self) -> Generator[RenderedChunk, None, None]:
         while True:
             for process in self._processes:
                 if process.task is None and self._waiting:
@@ -178,22 +180,22 @@ class _Crew:
             for process in busy:
                 if process.connection in ready:
                     yield from self._hear(process)
-            self._watch.step()
+            self._observer.step()
 
-    def _hear(self, process: _Process) -> Generator[Rendered, None, None]:
+    def _hear(self, process: _Process) -> Generator[RenderedChunk, None, None]:
         task = process.task
         assert task is not None
-        match process.news():
+        match process.next_event():
             case Frames(count):
                 process.frames += count
                 self._count(task, process.frames)
             case Warned(warning):
-                self._watch.warn(warning)
+                self._observer.warn(warning)
             case Finished(record, stage_s, decoded_frames):
                 process.task = None
                 self._count(task, len(task.chunk.frames))
                 failures = tuple(task.failures)
-                yield Rendered(task.chunk, record, stage_s, decoded_frames, failures)
+                yield RenderedChunk(task.chunk, record, stage_s, decoded_frames, failures)
             case Failed(reason, trace):
                 process.task = None
                 self._try_again(task, reason, trace)
@@ -207,7 +209,7 @@ class _Crew:
     def _count(self, task: _Task, rendered: int) -> None:
         """Tells of frames that no attempt had rendered before."""
         if rendered > task.counted:
-            self._watch.frames(rendered - task.counted)
+            self._observer.frames(rendered - task.counted)
             task.counted = rendered
 
     def _try_again(self, task: _Task, reason: str, trace: str) -> None:
@@ -219,20 +221,20 @@ class _Crew:
             if trace:
                 error.add_note(f"In the worker:\n{trace}")
             raise error
-        self._watch.warn(f"{task} failed and is rendered once more: {reason}")
+        self._observer.warn(f"{task} failed and is rendered once more: {reason}")
         self._waiting.appendleft(task)
 
 
-def _pickled(kit: Kit, chunks: Sequence[Chunk]) -> bytes:
+def _pickled(context: RenderContext) -> bytes:
     try:
-        return pickle.dumps((kit, tuple(chunks)))
+        return pickle.dumps(context)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise EngineError(f"upscaler or encoder cannot go to another process: {error}") from error
+        raise EngineError(f"the job cannot go to another process: {error}") from error
 
 
-def _cuda_devices(upscaler: Upscaler) -> list[str]:
-    """The GPUs to share out, as `CUDA_VISIBLE_DEVICES` spells them; empty where there is none."""
-    if upscaler.device != "cuda":
+def _cuda_devices(device: str) -> list[str]:
+    """The GPUs to share out, as `CUDA_VISIBLE_DEVICES` spells them; empty for another device."""
+    if device != "cuda":
         return []
     import torch
 

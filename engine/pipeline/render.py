@@ -1,6 +1,6 @@
 """Renders one chunk: decode, crop, blend and encode overlap; memory holds a few frames.
 
-    decode ─▶ [shots] ─▶ crop / upscale ─▶ [pictures] ─▶ blend ─▶ encode
+    decode ─▶ [crops] ─▶ crop / upscale ─▶ [pictures] ─▶ blend ─▶ encode
     a thread per layer     a thread per layer             the caller's thread
 
 Brackets are bounded queues. An exception in any stage reaches the caller with its traceback.
@@ -29,24 +29,37 @@ from engine.pipeline.progress import StageClock
 from engine.pixels.blend import Compositor, HostCompositor
 from engine.pixels.picture import FinishedPicture
 from engine.prefetch import Prefetch
+from engine.storage.objects import Store
 from engine.timeline.chunks import Chunk
 from engine.timeline.plan import Layer, PlannedClip
-from engine.upscale.stage import FrameCrop, Upscaler
+from engine.upscale.stage import FrameCrop, Stage
 
-PREFETCH_SHOTS = 6
+PREFETCH_CROPS = 6
 PREFETCH_PICTURES = 4
 
 
-class Sources:
+class OpenSources:
     """The open files of a run of chunks, one reader per clip.
 
     A reader stays open between chunks, so that a long GOP is decoded once and not again for every
-    chunk; those of clips that are over are closed.
+    chunk. Readers of clips that are over are closed.
     """
 
-    def __init__(self, *, strict: bool, on_warning: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        stage_of: Callable[[PlannedClip], Stage],
+        *,
+        strict: bool,
+        on_warning: Callable[[str], None],
+        store: Store | None = None,
+        clock: StageClock | None = None,
+    ) -> None:
+        """`stage_of` gives the loaded stage of a clip; `store` holds sources that are objects."""
+        self.stage_of = stage_of
+        self.clock = clock or StageClock()
         self._strict = strict
         self._on_warning = on_warning
+        self._store = store
         self._readers: dict[int, FrameReader] = {}
         self._refusals: dict[int, str] = {}
         """Why clips are not decoded on the device of their stage."""
@@ -72,9 +85,12 @@ class Sources:
         """Pictures the readers have passed so far, wanted or not."""
         return self._decoded_frames + sum(each.decoded_frames for each in self._readers.values())
 
-    def shots(self, layer: Layer, upscaler: Upscaler, clock: StageClock) -> Prefetch[FrameCrop]:
-        """The layer's shots, decoded ahead in a thread; already under way after `look_ahead`."""
-        return self._started.pop(layer, None) or self._prefetch(layer, upscaler, clock)
+    def crops(self, layer: Layer) -> Prefetch[FrameCrop]:
+        """The layer's frames and rectangles, decoded ahead in a thread.
+
+        After `look_ahead` that is under way already.
+        """
+        return self._started.pop(layer, None) or self._prefetch(layer)
 
     def route(self, clip: PlannedClip) -> str:
         """Where the frames of a clip that is shown now are decoded, and why not on the device."""
@@ -86,9 +102,7 @@ class Sources:
         decoder = "NVDEC" if device.startswith("cuda") else "the CPU"
         return f"clips[{index}]: decoded by {decoder}, frames stay on {device}"
 
-    def look_ahead(
-        self, present: Chunk, following: Chunk, upscaler: Upscaler, clock: StageClock
-    ) -> None:
+    def look_ahead(self, present: Chunk, following: Chunk) -> None:
         """Starts to decode what `following` shows of clips that `present` does not.
 
         So opening a file and decoding up to its first wanted frame does not hold up the encoder.
@@ -100,7 +114,7 @@ class Sources:
             self._close(index)
         for layer in following.layers:
             if layer.clip.index not in at_work:
-                self._started[layer] = self._prefetch(layer, upscaler, clock).start()
+                self._started[layer] = self._prefetch(layer).start()
 
     def abandon_on_error(
         self,
@@ -120,20 +134,21 @@ class Sources:
                 pass
         self._started.clear()
 
-    def _prefetch(self, layer: Layer, upscaler: Upscaler, clock: StageClock) -> Prefetch[FrameCrop]:
-        shots = _shots(layer, self._reader(layer.clip, upscaler))
+    def _prefetch(self, layer: Layer) -> Prefetch[FrameCrop]:
+        crops = _crops(layer, self._reader(layer.clip))
         name = f"decode clip {layer.clip.index}"
-        return Prefetch(clock.timed("decode", shots), PREFETCH_SHOTS, name)
+        return Prefetch(self.clock.timed("decode", crops), PREFETCH_CROPS, name)
 
-    def _reader(self, clip: PlannedClip, upscaler: Upscaler) -> FrameReader:
+    def _reader(self, clip: PlannedClip) -> FrameReader:
         if clip.index not in self._readers:
-            device = upscaler.for_scale(clip.scale).frames_on
+            device = self.stage_of(clip).frames_on
             self._readers[clip.index] = FrameReader(
                 clip.source,
                 strict=self._strict,
                 on_warning=lambda warning: self._on_warning(f"clips[{clip.index}]: {warning}"),
                 on_step=self._check,
                 device=None if device is None else self._surface_decoder(clip, device),
+                store=self._store,
             )
         return self._readers[clip.index]
 
@@ -142,7 +157,7 @@ class Sources:
         from engine.gpu.checks import decoding_refusal
         from engine.gpu.nvdec import SurfaceDecoder
 
-        refusal = decoding_refusal(clip.source, device, strict=self._strict)
+        refusal = decoding_refusal(clip.source, device, strict=self._strict, store=self._store)
         if refusal is not None:
             self._refusals[clip.index] = refusal
             return None
@@ -160,13 +175,11 @@ class Sources:
 
 def render_chunk(
     chunk: Chunk,
-    sources: Sources,
-    upscaler: Upscaler,
+    sources: OpenSources,
     encoder: Encoder,
     destination: Path,
     *,
     following: Chunk | None,
-    clock: StageClock,
     on_frame: Callable[[], None],
     while_waiting: Callable[[], None],
 ) -> EncodedChunk:
@@ -177,24 +190,22 @@ def render_chunk(
     0.1 s in which none comes; both may raise to stop. Raises `DecodeError`, `UpscalerError`,
     `EncoderError`, or `ChunkError` when a frame is missing; `sources` is of no use after that.
     """
-    compositor, sink, encoded = _encoder_input(chunk, upscaler, encoder)
+    compositor, sink, encoded = _encoder_input(chunk, sources, encoder)
     with (
         whole_file(destination) as path,
         finished_pictures(
             chunk,
             sources,
-            upscaler,
             encoder.size,
             compositor,
             following=following,
-            clock=clock,
             while_waiting=while_waiting,
         ) as pictures,
     ):
         with ChunkWriter(encoder, path, sink) as writer:
             for picture in pictures:
                 on_frame()
-                with clock.working("encode"):
+                with sources.clock.working("encode"):
                     writer.write(picture)
         if writer.result.frame_count != len(chunk.frames):
             raise ChunkError(
@@ -204,7 +215,7 @@ def render_chunk(
     decoded = [
         sources.route(layer.clip)
         for layer in chunk.layers
-        if upscaler.for_scale(layer.clip.scale).frames_on is not None
+        if sources.stage_of(layer.clip).frames_on is not None
     ]
     return replace(writer.result, route=(*decoded, *encoded))
 
@@ -212,13 +223,11 @@ def render_chunk(
 @contextmanager
 def finished_pictures(
     chunk: Chunk,
-    sources: Sources,
-    upscaler: Upscaler,
+    sources: OpenSources,
     size: Size,
     compositor: Compositor,
     *,
     following: Chunk | None,
-    clock: StageClock,
     while_waiting: Callable[[], None],
 ) -> Iterator[Iterator[FinishedPicture]]:
     """The pictures of `chunk` as they are given to its encoder, one per frame, in order.
@@ -228,19 +237,20 @@ def finished_pictures(
     """
     with ExitStack() as stack:
         layers = [
-            _layer_pictures(stack, layer, sources, upscaler, size, compositor, clock)
-            for layer in chunk.layers
+            _layer_pictures(stack, layer, sources, size, compositor) for layer in chunk.layers
         ]
         stack.push(sources.abandon_on_error)
-        sources.look_ahead(chunk, following or chunk, upscaler, clock)
-        yield _blended(chunk, [layer.items(while_waiting) for layer in layers], compositor, clock)
+        sources.look_ahead(chunk, following or chunk)
+        yield _blended(
+            chunk, [layer.items(while_waiting) for layer in layers], compositor, sources.clock
+        )
 
 
 def _encoder_input(
-    chunk: Chunk, upscaler: Upscaler, encoder: Encoder
+    chunk: Chunk, sources: OpenSources, encoder: Encoder
 ) -> tuple[Compositor, FrameSink, list[str]]:
     """How the chunk's pictures go to the encoder, and what to report of it."""
-    stages = [upscaler.for_scale(layer.clip.scale) for layer in chunk.layers]
+    stages = [sources.stage_of(layer.clip) for layer in chunk.layers]
     device = next((stage.frames_on for stage in stages if stage.frames_on is not None), None)
     if device is None:
         return HostCompositor(), HostFrameSink(), []
@@ -253,23 +263,21 @@ def _encoder_input(
 def _layer_pictures(
     stack: ExitStack,
     layer: Layer,
-    sources: Sources,
-    upscaler: Upscaler,
+    sources: OpenSources,
     size: Size,
     compositor: Compositor,
-    clock: StageClock,
 ) -> Prefetch[FinishedPicture]:
     """The layer's pictures, made ahead of the consumer by two threads that end with `stack`."""
-    shots = stack.enter_context(sources.shots(layer, upscaler, clock))
-    clip = layer.clip
-    pictures = upscaler.for_scale(clip.scale).pictures(
-        clock.waited_for("crop", shots.items()), clip.source, size, clip.fit
+    crops = stack.enter_context(sources.crops(layer))
+    clip, clock = layer.clip, sources.clock
+    pictures = sources.stage_of(clip).pictures(
+        clock.waited_for("crop", crops.items()), clip.source, size, clip.fit
     )
-    brought = clock.timed("crop", map(compositor.to_device, pictures))
-    return stack.enter_context(Prefetch(brought, PREFETCH_PICTURES, f"crop clip {clip.index}"))
+    placed = clock.timed("crop", map(compositor.to_device, pictures))
+    return stack.enter_context(Prefetch(placed, PREFETCH_PICTURES, f"crop clip {clip.index}"))
 
 
-def _shots(layer: Layer, reader: FrameReader) -> Iterator[FrameCrop]:
+def _crops(layer: Layer, reader: FrameReader) -> Iterator[FrameCrop]:
     """The layer's frames with their rectangles; a source frame shown several times is decoded
     once."""
     shown = [(pts, list(rows)) for pts, rows in groupby(range(len(layer.pts)), layer.pts.item)]

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.files import whole_file
+from engine.pipeline.chunk_store import ChunkRecord
+from engine.pipeline.executors import Executor, RenderedChunk
+from engine.pipeline.job import RenderJob
+from engine.timeline.chunks import Chunk
+from engine.timeline.plan import Plan
+from engine.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +23,9 @@ class ChunkReport:
     start_frame: int
     stop_frame: int
     digest: str
-    frame_hash: str
-    """Hash of the frames given to the encoder, in order."""
+    frame_hash: str | None
+    """Hash of the frames given to the encoder, in order; None for a chunk whose packets were
+    copied."""
     resumed: bool
     """True where an earlier run had rendered it."""
     render_s: float
@@ -70,3 +78,76 @@ class Report:
             text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
             # a name that is not Unicode text holds what JSON writes as an escape
             unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedChunks:
+    """Every chunk of an export, by digest."""
+
+    found: Mapping[str, ChunkRecord]
+    """From an earlier run."""
+    rendered: Mapping[str, RenderedChunk]
+    """In this run."""
+
+    def record(self, chunk: Chunk) -> ChunkRecord:
+        """What is known of a chunk, found or rendered."""
+        rendered = self.rendered.get(chunk.digest)
+        return rendered.record if rendered else self.found[chunk.digest]
+
+    def report(self, chunk: Chunk) -> ChunkReport:
+        """What there is to say of a chunk at its place in the export."""
+        rendered, record = self.rendered.get(chunk.digest), self.record(chunk)
+        return ChunkReport(
+            chunk.frames.start,
+            chunk.frames.stop,
+            chunk.digest,
+            record.frame_hash,
+            resumed=rendered is None,
+            render_s=record.render_s,
+            route=record.route,
+            failures=rendered.failures if rendered else (),
+        )
+
+
+def export_report(
+    plan: Plan,
+    job: RenderJob,
+    executor: Executor,
+    chunks: FinishedChunks,
+    *,
+    output: Path,
+    wall_s: float,
+    stage_s: Mapping[str, float],
+    warnings: Sequence[str],
+) -> Report:
+    """The report of an export of `job` that took `wall_s` and is finished."""
+    reports = [chunks.report(chunk) for chunk in job.chunks]
+    resumed = sum(each.stop_frame - each.start_frame for each in reports if each.resumed)
+    rendered = plan.frame_count - resumed
+    stages = {name: round(seconds, 3) for name, seconds in stage_s.items()}
+    return Report(
+        output=str(output),
+        engine_version=VERSION,
+        duration_s=float(plan.duration_s),
+        frames=plan.frame_count,
+        frames_rendered=rendered,
+        frames_resumed=resumed,
+        source_frames=plan.source_frame_count(),
+        source_frames_decoded=sum(each.decoded_frames for each in chunks.rendered.values()),
+        device=job.upscaler.device,
+        upscaler=job.upscaler.name,
+        upscaler_why=job.upscaler.why,
+        encoder=job.encoder.name,
+        encoder_why=job.encoder.why,
+        encoder_options=dict(job.encoder.options),
+        executor=executor.name,
+        executor_why=executor.why,
+        workers=executor.workers,
+        retries=sum(len(each.failures) for each in chunks.rendered.values()),
+        wall_s=round(wall_s, 3),
+        frames_per_s=round(rendered / wall_s, 3),
+        stage_s=stages,
+        bottleneck=max(stages, key=stages.__getitem__),
+        warnings=tuple(warnings),
+        chunks=tuple(reports),
+    )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 
-from engine.pipeline.progress import StageClock
-from engine.pipeline.render import Sources, finished_pictures
+from engine.pipeline.render import OpenSources, finished_pictures
 from engine.pixels.blend import HostCompositor
 from engine.pixels.picture import Picture
-from engine.timeline.chunks import Chunk, cut_into_chunks
+from engine.storage.objects import Store
+from engine.timeline.chunks import Chunk, chunk_ranges
 from engine.timeline.plan import Layer, Plan
-from engine.timeline.retime import TIMESTAMP_TOLERANCE_S
-from engine.timing import FrameRange
-from engine.upscale.stage import Upscaler
+from engine.timing import TIMESTAMP_TOLERANCE_S, FrameRange
+from engine.upscale.stage import LoadedStages, Upscaler
 
 
 def frame_at(plan: Plan, time_s: Fraction) -> int:
@@ -34,8 +32,9 @@ def render_still(
     *,
     strict: bool = False,
     on_warning: Callable[[str], None] = lambda _: None,
+    store: Store | None = None,
 ) -> Picture:
-    """The picture of output frame `frame`.
+    """The picture of output frame `frame`. `store` holds the sources that are objects.
 
     It is made by what renders chunks, out of the same neighbours: what a network is given for a
     source frame depends on all crops through which its chunk shows it. (A network on a batch of
@@ -44,17 +43,21 @@ def render_still(
     """
     if not 0 <= frame < plan.frame_count:
         raise ValueError(f"the export has frames 0 to {plan.frame_count - 1}, not {frame}")
-    chunk = _around(_chunk_of(plan, frame), frame)
+    chunk = _chunk_around(plan, frame)
+    stages = LoadedStages()
     with (
-        Sources(strict=strict, on_warning=on_warning) as sources,
+        OpenSources(
+            lambda clip: stages.of(upscaler.stage_for(clip.scale)),
+            strict=strict,
+            on_warning=on_warning,
+            store=store,
+        ) as sources,
         finished_pictures(
             chunk,
             sources,
-            upscaler,
             plan.size,
             HostCompositor(),
             following=None,
-            clock=StageClock(),
             while_waiting=lambda: None,
         ) as pictures,
     ):
@@ -63,21 +66,17 @@ def render_still(
         return Picture(picture.size, picture.buffer.copy())
 
 
-def _chunk_of(plan: Plan, frame: int) -> Chunk:
-    chunks = cut_into_chunks(plan, stage_key=lambda _: "", encoder_key="")
-    return next(chunk for chunk in chunks if frame < chunk.frames.stop)
+def _chunk_around(plan: Plan, frame: int) -> Chunk:
+    """Of the chunk that `frame` lies in, the frames that show the same source frames.
 
-
-def _around(chunk: Chunk, frame: int) -> Chunk:
-    """The frames of `chunk` that show a source frame of output frame `frame`."""
-    row = frame - chunk.frames.start
-    runs = [_run(layer, row) for layer in chunk.layers]
+    It has no digest: its pictures go into no file.
+    """
+    whole = next(frames for frames in chunk_ranges(plan) if frame < frames.stop)
+    row = frame - whole.start
+    runs = [_run(layer, row) for layer in plan.layers(whole)]
     first, last = min(run.start for run in runs), max(run.stop for run in runs)
-    return replace(
-        chunk,
-        frames=FrameRange(chunk.frames.start + first, chunk.frames.start + last),
-        layers=tuple(_rows(layer, slice(first, last)) for layer in chunk.layers),
-    )
+    frames = FrameRange(whole.start + first, whole.start + last)
+    return Chunk(0, frames, plan.layers(frames), digest="")
 
 
 def _run(layer: Layer, row: int) -> FrameRange:
@@ -88,7 +87,3 @@ def _run(layer: Layer, row: int) -> FrameRange:
     while last < len(layer.pts) and layer.pts[last] == layer.pts[row]:
         last += 1
     return FrameRange(first, last)
-
-
-def _rows(layer: Layer, rows: slice) -> Layer:
-    return Layer(layer.clip, layer.pts[rows], layer.rects[rows], layer.weights[rows])

@@ -20,8 +20,9 @@ from uuid import uuid4
 
 from engine.errors import ObjectChangedError, ObjectMissingError, StoreError
 from engine.files import sync, whole_file
+from engine.location import SourceLocation
 from engine.storage.keys import checked_key, folder_prefix
-from engine.storage.objects import ObjectInfo, OnBytes, StoredObject, opened_for_upload
+from engine.storage.objects import ObjectInfo, OnBytes, opened_for_upload
 
 INCOMING = ".incoming"
 """Where unfinished files and the lock lie. No key begins with a dot."""
@@ -120,7 +121,7 @@ class LocalStore:
             raise StoreError(checked_key(key), "has no address: it lies in a folder without server")
         return self.sign(checked_key(key), expires_s, file_name)
 
-    def source(self, key: str) -> Path | StoredObject:
+    def source(self, key: str) -> SourceLocation:
         if self.stat(key) is None:
             raise _missing(key)
         return self.path(key)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from engine.errors import StoreError
+from engine.location import ObjectLocation, SourceLocation
 
 OnBytes = Callable[[int], None]
 """Is told how many bytes were moved so far, in the caller's thread; what it raises stops the
@@ -79,8 +80,8 @@ class Store(Protocol):
         A browser that opens it with `file_name` saves it under that name. A secret: never log it.
         """
 
-    def source(self, key: str) -> Path | StoredObject:
-        """The object as the file of a clip (`SourceInfo.path`).
+    def source(self, key: str) -> SourceLocation:
+        """The object as the file of a clip (`SourceInfo.location`).
 
         In a bucket it is pinned to what it is now; in a folder it is its file.
         """
@@ -88,33 +89,19 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One version of one object, read where it lies."""
+    """One version of one object, opened: read where it lies."""
 
     store: Store
-    key: str
-    etag: str
-    size_bytes: int
-
-    @property
-    def name(self) -> str:
-        """The last part of the key."""
-        return PurePosixPath(self.key).name
-
-    @property
-    def stem(self) -> str:
-        """The name without its suffix."""
-        return PurePosixPath(self.key).stem
+    location: ObjectLocation
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes `[start, start + length)`, less what lies past the end.
 
         Raises ObjectChangedError once the store holds another version.
         """
-        length = min(length, self.size_bytes - start)
-        return self.store.read(self.key, start, length, etag=self.etag) if length > 0 else b""
-
-    def __str__(self) -> str:
-        return self.key
+        at = self.location
+        length = min(length, at.size_bytes - start)
+        return self.store.read(at.key, start, length, etag=at.etag) if length > 0 else b""
 
 
 @contextmanager

@@ -22,9 +22,9 @@ class RangedReader:
     """
 
     def __init__(self, source: StoredObject) -> None:
-        self.name = source.name
+        self.name = source.location.name
         """What FFmpeg guesses a format by, beside the bytes."""
-        self.size_bytes = source.size_bytes
+        self.size_bytes = source.location.size_bytes
         self._source = source
         self._at = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
@@ -47,7 +47,7 @@ class RangedReader:
         """Go to a place, which may lie past the end. Raises ValueError before the beginning."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size_bytes}[whence]
         if base + offset < 0:
-            raise ValueError(f"{self._source}: there is no byte {base + offset}")
+            raise ValueError(f"{self._source.location}: there is no byte {base + offset}")
         self._at = base + offset
         return self._at
 

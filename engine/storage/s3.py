@@ -24,8 +24,9 @@ from urllib.parse import quote, urlsplit
 
 from engine.errors import ObjectChangedError, ObjectMissingError, StoreError
 from engine.files import whole_file
+from engine.location import ObjectLocation, SourceLocation
 from engine.storage.keys import checked_key, folder_prefix
-from engine.storage.objects import ObjectInfo, OnBytes, StoredObject, opened_for_upload
+from engine.storage.objects import ObjectInfo, OnBytes, opened_for_upload
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -170,9 +171,9 @@ class S3Store:
             place["ResponseContentDisposition"] = attached
         return self._client.generate_presigned_url("get_object", place, ExpiresIn=expires_s)
 
-    def source(self, key: str) -> Path | StoredObject:
+    def source(self, key: str) -> SourceLocation:
         info = self._found(key)
-        return StoredObject(self, key, info.etag, info.size_bytes)
+        return ObjectLocation(key, info.etag, info.size_bytes)
 
     @property
     def _client(self) -> S3Client:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.errors import UpscalerError
 from engine.upscale.models import GENERAL, MODELS, X2PLUS, X4PLUS, Model, model_named
-from engine.upscale.options import Settings
-from engine.upscale.stage import PlainResampler, Stage, Upscaler
-
-if TYPE_CHECKING:
-    import torch
-
-    from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.options import NetworkOptions
+from engine.upscale.spec import NetworkSpec
+from engine.upscale.stage import PlainResampler, StageSpec, Upscaler
 
 QUALITY = "realesrgan"
 """x2plus where a crop is at most doubled, which is a quarter of the work, x4plus above."""
@@ -27,11 +22,11 @@ _NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia")
 """Where Linux, and Linux under Windows, shows an NVIDIA driver."""
 
 
-DEFAULTS = Settings()
+DEFAULTS = NetworkOptions()
 
 
 def choose_upscaler(
-    name: str = "auto", device: str = "auto", settings: Settings = DEFAULTS
+    name: str = "auto", device: str = "auto", options: NetworkOptions = DEFAULTS
 ) -> Upscaler:
     """The upscaler of that name on that device; `auto` takes what runs well here.
 
@@ -51,7 +46,7 @@ def choose_upscaler(
         name,
         _device(device),
         "auto: there is a CUDA device" if name == "auto" else "asked for",
-        settings,
+        options,
     )
 
 
@@ -68,43 +63,33 @@ def network_for(name: str, scale: float) -> Model | None:
 
 @dataclass(slots=True)
 class Networks:
-    """An `Upscaler` that loads each network when the first clip needs it."""
+    """An `Upscaler` that decides which network each clip goes through."""
 
     name: str
-    torch_device: torch.device
+    device: str
     why: str
-    settings: Settings
-    _loaded: dict[Model, RealESRGAN] = field(default_factory=dict)
+    options: NetworkOptions
+    _specs: dict[Model, NetworkSpec] = field(default_factory=dict)
 
-    def __reduce__(self) -> tuple[type[Networks], tuple[str, torch.device, str, Settings]]:
-        # to another process goes the choice; it loads its own networks, from files that are there
-        settings = replace(self.settings, on_download=None)
-        return Networks, (self.name, self.torch_device, self.why, settings)
-
-    @property
-    def device(self) -> str:
-        return str(self.torch_device)
-
-    @property
-    def events(self) -> list[str]:
-        return [
-            f"{model.name}: {event}"
-            for model, stage in self._loaded.items()
-            for event in stage.events
-        ]
-
-    def for_scale(self, scale: float) -> Stage:
+    def stage_for(self, scale: float) -> StageSpec:
+        """See `Upscaler`. Fetches the weights where they are not there, and loads no network."""
         model = network_for(self.name, scale)
         if model is None:
             return PlainResampler("the crop is not smaller than the target")
-        if model not in self._loaded:
-            self._loaded[model] = self._load(model)
-        return self._loaded[model]
+        if model not in self._specs:
+            self._specs[model] = self._spec(model)
+        return self._specs[model]
 
-    def _load(self, model: Model) -> RealESRGAN:
-        from engine.upscale.load import load_stage
+    def _spec(self, model: Model) -> NetworkSpec:
+        from engine.upscale.load import checkpoint_digest, precision_on
 
-        return load_stage(model, self.torch_device, self.settings)
+        return NetworkSpec(
+            model=model.name,
+            device=self.device,
+            weights=checkpoint_digest(model, self.options),
+            precision=precision_on(self.device, self.options.precision).value,
+            options=replace(self.options, on_download=None),
+        )
 
 
 def _lack_of_cuda() -> str | None:
@@ -118,14 +103,12 @@ def _lack_of_cuda() -> str | None:
     return None if torch.cuda.is_available() else "no CUDA device here"
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> str:
     if name not in DEVICES:
         raise UpscalerError(f"there is no device {name!r}; there are {', '.join(DEVICES)}")
     if find_spec("torch") is None:
         raise UpscalerError("networks need torch: pip install 'framestream[upscale]'")
-    import torch
-
     lack = _lack_of_cuda()
     if name == "cuda" and lack is not None:
         raise UpscalerError(f"device cuda: {lack}")
-    return torch.device("cpu" if name == "cpu" or lack is not None else "cuda")
+    return "cpu" if name == "cpu" or lack is not None else "cuda"

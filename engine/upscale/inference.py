@@ -88,15 +88,17 @@ class Runner:
     def batch_size(self, size: Size, asked: int | None = None) -> int:
         """Pictures of that size in one batch, at most as many as were asked for.
 
-        By default one on a CPU, which gains nothing by more, and on CUDA what memory allows.
+        By default one on a CPU, which gains nothing by more, and on CUDA what memory allows, or one
+        where it is not known what a picture takes.
         """
         if asked is not None:
             return min(asked, self._most)
-        if self.device.type != "cuda":
+        pixel_bytes = self.shape.bytes_per_pixel
+        if self.device.type != "cuda" or pixel_bytes is None:
             return 1
         if size not in self._planned:  # once, since what is at work is not free
             free_bytes, _ = torch.cuda.mem_get_info(self.device)
-            image_bytes = size.width * size.height * self.shape.bytes_per_pixel
+            image_bytes = size.width * size.height * pixel_bytes
             fitting = int(MEMORY_SHARE * free_bytes / image_bytes)
             self._planned[size] = max(1, min(fitting, MOST_IMAGES))
         return min(self._planned[size], self._most)
@@ -161,12 +163,14 @@ class Runner:
 
     def _tiled(self, image: Tensor) -> Tensor:
         shape = self.shape
+        if not shape.can_be_tiled:
+            raise UpscalerError(f"{self.device} has not enough memory, and the network cannot tile")
         radius = shape.receptive_radius if shape.tiles_exactly else None
         for side in halvings(max(image.shape[-2:]), LEAST_TILE_PX):
-            tile = side // shape.multiple * shape.multiple
+            tile = max(1, side // shape.multiple) * shape.multiple
             self.events.append(f"out of memory: in tiles of {tile} pixels from here on")
             try:
-                return in_tiles(self._forward, image, shape.scale, tile, radius)
+                return in_tiles(self._forward, image, shape.scale, tile, radius, shape.multiple)
             except torch.OutOfMemoryError:
                 self._free()
         raise UpscalerError(
@@ -174,7 +178,7 @@ class Runner:
         )
 
     def _forward(self, images: Tensor) -> Tensor:
-        fast = images.to(self.precision.dtype, memory_format=torch.channels_last)
+        fast = images.to(self.precision.dtype, memory_format=self.shape.memory_format)
         return self._fast(fast).float()
 
     def _free(self) -> None:

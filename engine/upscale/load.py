@@ -11,38 +11,70 @@ from engine.errors import UpscalerError
 from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.models import Model, model_named
 from engine.upscale.network import Network, blend_denoise, load_network
-from engine.upscale.options import Settings
+from engine.upscale.options import NetworkOptions
+from engine.upscale.other_networks import load_user_network
 from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.weights import weights_path
 
 
-def load_stage(model: Model, device: torch.device, settings: Settings) -> RealESRGAN:
-    """The model on the device, ready to run. Raises `UpscalerError`."""
-    path = weights_path(model, model_path=settings.model_path, on_progress=settings.on_download)
-    network = load_network(path)
-    weights = _digest(path)
-    if settings.denoise != 1:
-        network = _less_denoised(network, model, settings)
-        weights += f":denoise={settings.denoise:g}"
-    runner = Runner(network, device, _precision(settings.precision, device))
-    return RealESRGAN(runner, weights=weights, batch=settings.batch)
+def checkpoint_digest(model: Model, options: NetworkOptions) -> str:
+    """Tells the weights from all others, and how much of the companion is blended in.
+
+    Fetches them where they are not there. Raises `UpscalerError` where they cannot be had.
+    """
+    path = weights_path(model, model_path=options.model_path, on_progress=options.on_download)
+    if options.denoise == 1:
+        return _digest(path)
+    _companion_path(model, options)
+    return f"{_digest(path)}:denoise={options.denoise:g}"
 
 
-def _less_denoised(network: Network, model: Model, settings: Settings) -> Network:
-    if model.companion is None or settings.model_path is not None:
-        raise UpscalerError("denoise strength is for the official realesr-general-x4v3 only")
-    path = weights_path(model_named(model.companion), on_progress=settings.on_download)
-    return blend_denoise(network, load_network(path), settings.denoise)
-
-
-def _precision(name: str | None, device: torch.device) -> Precision:
+def precision_on(device: str, name: str | None) -> Precision:
+    """The precision of that name, or what suits the device. Raises `UpscalerError`."""
     if name is None:
-        return best_precision(device)
+        return best_precision(torch.device(device))
     try:
         return Precision(name)
     except ValueError:
         names = ", ".join(Precision)
         raise UpscalerError(f"there is no precision {name!r}; there are {names}") from None
+
+
+def load_stage(
+    name: str, device: str, weights: str, precision: str, options: NetworkOptions
+) -> RealESRGAN:
+    """The model of that name on the device, ready to run.
+
+    `weights` is what `checkpoint_digest` gave. Raises `UpscalerError` where the weights are not
+    there, or are others.
+    """
+    model = model_named(name)
+    if checkpoint_digest(model, options) != weights:
+        raise UpscalerError(f"{name}: its weights here are not those the export was planned with")
+    path = weights_path(model, model_path=options.model_path)
+    network = load_network(path) if options.model_path is None else load_user_network(path)
+    if options.denoise != 1:
+        companion = load_network(_companion_path(model, options))
+        network = blend_denoise(network, companion, options.denoise)
+    runner = Runner(network, torch.device(device), _possible(precision, network, options))
+    return RealESRGAN(runner, batch=options.batch, name=name)
+
+
+def _possible(name: str, network: Network, options: NetworkOptions) -> Precision:
+    """The precision of that name, or float32 where the network cannot do it and nobody asked."""
+    precision = Precision(name)
+    if precision.dtype in network.shape.dtypes:
+        return precision
+    if options.precision is not None:
+        raise UpscalerError(f"{options.model_path}: the network does not support {precision}")
+    return Precision.FP32
+
+
+def _companion_path(model: Model, options: NetworkOptions) -> Path:
+    """Where the weights are that denoise less."""
+    if model.companion is None or options.model_path is not None:
+        raise UpscalerError("denoise strength is for the official realesr-general-x4v3 only")
+    return weights_path(model_named(model.companion), on_progress=options.on_download)
 
 
 def _digest(path: Path) -> str:

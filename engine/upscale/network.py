@@ -11,18 +11,57 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - what everyone calls it
 
 from engine.errors import UpscalerError
+from engine.upscale.checkpoint import State, read_checkpoint, state_of
 
-State = Mapping[str, Tensor]
+DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
+
+
+class NetworkTraits(Protocol):
+    """What must be known of a network to run it on pictures of any size."""
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel, along each side."""
+
+    @property
+    def multiple(self) -> int:
+        """The height and width of an input are multiples of this."""
+
+    @property
+    def tiles_exactly(self) -> bool:
+        """Whether tiles with `receptive_radius` pixels around them cost little more than the whole.
+
+        Otherwise tiles overlap by less and are feathered.
+        """
+
+    @property
+    def receptive_radius(self) -> int | None:
+        """Input pixels, in each direction, that an output pixel depends on. None: not known."""
+
+    @property
+    def can_be_tiled(self) -> bool:
+        """Whether a picture that does not fit into memory may be cut into tiles."""
+
+    @property
+    def bytes_per_pixel(self) -> int | None:
+        """Memory that a pass takes per input pixel, in half precision: an estimate or unknown."""
+
+    @property
+    def dtypes(self) -> frozenset[torch.dtype]:
+        """What it can be computed in; float32 always."""
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The order of the axes in memory that it runs in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +75,14 @@ class CompactShape:
     scale: int
 
     multiple = 1
-    """The height and width of an input are multiples of this."""
     tiles_exactly = True
-    """Whether tiles with `receptive_radius` pixels around them cost little more than the whole."""
+    can_be_tiled = True
+    dtypes = DTYPES
+    memory_format = torch.channels_last
 
     @property
     def receptive_radius(self) -> int:
-        """Input pixels, in each direction, that an output pixel depends on."""
+        """See `NetworkTraits`."""
         return self.inner_convs + 2
 
     @property
@@ -53,7 +93,7 @@ class CompactShape:
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Memory that a pass takes per input pixel, in half precision: an estimate."""
+        """See `NetworkTraits`."""
         activations = 2 * self.features + 2 * 3 * self.scale**2
         return 2 * activations + 4 * 4 * 3 * self.scale**2  # and the result in single
 
@@ -75,17 +115,19 @@ class RRDBShape:
     """4, or 2 or 1 by folding 2x2 or 4x4 input pixels into the channels of one."""
 
     tiles_exactly = False
-    """The receptive radius is hundreds of pixels, though little comes from afar: tiles overlap
-    less than that, and are feathered."""
+    """The receptive radius is hundreds of pixels, but little comes from that far."""
+    can_be_tiled = True
+    dtypes = DTYPES
+    memory_format = torch.channels_last
 
     @property
     def multiple(self) -> int:
-        """The height and width of an input are multiples of this."""
+        """See `NetworkTraits`."""
         return 4 // self.scale
 
     @property
     def receptive_radius(self) -> int:
-        """Input pixels, in each direction, that an output pixel depends on."""
+        """See `NetworkTraits`."""
         trunk = 1 + 15 * self.blocks + 1
         return self.multiple * (trunk + 2)  # three convolutions at 4x and one at 2x are 2 pixels
 
@@ -100,7 +142,7 @@ class RRDBShape:
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Memory that a pass takes per input pixel, in half precision: an estimate."""
+        """See `NetworkTraits`."""
         return 2 * 4 * 16 * self.features // self.multiple**2  # four tensors of the largest size
 
     def build(self) -> nn.Module:
@@ -209,7 +251,7 @@ def lrelu(x: Tensor) -> Tensor:
 class Network:
     """A network with its weights, for inference only."""
 
-    shape: Shape
+    shape: NetworkTraits
     module: nn.Module
     """What `torch.compile` takes; its input and output are those of a call."""
 
@@ -231,10 +273,10 @@ class Network:
         return out
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Network:
-        """A copy on that device, of that dtype, its weights in channels-last memory."""
+        """A copy on that device, of that dtype, its weights in `shape.memory_format`."""
         module = copy.deepcopy(self.module)
         # torch's own types know a memory format only without a device
-        module = module.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = module.to(device, dtype).to(memory_format=self.shape.memory_format)  # type: ignore[call-overload]
         return Network(self.shape, module)
 
 
@@ -246,7 +288,7 @@ def load_network(path: Path) -> Network:
     `UpscalerError`, which names the file and why it cannot be used.
     """
     try:
-        return network_of(_read_state(path))
+        return network_of(state_of(read_checkpoint(path)))
     except UpscalerError as error:
         raise UpscalerError(f"{path}: {error}") from error
 
@@ -299,31 +341,6 @@ def blend_denoise(strong: Network, weak: Network, strength: float) -> Network:
             for name, weight in strong.module.state_dict().items()
         }
     )
-
-
-def _read_state(path: Path) -> State:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UpscalerError("there is no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise UpscalerError(f"cannot be read: {error.strerror}") from error
-    except pickle.UnpicklingError as error:
-        raise UpscalerError("not a checkpoint, or one that holds more than weights") from error
-    except (RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError) as error:
-        raise UpscalerError("not a checkpoint of torch, or a damaged one") from error
-    for key in ("params_ema", "params"):
-        if isinstance(content, Mapping) and key in content:
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise UpscalerError("the checkpoint holds no state dictionary")
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UpscalerError(
-                f"the checkpoint holds no state dictionary: {name!r} is a {type(tensor).__name__}"
-            )
-    return content
 
 
 def _compact_shape(state: State) -> CompactShape:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class NetworkOptions:
     """What a user may set of a network."""
 
     model_path: Path | None = None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import UpscalerError
-from engine.geometry import Box, Fit, Rect, Size, placed
+from engine.geometry import Box, Fit, Rect, Size, fit_crop
 from engine.gpu.frames import DeviceFrame, cut
 from engine.gpu.pictures import DevicePicture
 from engine.gpu.streams import Lanes
@@ -57,15 +57,15 @@ class RealESRGAN:
         self,
         runner: Runner,
         *,
-        weights: str,
         batch: int | None = None,
         stays_there: bool | None = None,
+        name: str = "network",
     ) -> None:
-        """`weights` tells them from all others; `batch`: images at a time, else as many as fit.
+        """`batch`: images at a time, by default as many as fit. `name`: of the model, for events.
 
         `stays_there`: frames are taken and pictures left on the device; by default on CUDA.
         """
-        self.key = f"{weights}:{runner.precision}:{runner.device.type}"
+        self._name = name
         self._cuda = runner.device.type == "cuda"
         self.frames_on = (
             str(runner.device) if stays_there or (stays_there is None and self._cuda) else None
@@ -77,7 +77,7 @@ class RealESRGAN:
     @property
     def events(self) -> list[str]:
         """What had to be done about memory or precision so far, one line each."""
-        return self._runner.events
+        return [f"{self._name}: {event}" for event in self._runner.events]
 
     def pictures(
         self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
@@ -156,7 +156,7 @@ class RealESRGAN:
             codes = ycc_of_rgb(rgb.clamp(0, 1))
             for rect in still.rects:
                 x, y, width, height = (float(v) for v in _inside(rect, still.region) * scale)
-                shown, box = placed(Rect(x, y, width, height), target, fit)
+                shown, box = fit_crop(Rect(x, y, width, height), target, fit)
                 place = (shown.x, shown.y, shown.width, shown.height)
                 buffers.append(i420_of_ycc(codes, place, box, target))
         return lambda: [DevicePicture(target, self._lanes.handed_out(each)) for each in buffers]

@@ -35,9 +35,10 @@ class Region:
 def covering(rects: NDArray[np.float64], frame: Size, multiple: int = 1) -> Region:
     """The region that holds all `rects` (shape (n, 4): x, y, width, height) of one frame.
 
-    With `MARGIN_PX` around them, sides rounded up to `BUCKET_PX` and moved inside the frame; where
-    the frame is smaller than that, the side is the frame's, rounded up to what is even and a
-    multiple of the network's `multiple`, so a region may stick out a little on the right and below.
+    It has `MARGIN_PX` around them, and its sides are rounded up to a multiple of `BUCKET_PX` and of
+    the network's `multiple`. It is moved inside the frame. Where the frame is smaller than that,
+    the side is the frame's, rounded up to what is even and a multiple of `multiple`, so a region
+    may extend a little beyond the frame on the right and below.
     """
     even = math.lcm(2, multiple)
     x, width = _axis(rects[:, 0], rects[:, 2], frame.width, even)
@@ -50,7 +51,8 @@ def _axis(
 ) -> tuple[int, int]:
     first = max(0, math.floor(starts.min()) // 2 * 2 - MARGIN_PX)
     last = min(side, math.ceil((starts + extents).max()) + MARGIN_PX)
-    bucketed = -(-(last - first) // BUCKET_PX) * BUCKET_PX
+    bucket = math.lcm(BUCKET_PX, multiple)
+    bucketed = -(-(last - first) // bucket) * bucket
     extent = min(bucketed, -(-side // multiple) * multiple)
     last_start = -(-(side - extent) // 2) * 2
     return max(0, min(first, last_start)), extent

@@ -1,13 +1,15 @@
 """The seam between decoding and blending: source frames with rectangles in, pictures out.
 
-A stage sees the frames of one layer of one chunk as a stream, so a network may batch them; it gives
-back one picture per frame, in order.
+An upscaler decides a stage for each clip, as a value. A renderer loads the stage from it. A stage
+sees the frames of one layer of one chunk as a stream, so a network may batch them. It gives back
+one picture per frame, in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,6 @@ from engine.geometry import Fit, Size
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import DeviceSurface, FinishedPicture, Picture, SourceFrame
 from engine.source import SourceInfo
-
-if TYPE_CHECKING:
-    pass
 
 
 class FrameCrop(NamedTuple):
@@ -31,29 +30,42 @@ class FrameCrop(NamedTuple):
 
 
 class Stage(Protocol):
-    """Turns one clip's shots into pictures of the target's size."""
+    """Turns one clip's frames and rectangles into pictures of the target's size."""
+
+    @property
+    def frames_on(self) -> str | None:
+        """The device, as torch spells it, where it leaves its pictures and prefers its frames.
+
+        None for host memory.
+        """
+
+    @property
+    def events(self) -> Sequence[str]:
+        """What had to be done about memory or precision so far, one line each."""
+
+    def pictures(
+        self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+    ) -> Iterator[FinishedPicture]:
+        """One picture per crop, in order.
+
+        Consecutive crops of the same frame and rectangle may give the same object. A picture is
+        not changed after it was given. Raises `UpscalerError`.
+        """
+
+
+class StageSpec(Protocol):
+    """A decided stage: a hashable, picklable value that any process can load the stage from."""
 
     @property
     def key(self) -> str:
         """Everything that decides its pixels, for the digest of a chunk."""
 
-    @property
-    def frames_on(self) -> str | None:
-        """The device, as torch spells it, where it leaves its pictures and would rather have its
-        frames; None for host memory."""
-
-    def pictures(
-        self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
-    ) -> Iterator[FinishedPicture]:
-        """One picture per shot, in order.
-
-        Consecutive shots of the same frame and rectangle may give the same object; a picture is
-        not changed after it was given. Raises `UpscalerError`.
-        """
+    def load(self) -> Stage:
+        """The stage, ready to run. Raises `UpscalerError` where it cannot run here as decided."""
 
 
 class Upscaler(Protocol):
-    """Chooses a stage for each clip: a whole clip goes through one, so that nothing pops."""
+    """Decides a stage for each clip: a whole clip goes through one, so that nothing pops."""
 
     @property
     def name(self) -> str:
@@ -67,32 +79,57 @@ class Upscaler(Protocol):
     def device(self) -> str:
         """Where it works, as torch spells it."""
 
+    def stage_for(self, scale: float) -> StageSpec:
+        """The stage of a clip whose crop is enlarged at most `scale` times.
+
+        Raises `UpscalerError` for weights that cannot be had.
+        """
+
+
+@dataclass(slots=True)
+class LoadedStages:
+    """The stages that this process has loaded, each once."""
+
+    _loaded: dict[StageSpec, Stage] = field(default_factory=dict)
+
+    def of(self, spec: StageSpec) -> Stage:
+        """The stage, loaded when it is first asked for. Raises `UpscalerError`."""
+        if spec not in self._loaded:
+            self._loaded[spec] = spec.load()
+        return self._loaded[spec]
+
     @property
-    def events(self) -> Sequence[str]:
-        """What had to be done about memory or precision so far, one line each."""
-
-    def for_scale(self, scale: float) -> Stage:
-        """The stage of a clip whose crop is enlarged at most `scale` times."""
+    def events(self) -> list[str]:
+        """The events of all of them; see `Stage`."""
+        return [event for stage in self._loaded.values() for event in stage.events]
 
 
+@dataclass(frozen=True)
 class PlainResampler:
-    """Bicubic resampling of the crop, no network: one pass from source planes to target planes."""
+    """Bicubic resampling of the crop, no network: one pass from source planes to target planes.
 
-    name = "none"
-    key = "bicubic"
-    device = "cpu"
-    frames_on = None
-    events: Sequence[str] = ()
+    It has no state, so it is an upscaler, the spec of its only stage, and that stage.
+    """
 
-    def __init__(self, why: str) -> None:
-        self.why = why
+    why: str = field(default="asked for", compare=False)
+    name: ClassVar[str] = "none"
+    key: ClassVar[str] = "bicubic"
+    device: ClassVar[str] = "cpu"
+    frames_on: ClassVar[None] = None
+    events: ClassVar[Sequence[str]] = ()
 
-    def for_scale(self, scale: float) -> Stage:  # noqa: ARG002 - the same for all
+    def stage_for(self, scale: float) -> StageSpec:  # noqa: ARG002 - the same for all
+        """See `Upscaler`."""
+        return self
+
+    def load(self) -> Stage:
+        """See `StageSpec`."""
         return self
 
     def pictures(
         self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
     ) -> Iterator[Picture]:
+        """See `Stage`."""
         sampler = CropSampler(
             display_size=source.display_size,
             rotation_deg=source.rotation_deg,

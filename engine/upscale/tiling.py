@@ -35,16 +35,22 @@ def spans(side: int, tile: int, overlap: int) -> list[Span]:
 
 
 def in_tiles(
-    forward: Callable[[Tensor], Tensor], image: Tensor, scale: int, tile: int, radius: int | None
+    forward: Callable[[Tensor], Tensor],
+    image: Tensor,
+    scale: int,
+    tile: int,
+    radius: int | None,
+    multiple: int = 1,
 ) -> Tensor:
     """`forward` of `image` (1, 3, h, w), tile by tile; shape (1, 3, h * scale, w * scale).
 
-    `radius`: how far a pixel of the input reaches in the output, in input pixels; None where that
-    is not bounded, and the tiles are feathered.
+    `radius`: how far a pixel of the input reaches in the output, in input pixels. None where that
+    is not bounded: then the tiles are feathered. Where `tile` and the sides of the image are
+    multiples of `multiple`, the sides of every tile are, too.
     """
     _, channels, height, width = image.shape
     out = image.new_zeros((1, channels, height * scale, width * scale))
-    overlap = FEATHER_PX if radius is None else radius
+    overlap = -(-(FEATHER_PX if radius is None else radius) // multiple) * multiple
     for rows in spans(height, tile, overlap):
         for columns in spans(width, tile, overlap):
             made = forward(image[..., rows.start : rows.stop, columns.start : columns.stop])

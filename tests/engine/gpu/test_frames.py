@@ -119,7 +119,7 @@ def test_a_damaged_file_is_left_to_the_cpu_and_looks_as_there(tmp_path: Path) ->
         frames = list(reader.surfaces(info.frame_pts))
         assert reader.device is None
     assert warnings == [
-        f"{info.path}: the stream is damaged; decoded on the CPU from here on",
+        f"{info.location}: the stream is damaged; decoded on the CPU from here on",
         *of_cpu,
     ]
     kinds = [isinstance(frame, DeviceFrame) for frame in frames]

@@ -5,7 +5,6 @@ The device is the CPU: everything runs as on CUDA, but NVDEC, NVENC and streams.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction as F
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.stage import PlainResampler, Stage
 from tests.clips import numbered_clip
 from tests.engine.media.test_video_reader import damaged_h264
+from tests.engine.upscale.stages import PerClip
 from tests.engine.upscale.test_stage import TINY, seeded, stage
 from tests.media import needs_ffmpeg
 
@@ -35,25 +35,12 @@ class HostFrames(RealESRGAN):
     _on_host = RealESRGAN._on_device
 
 
-class PerClip:
-    """An upscaler with a stage for crops that are enlarged, and one for the others."""
-
-    name, why, device = "test", "test", "cpu"
-
-    def __init__(self, above: Stage, below: Stage) -> None:
-        self._above, self._below = above, below
-        self.events: Sequence[str] = ()
-
-    def for_scale(self, scale: float) -> Stage:
-        return self._above if scale > 1 else self._below
-
-
 def on_device() -> RealESRGAN:
     return stage(NETWORK, 3, on_device=True)
 
 
 def in_host_memory() -> RealESRGAN:
-    return HostFrames(on_device()._runner, weights="w", batch=3)
+    return HostFrames(on_device()._runner, batch=3)
 
 
 def a_reel(folder: Path, size: tuple[int, int] = (160, 96), target: Size = TARGET) -> Plan:
@@ -83,7 +70,7 @@ def exported(plan: Plan, folder: Path, above: Stage, below: Stage) -> Report:
     return export(plan, folder / "out.mp4", upscaler=PerClip(above, below), encoder=encoder)
 
 
-def hashes(report: Report) -> list[str]:
+def hashes(report: Report) -> list[str | None]:
     return [chunk.frame_hash for chunk in report.chunks]
 
 

@@ -22,13 +22,13 @@ from engine.geometry import Rect, Size
 from engine.media.encoders import Encoder, choose_encoder
 from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.exporter import Listener, export, probe_sources
-from engine.pipeline.progress import Phase, Progress, StageClock
-from engine.pipeline.render import Sources, render_chunk
+from engine.pipeline.progress import Phase, Progress
+from engine.pipeline.render import OpenSources, render_chunk
 from engine.pipeline.report import Report
 from engine.timeline.chunks import cut_into_chunks
 from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transition
 from engine.timeline.plan import Plan, build_plan
-from engine.upscale.choice import choose_upscaler
+from engine.upscale.stage import PlainResampler
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
 from tests.witness import complaints, ffprobe, luma_frames, samples, video_stream
@@ -224,20 +224,18 @@ def three_clips_again(folder: Path) -> Plan:
 
 def test_chunks_in_any_order_are_the_same_frames(tmp_path: Path) -> None:
     plan = three_clips(tmp_path)
-    encoder, upscaler = encoder_for(plan), choose_upscaler("none")
+    encoder = encoder_for(plan)
     whole = export(plan, tmp_path / "whole.mp4", encoder=encoder)
     chunks = cut_into_chunks(plan, stage_key=lambda _: "bicubic", encoder_key=encoder.key)
     hashes = {}
     for chunk in np.random.default_rng(7).permutation(np.array(chunks, object)):
-        with Sources(strict=True, on_warning=pytest.fail) as sources:
+        with OpenSources(lambda _: PlainResampler(), strict=True, on_warning=pytest.fail) as sources:
             rendered = render_chunk(
                 chunk,
                 sources,
-                upscaler,
                 encoder,
                 tmp_path / "chunk.mp4",
                 following=None,
-                clock=StageClock(),
                 on_frame=lambda: None,
                 while_waiting=lambda: None,
             )

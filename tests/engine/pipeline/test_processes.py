@@ -30,8 +30,8 @@ from engine.timeline.edit import Clip, Edit, Transition
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.choice import Networks, choose_upscaler
 from engine.upscale.network import CompactShape
-from engine.upscale.options import Settings
-from engine.upscale.stage import FrameCrop, PlainResampler, Stage
+from engine.upscale.options import NetworkOptions
+from engine.upscale.stage import FrameCrop, PlainResampler
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
 from tests.waiting import wait_until
@@ -98,19 +98,18 @@ class Trapped(PlainResampler):
     signal's name, or the text of an error.
     """
 
+    traps: Path
+
     def __init__(self, traps: Path) -> None:
         super().__init__("for a test")
-        self.traps = traps
-
-    def for_scale(self, scale: float) -> Stage:  # noqa: ARG002
-        return self
+        object.__setattr__(self, "traps", traps)
 
     def pictures(
         self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
     ) -> Iterator[Picture]:
         for number, picture in enumerate(super().pictures(shots, source, target, fit)):
             if number == 10:
-                self.spring(source.path.stem)
+                self.spring(source.location.stem)
             yield picture
 
     def spring(self, clip: str) -> None:
@@ -182,7 +181,7 @@ def test_a_worker_loads_the_network_that_was_chosen(folder: Path, tmp_path: Path
     module = CompactShape(features=8, inner_convs=1, scale=2).build()
     torch.save({"params": module.state_dict()}, checkpoint)
     upscaler = choose_upscaler(
-        "realesr-animevideov3", "cpu", Settings(model_path=checkpoint, precision="fp32")
+        "realesr-animevideov3", "cpu", NetworkOptions(model_path=checkpoint, precision="fp32")
     )
     edit = Edit([Clip("b.mp4", trim_stop_s=0.2)], target_size=Size(320, 192), include_audio=False)
     plan = build_plan(edit, probe_sources(edit, folder))
@@ -213,7 +212,7 @@ def test_what_fails_once_is_rendered_again(
     reasons = ["ValueError: on fire", "its process was ended by SIGSEGV"]
     assert report.retries == 2
     assert [each.failures for each in report.chunks] == [(reasons[0],), (), (reasons[1],)]
-    a, b = (plan.clips[n].source.path for n in (0, 1))
+    a, b = (plan.clips[n].source.location for n in (0, 1))
     assert sorted(followed.warnings) == [
         f"frames [0, 34) of clips[0] ({a}) failed and is rendered once more: {reasons[0]}",
         f"frames [40, 82) of clips[1] ({b}) failed and is rendered once more: {reasons[1]}",
@@ -326,7 +325,7 @@ def test_each_worker_has_its_gpu_and_its_threads(monkeypatch: pytest.MonkeyPatch
 
 def test_a_choice_travels_and_not_what_it_has_loaded() -> None:
     told: list[tuple[int, int]] = []
-    settings = Settings(denoise=0.5, on_download=lambda *at: told.append(at))
+    settings = NetworkOptions(denoise=0.5, on_download=lambda *at: told.append(at))
     chosen = choose_upscaler("realesr-general-x4v3", "cpu", settings)
     assert isinstance(chosen, Networks)
     there = pickle.loads(pickle.dumps(chosen))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction as F
 from pathlib import Path
@@ -26,8 +25,9 @@ from engine.timeline.plan import Plan, build_plan
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import CompactShape, Network
 from engine.upscale.realesrgan import RealESRGAN
-from engine.upscale.stage import PlainResampler, Stage, Upscaler
+from engine.upscale.stage import PlainResampler, StageSpec, Upscaler
 from tests.clips import numbered_clip
+from tests.engine.upscale.stages import Loaded
 from tests.media import needs_ffmpeg
 from tests.witness import run
 
@@ -42,11 +42,10 @@ class OneStage:
     name: str = "seeded"
     why: str = "test"
     device: str = "cpu"
-    events: Sequence[str] = ()
 
-    def for_scale(self, scale: float) -> Stage:
+    def stage_for(self, scale: float) -> StageSpec:
         assert scale > 0
-        return self.stage
+        return Loaded(self.stage)
 
 
 def a_network() -> Upscaler:
@@ -54,7 +53,7 @@ def a_network() -> Upscaler:
     shape = CompactShape(features=8, inner_convs=2, scale=4)
     network = Network(shape, shape.build().eval().requires_grad_(False))
     runner = Runner(network, torch.device("cpu"), Precision.FP32)
-    return OneStage(RealESRGAN(runner, weights="seeded"))
+    return OneStage(RealESRGAN(runner))
 
 
 def reel(folder: Path) -> Plan:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import engine.storage.ranged
 from engine.errors import ObjectChangedError, SourceError, StoreError
 from engine.geometry import Size
+from engine.location import ObjectLocation
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.fingerprint import fingerprint
 from engine.media.mp4_index import SkimmingReader
@@ -63,12 +64,16 @@ def pinned(store: Store, key: str) -> StoredObject:
     """An object of any store, read by ranges."""
     info = store.stat(key)
     assert info
-    return StoredObject(store, info.key, info.etag, info.size_bytes)
+    return StoredObject(store, ObjectLocation(info.key, info.etag, info.size_bytes))
+
+
+def probed(file: StoredObject) -> SourceInfo:
+    return probe(file.location, file.store)
 
 
 def assert_same(one: SourceInfo, other: SourceInfo) -> None:
     for each in fields(SourceInfo):
-        if each.name != "path":
+        if each.name != "location":
             a, b = getattr(one, each.name), getattr(other, each.name)
             assert np.array_equal(a, b), each.name
 
@@ -116,10 +121,14 @@ def second_of(source: SourceInfo) -> tuple[Plan, Encoder]:
     return plan, encoder
 
 
-def rendered(source: SourceInfo, destination: Path) -> tuple[list[str], bytes]:
+def rendered(
+    source: SourceInfo, destination: Path, store: Store | None = None
+) -> tuple[list[str | None], bytes]:
     """Hashes of the frames given to the encoder, and the finished file."""
     plan, encoder = second_of(source)
-    report = export(plan, destination, encoder=encoder, upscaler=choose_upscaler("none"))
+    report = export(
+        plan, destination, encoder=encoder, upscaler=choose_upscaler("none"), store=store
+    )
     return [chunk.frame_hash for chunk in report.chunks], destination.read_bytes()
 
 
@@ -129,13 +138,16 @@ def test_a_second_of_a_long_clip_moves_a_small_part_of_it(
     store.put_file("u/clip.mp4", long_clip)
     here = probe(long_clip)
     proxy.forget()
-    there = probe(store.source("u/clip.mp4"))
+    there = probe(store.source("u/clip.mp4"), store)
     assert_same(there, here)
     size = long_clip.stat().st_size
     assert 0 < moved_by_readers(proxy) < size / 10
-    described = SourceInfo.from_document(json.loads(json.dumps(here.to_document())), there.path)
+    document = json.loads(json.dumps(here.to_document()))
+    described = SourceInfo.from_document(document, there.location)
     proxy.forget()
-    assert rendered(described, tmp_path / "there.mp4") == rendered(here, tmp_path / "here.mp4")
+    assert rendered(described, tmp_path / "there.mp4", store) == rendered(
+        here, tmp_path / "here.mp4"
+    )
     assert 0 < moved_by_readers(proxy) < size / 3  # the picture, and a second before the sound
 
 
@@ -148,9 +160,11 @@ def test_faults_while_a_clip_is_read_change_nothing(
     chance = Random(faults)
     wrong: list[Fault] = [Refuse(500, "InternalError"), Reset(), Cut(0), Cut(100), Cut(9000)]
     proxy.fault = lambda _: chance.choice(wrong) if chance.random() < 0.3 else None
-    source = probe(store.source("u/clip.mp4"))
+    source = probe(store.source("u/clip.mp4"), store)
     assert_same(source, probe(long_clip))
-    assert rendered(source, tmp_path / "a.mp4") == rendered(probe(long_clip), tmp_path / "b.mp4")
+    assert rendered(source, tmp_path / "a.mp4", store) == rendered(
+        probe(long_clip), tmp_path / "b.mp4"
+    )
 
 
 @pytest.mark.parametrize("after", [0, 2, 8])
@@ -165,7 +179,7 @@ def test_a_store_that_is_lost_while_a_clip_is_read_is_an_error(
 ) -> None:
     """Never a shorter clip, nor other pictures, and never half a file."""
     store.put_file("u/clip.mp4", long_clip)
-    source = replace(probe(long_clip), path=store.source("u/clip.mp4"))
+    source = replace(probe(long_clip), location=store.source("u/clip.mp4"))
     plan, encoder = second_of(source)
     reads = 0
 
@@ -181,7 +195,13 @@ def test_a_store_that_is_lost_while_a_clip_is_read_is_an_error(
 
     proxy.fault = lost
     with pytest.raises(error, match=r"u/clip\.mp4"):
-        export(plan, tmp_path / "out.mp4", encoder=encoder, upscaler=choose_upscaler("none"))
+        export(
+            plan,
+            tmp_path / "out.mp4",
+            encoder=encoder,
+            upscaler=choose_upscaler("none"),
+            store=store,
+        )
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -189,15 +209,15 @@ def test_a_clip_that_changed_since_the_plan_is_refused(
     store: S3Store, long_clip: Path, tmp_path: Path
 ) -> None:
     store.put_file("u/clip.mp4", long_clip)
-    plan, encoder = second_of(probe(store.source("u/clip.mp4")))
+    plan, encoder = second_of(probe(store.source("u/clip.mp4"), store))
     store.put_bytes("u/clip.mp4", long_clip.read_bytes()[::-1])
     with pytest.raises(ObjectChangedError):
-        export(plan, tmp_path / "out.mp4", encoder=encoder)
+        export(plan, tmp_path / "out.mp4", encoder=encoder, store=store)
     store.put_file("u/other.mp4", numbered_clip(tmp_path / "other.mp4", 40))
-    other = replace(probe(long_clip), path=store.source("u/other.mp4"))
+    other = replace(probe(long_clip), location=store.source("u/other.mp4"))
     plan, encoder = second_of(other)
     with pytest.raises(SourceError, match="has changed since the export was planned"):
-        export(plan, tmp_path / "out.mp4", encoder=encoder)
+        export(plan, tmp_path / "out.mp4", encoder=encoder, store=store)
 
 
 # Probing
@@ -223,7 +243,7 @@ SYNTHETIC: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_what_is_skimmed_is_what_is_read(tmp_path: Path, name: str) -> None:
     clip = numbered_clip(tmp_path / name, 300, **SYNTHETIC[name])
-    assert_same(probe(stored(tmp_path, clip)), probe(clip))
+    assert_same(probed(stored(tmp_path, clip)), probe(clip))
 
 
 @pytest.mark.parametrize(
@@ -232,13 +252,13 @@ def test_what_is_skimmed_is_what_is_read(tmp_path: Path, name: str) -> None:
 )
 def test_a_real_file_that_is_skimmed_is_what_is_read(tmp_path: Path, name: str) -> None:
     clip = real_media(name)
-    assert_same(probe(stored(tmp_path, clip)), probe(clip))
+    assert_same(probed(stored(tmp_path, clip)), probe(clip))
 
 
 def test_a_file_cut_short_is_skimmed_as_it_is_read(tmp_path: Path, long_clip: Path) -> None:
     data = long_clip.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
-    assert_same(probe(stored(tmp_path, tmp_path / "cut.mp4")), probe(tmp_path / "cut.mp4"))
+    assert_same(probed(stored(tmp_path, tmp_path / "cut.mp4")), probe(tmp_path / "cut.mp4"))
 
 
 @pytest.mark.parametrize("tail_index", [False, True])
@@ -256,7 +276,7 @@ def test_skimming_moves_the_index_and_the_first_frames(
                     target.mux(packet)
     store = Counting(tmp_path / "store")
     store.put_file("u/clip.mp4", clip)
-    assert_same(probe(pinned(store, "u/clip.mp4")), probe(clip))
+    assert_same(probed(pinned(store, "u/clip.mp4")), probe(clip))
     blocks = store.lengths.count(BLOCK_BYTES)  # the others are the fingerprint's
     assert blocks * BLOCK_BYTES < clip.stat().st_size / 5
 
@@ -280,13 +300,14 @@ def test_what_is_no_video_is_told_of_an_object_too(tmp_path: Path) -> None:
     ]:
         (tmp_path / "x.mp4").write_bytes(data)
         with pytest.raises(SourceError, match=f"^u/clip.mp4: .*{reason}"):
-            probe(stored(tmp_path, tmp_path / "x.mp4"))
+            probed(stored(tmp_path, tmp_path / "x.mp4"))
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, (3 << 20) + 1, 5 << 20])
 def test_a_fingerprint_is_of_the_bytes_wherever_they_lie(tmp_path: Path, size: int) -> None:
     (tmp_path / "x").write_bytes(Random(size).randbytes(size))
-    assert fingerprint(stored(tmp_path, tmp_path / "x")) == fingerprint(tmp_path / "x")
+    there = stored(tmp_path, tmp_path / "x")
+    assert fingerprint(there.location, there.store) == fingerprint(tmp_path / "x")
 
 
 # Readers
@@ -371,10 +392,10 @@ def test_a_description_is_the_file_again(tmp_path: Path, name: str) -> None:
     info = probe(numbered_clip(tmp_path / name, 50, **SYNTHETIC[name] | {"pts": None}))
     text = json.dumps(info.to_document())
     assert len(text) < 2000
-    again = SourceInfo.from_document(json.loads(text), info.path)
+    again = SourceInfo.from_document(json.loads(text), info.location)
     assert_same(again, info)
     assert again.frame_pts.dtype == again.keyframe_pts.dtype == np.dtype(np.int64)
-    assert again.path == info.path
+    assert again.location == info.location
 
 
 @given(st.lists(st.integers(-(2**40), 2**40), unique=True).map(sorted))

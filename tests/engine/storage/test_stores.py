@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import engine.storage.s3
 from engine.errors import ObjectChangedError, ObjectMissingError, OutputError, StoreError
+from engine.location import ObjectLocation
 from engine.storage import (
     LocalStore,
     S3Store,
@@ -234,11 +235,12 @@ def test_a_source_is_a_file_or_an_object_that_is_pinned(store: Store) -> None:
     if isinstance(source, Path):
         assert source.read_bytes() == DATA
     else:
-        assert source.read(5, 10) == DATA[5:15]
-        assert (source.read(len(DATA) - 2, 10), source.read(len(DATA), 1)) == (DATA[-2:], b"")
+        there = StoredObject(store, source)
+        assert there.read(5, 10) == DATA[5:15]
+        assert (there.read(len(DATA) - 2, 10), there.read(len(DATA), 1)) == (DATA[-2:], b"")
         store.put_bytes("u/clip.mp4", b"new")
         with pytest.raises(ObjectChangedError):
-            source.read(0, 1)
+            there.read(0, 1)
 
 
 def test_an_address_of_an_object_can_be_read_by_anyone(s3_address: str) -> None:
@@ -419,5 +421,6 @@ def test_what_a_folder_cannot_hold_is_told(tmp_path: Path) -> None:
 
 def test_a_stored_object_reads_through_any_store(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    source = StoredObject(store, "u/a", store.put_bytes("u/a", DATA), len(DATA))
+    location = ObjectLocation("u/a", store.put_bytes("u/a", DATA), len(DATA))
+    source = StoredObject(store, location)
     assert source.read(3, 4) == DATA[3:7]

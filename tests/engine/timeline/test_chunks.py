@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from engine.geometry import Fit, Rect, Size
-from engine.timeline.chunks import MAX_CHUNK_FRAMES, Chunk, cut_into_chunks
+from engine.timeline.chunks import MAX_CHUNK_FRAMES, Chunk, chunk_ranges, cut_into_chunks
 from engine.timeline.edit import Clip, CropKeyframe, Edit, Transition
 from engine.timeline.plan import Plan, build_plan
 from tests.engine.timeline.test_plan import edits, planned
@@ -37,6 +37,7 @@ def test_chunks_tile_the_export(edit: Edit) -> None:
         assert all(len(layer.pts) == len(chunk.frames) for layer in chunk.layers)
         at = chunk.frames.stop
     assert at == plan.frame_count
+    assert chunk_ranges(plan) == tuple(chunk.frames for chunk in chunks)
 
 
 def test_a_longer_clip_keeps_the_chunks_it_had() -> None:
@@ -56,7 +57,7 @@ def test_changing_one_clip_leaves_the_chunks_of_the_others() -> None:
     without_a = [
         chunk.digest
         for chunk in before
-        if "a.mp4" not in {str(each.clip.source.path) for each in chunk.layers}
+        if "a.mp4" not in {str(each.clip.source.location) for each in chunk.layers}
     ]
     assert kept == set(without_a) and len(kept) >= 7
 
@@ -69,7 +70,7 @@ def test_everything_that_decides_pixels_is_in_the_digest(change: str) -> None:
     before = cut(build_plan(edit, sources))
     keys = {"upscaler_key": "u", "encoder_key": "e"}
     if change == "source":
-        sources = [replace(source, fingerprint=f"new {source.path}") for source in sources]
+        sources = [replace(source, fingerprint=f"new {source.location}") for source in sources]
     elif change == "fit":
         edit = replace(edit, fit=Fit.COVER)
     elif change == "size":
@@ -91,7 +92,7 @@ def test_everything_that_decides_pixels_is_in_the_digest(change: str) -> None:
 
 def test_the_place_in_the_export_and_the_path_are_not_in_the_digest() -> None:
     a, b = a_source("a.mp4"), a_source("b.mp4")
-    moved = replace(a, path=Path("elsewhere.mp4"))
+    moved = replace(a, location=Path("elsewhere.mp4"))
     before = digests(build_plan(Edit([Clip("a.mp4"), Clip("b.mp4")]), [a, b]))
     after = digests(build_plan(Edit([Clip("b.mp4"), Clip("elsewhere.mp4")]), [b, moved]))
     assert sorted(before) == sorted(after) and before != after

@@ -40,10 +40,11 @@ from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.stage import PlainResampler
 from tests.clips import numbered_clip
 from tests.engine.gpu.test_frames import host_planes, noise, on_device, woven
-from tests.engine.gpu.test_resident import PerClip, a_reel
+from tests.engine.gpu.test_resident import a_reel
 from tests.engine.media.test_video_reader import erase
 from tests.engine.upscale.material import SHAPES, psnr_db
 from tests.engine.upscale.seeded import seeded_module
+from tests.engine.upscale.stages import PerClip
 from tests.engine.upscale.test_stage import TINY, apart, pictures, seeded, shots, stage
 from tests.sources import a_source
 
@@ -64,7 +65,7 @@ def on_cuda(
     stays_there: bool | None = None,
 ) -> RealESRGAN:
     runner = Runner(network or seeded(TINY), CUDA, precision)
-    return RealESRGAN(runner, weights="w", batch=batch, stays_there=stays_there)
+    return RealESRGAN(runner, batch=batch, stays_there=stays_there)
 
 
 # The stage
@@ -142,7 +143,7 @@ def test_compiled_it_is_the_same_network(name: str) -> None:
 
 def test_auto_is_a_network_here() -> None:
     upscaler = choose_upscaler("auto")
-    assert upscaler.device.startswith("cuda") and upscaler.for_scale(1.0).frames_on is None
+    assert upscaler.device.startswith("cuda") and upscaler.stage_for(1.0).load().frames_on is None
 
 
 # Pictures and frames on the device

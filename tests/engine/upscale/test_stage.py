@@ -31,11 +31,12 @@ from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import CompactShape, Network, RRDBShape, load_network
 from engine.upscale.realesrgan import Ready, RealESRGAN, Still
 from engine.upscale.regions import BUCKET_PX, covering
-from engine.upscale.stage import FrameCrop, PlainResampler, Stage
+from engine.upscale.stage import FrameCrop, PlainResampler, Stage, StageSpec
 from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
 from tests.clips import numbered_clip, read_number
 from tests.engine.upscale.material import real_weights
+from tests.engine.upscale.stages import Loaded
 from tests.media import needs_ffmpeg, real_media
 from tests.sources import a_source
 from tests.witness import luma_frames, run
@@ -102,7 +103,7 @@ def seeded(shape: CompactShape | RRDBShape, seed: int = 0) -> Network:
 def stage(network: Network, batch: int | None = None, *, on_device: bool = False) -> RealESRGAN:
     """On the CPU, which may be taken for a device of its own."""
     runner = Runner(network, CPU, Precision.FP32)
-    return RealESRGAN(runner, weights="w", batch=batch, stays_there=on_device)
+    return RealESRGAN(runner, batch=batch, stays_there=on_device)
 
 
 def forwarded(upscaler: RealESRGAN) -> list[int]:
@@ -398,9 +399,7 @@ def test_too_little_memory_for_any_tile_is_an_error() -> None:
 
 
 def test_what_is_not_finite_is_computed_again_in_float32() -> None:
-    upscaler = RealESRGAN(
-        Runner(Network(TINY, Overflowing(4)), CPU, Precision.BF16), weights="w", batch=2
-    )
+    upscaler = RealESRGAN(Runner(Network(TINY, Overflowing(4)), CPU, Precision.BF16), batch=2)
     expected = pictures(stage(Network(TINY, Nearest(4))), shots(3))
     assert apart(expected, pictures(upscaler, shots(3))) == 0
     assert len(upscaler._runner.events) == 2
@@ -421,7 +420,7 @@ def test_a_network_of_scale_2_takes_even_sides() -> None:
 
 
 def test_names_and_devices() -> None:
-    assert choose_upscaler("none").for_scale(9).key == "bicubic"
+    assert choose_upscaler("none").stage_for(9).key == "bicubic"
     with pytest.raises(UpscalerError, match="there is no upscaler 'magic'; there are auto, none"):
         choose_upscaler("magic")
     with pytest.raises(UpscalerError, match="there is no device 'tpu'"):
@@ -493,10 +492,9 @@ class Everywhere:
     name, why, device = "test", "test", "cpu"
 
     def __init__(self, only: RealESRGAN) -> None:
-        self._only = only
-        self.events = only.events
+        self._only = Loaded(only)
 
-    def for_scale(self, scale: float) -> Stage:
+    def stage_for(self, scale: float) -> StageSpec:
         assert scale > 1
         return self._only
 

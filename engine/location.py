@@ -1,0 +1,34 @@
+"""Where a source lies, as a pure value: it is opened where it is read, and holds no secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLocation:
+    """One version of one object, in whichever store its reader is given. Holds no secret."""
+
+    key: str
+    etag: str
+    """Of the version that is meant; see `storage.objects.ObjectInfo`."""
+    size_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return PurePosixPath(self.key).name
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.key).stem
+
+    def __str__(self) -> str:
+        return self.key
+
+
+SourceLocation: TypeAlias = Path | ObjectLocation
+"""Where a source lies: a file, or an object that is read where it is."""

@@ -1,0 +1,84 @@
+"""The sound track of an export as a file beside its chunks: mixed, or found from an earlier run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.audio.mix import write_sound
+from engine.errors import EngineError
+from engine.files import whole_file
+from engine.storage.objects import Store
+from engine.timeline.plan import Plan
+
+SOUND_VERSION = 1
+"""Raised whenever the engine would mix another track for the same plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixdown:
+    """A finished sound track."""
+
+    path: Path | None
+    """None for an export without sound."""
+    warnings: tuple[str, ...] = ()
+    """What was told while it was mixed, in whichever run that was."""
+
+
+def mixdown(
+    plan: Plan,
+    folder: Path,
+    *,
+    strict: bool,
+    store: Store | None,
+    on_step: Callable[[], None],
+) -> Mixdown:
+    """The sound track of `plan` as a file in `folder`, mixed unless it is there already.
+
+    `store` holds the sources that are objects. `on_step` is called now and then and may raise to
+    stop. Raises SourceError, EncoderError, OutputError, and EngineError for any damage in a source
+    where `strict`.
+    """
+    if not plan.sound:
+        return Mixdown(None)
+    path = folder / f"sound-{_digest(plan)}.m4a"
+    record = path.with_suffix(".json")
+    warnings = _recorded_warnings(path, record)
+    if warnings is None or (strict and warnings):
+        warnings = []
+        write_sound(
+            plan.sound,
+            [clip.source for clip in plan.clips],
+            plan.sample_count,
+            path,
+            on_warning=_refuse if strict else warnings.append,
+            on_step=on_step,
+            store=store,
+        )
+        with whole_file(record) as unfinished:
+            unfinished.write_text(json.dumps(warnings))
+    return Mixdown(path, tuple(warnings))
+
+
+def _digest(plan: Plan) -> str:
+    prints = [clip.source.fingerprint for clip in plan.clips]
+    text = repr((SOUND_VERSION, plan.sound, prints, plan.sample_count))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _recorded_warnings(sound: Path, record: Path) -> list[str] | None:
+    """What was told while a sound track was mixed; None where it must be mixed."""
+    if not sound.exists():
+        return None
+    try:
+        warnings: list[str] = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return None
+    return warnings
+
+
+def _refuse(warning: str) -> None:
+    raise EngineError(warning)
