@@ -1,108 +1,89 @@
-"""How the command line shows work under way: a bar on a terminal, plain lines elsewhere."""
+"""How a command speaks and ends: output, warnings, errors with their exit codes, signals."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from types import FrameType
+from typing import NoReturn
 
+import typer
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
+from rich.text import Text
 
-from engine.pipeline.progress import Phase, Progress
+from engine.errors import Cancelled, EditError, EncoderError, EngineError, UpscalerError
 
-PLAIN_INTERVAL_S = 5.0
+EXIT_FAILED, EXIT_BAD_EDIT, EXIT_CANCELLED = 1, 2, 130
 
-_DOING = {
-    Phase.SOUND: "mixing sound",
-    Phase.FRAMES: "rendering",
-    Phase.JOIN: "joining",
-    Phase.DONE: "done",
-}
+stdout, stderr = Console(), Console(stderr=True)
 
 
-class ProgressView(Protocol):
-    """Shows the state of an export."""
+def say(*parts: str | tuple[str, str], to: Console = stderr) -> None:
+    """Print one line. A part is plain text, or text with its style.
 
-    def show(self, progress: Progress) -> None:
-        """Called at most ten times a second."""
+    Characters that cannot be printed are escaped, so that a file's name can neither add a line nor
+    control the terminal.
+    """
+    line = Text.assemble(*parts)
+    if not line.plain.isprintable():
+        line.plain = "".join(
+            each if each.isprintable() else ascii(each)[1:-1] for each in line.plain
+        )
+    to.print(line, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    say(("warning", "yellow"), " ", message)
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """Print an error on stderr and end the program with that exit code."""
+    say(("error", "bold red"), " ", message)
+    raise typer.Exit(exit_code)
 
 
 @contextmanager
-def progress_view(console: Console, *, quiet: bool) -> Iterator[ProgressView]:
-    """The view that fits the console; what it drew is tidied up when the block ends."""
-    if quiet:
-        yield _Nothing()
-    elif console.is_terminal and not console.is_dumb_terminal:
-        with _bar(console) as bar:
-            yield _Drawn(bar)
-    else:
-        yield _Lines(console)
+def errors_as_exit_codes() -> Iterator[None]:
+    """Turn each error of the engine into one line on stderr and an exit code.
+
+    Also works as a decorator of a command.
+    """
+    try:
+        yield
+    except Cancelled:
+        say("cancelled; finished chunks are kept, the same command goes on from them")
+        raise typer.Exit(EXIT_CANCELLED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_CANCELLED) from None
+    except (EditError, EncoderError, UpscalerError) as error:
+        fail(str(error), EXIT_BAD_EDIT)
+    except EngineError as error:
+        fail(str(error), EXIT_FAILED)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has closed it
+        raise
+    except OSError as error:
+        fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), EXIT_FAILED)
 
 
-def clock_text(seconds: float | None) -> str:
-    """`1:02:03`, `2:03`, or `-:--` where it is not known."""
-    if seconds is None:
-        return "-:--"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C or SIGTERM has come.
 
+    The export asks it between two frames. A second signal raises `KeyboardInterrupt` at once.
+    """
+    stop = threading.Event()
 
-class _Nothing:
-    def show(self, progress: Progress) -> None:
-        pass
+    def request(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
 
-
-class _Lines:
-    """One line every few seconds, and one per phase: for logs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._phase: Phase | None = None
-        self._next_s = 0.0
-
-    def show(self, progress: Progress) -> None:
-        now_s = time.monotonic()
-        if progress.phase is self._phase and now_s < self._next_s:
-            return
-        self._phase, self._next_s = progress.phase, now_s + PLAIN_INTERVAL_S
-        share = 100 * progress.frames_done / progress.frames_total
-        self._console.print(
-            f"{_DOING[progress.phase]}: {progress.frames_done}/{progress.frames_total} frames "
-            f"({share:.0f} %), {progress.fps:.1f} frames/s, ETA {clock_text(progress.eta_s)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def _bar(console: Console) -> Bar:
-    return Bar(
-        TextColumn("{task.description:>12}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
-        TextColumn("{task.fields[fps]:.1f} frames/s"),
-        TextColumn("ETA {task.fields[eta]}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-class _Drawn:
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._task = bar.add_task("", visible=False)  # until there is something to show
-
-    def show(self, progress: Progress) -> None:
-        self._bar.update(
-            self._task,
-            visible=True,
-            description=_DOING[progress.phase],
-            completed=progress.frames_done,
-            total=progress.frames_total,
-            fps=progress.fps,
-            eta=clock_text(progress.eta_s),
-        )
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from engine.cli.console import clock_text
+from engine.cli.progress_view import clock_text
 from engine.pipeline.estimate import ASSUMPTIONS, Estimate
 from engine.source import SourceInfo
 from engine.timeline.plan import Plan, PlannedClip, PlannedTransition

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from engine.cli.console import clock_text, progress_view
+from engine.cli.progress_view import clock_text, progress_view
 from engine.pipeline.progress import Phase, Progress
 
 STATES = [

@@ -1,0 +1,53 @@
+"""`framestream frame`: one exact frame of the export as a PNG."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.console import errors_as_exit_codes, warn
+from engine.cli.edit_file import EditArgument, LenientOption, check_output_files, load_plan
+from engine.cli.options import UpscalerOptions, with_option_groups
+from engine.errors import EditError
+
+
+@with_option_groups
+@errors_as_exit_codes()
+def frame(
+    edit: EditArgument,
+    *,
+    at: Annotated[
+        str,
+        typer.Option(metavar="SECONDS", help="When in the export, like 3.2.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.png", help="The file to write.")
+    ],
+    upscaling: UpscalerOptions,
+    lenient: LenientOption = False,
+) -> None:
+    """Write one frame of the export as a PNG: the picture that its encoder is given."""
+    from engine.files import whole_file
+    from engine.media.image import png
+    from engine.pipeline.still import frame_at, render_still
+
+    check_output_files(edit, output)
+    time_s = _seconds(at)
+    plan = load_plan(edit, lenient=lenient)
+    number = frame_at(plan, time_s)
+    upscaler = upscaling.choose()
+    data = png(render_still(plan, number, upscaler, on_warning=warn))
+    with whole_file(output) as unfinished:
+        unfinished.write_bytes(data)
+    typer.echo(f"{output}: {plan.size}, frame {number} of {plan.frame_count}, {upscaler.name}")
+
+
+def _seconds(text: str) -> Fraction:
+    """The time that `--at` names, exactly. Raises `EditError`."""
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
+        raise EditError("--at", f"{text} is not seconds, like 3.2")
+    return Fraction(text)

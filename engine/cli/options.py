@@ -1,0 +1,202 @@
+"""Options that belong together, each group of them as one value.
+
+Typer knows one parameter per option. `with_option_groups` lets a command take a dataclass instead:
+each field is an option, declared as Typer declares a parameter.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from fractions import Fraction
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from engine.cli.console import say
+from engine.errors import EncoderError
+
+if TYPE_CHECKING:
+    from engine.geometry import Size
+    from engine.media.encoders import Encoder
+    from engine.upscale.stage import Upscaler
+
+
+class Device(StrEnum):
+    """Where an upscaling network runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+EncoderOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|h264_nvenc|hevc_nvenc|libx264",
+        help="[bold]auto[/bold] takes h264_nvenc where it opens, else libx264.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class UpscalerChoice:
+    """Which upscaler, on which device."""
+
+    upscaler: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|NAME",
+            help="How crops are enlarged: [bold]auto[/bold] runs a network where there is CUDA, "
+            "[bold]none[/bold] is bicubic; NAME is realesr-general-x4v3, realesrgan (the best, "
+            "and slow), or another that [bold]framestream doctor[/bold] lists.",
+        ),
+    ] = "auto"
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class UpscalerOptions(UpscalerChoice):
+    """Which upscaler, on which device, and how its network is set."""
+
+    model_path: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A checkpoint to use for the network NAME.")
+    ] = None
+    denoise: Annotated[
+        float, typer.Option(help="1 to 0, of realesr-general-x4v3: how much noise is taken away.")
+    ] = 1.0
+
+    def choose(self) -> Upscaler:
+        """The upscaler that these options name. Raises `UpscalerError`."""
+        from engine.upscale.choice import choose_upscaler
+        from engine.upscale.options import NetworkOptions
+
+        network = NetworkOptions(self.model_path, self.denoise, on_download=_say_when_downloaded)
+        return choose_upscaler(self.upscaler, self.device, network)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """Which encoder, and how it is set."""
+
+    encoder: EncoderOption = "auto"
+    quality: Annotated[
+        float | None,
+        typer.Option(help="Constant quality, lower is better: crf of libx264 (18), cq of NVENC."),
+    ] = None
+    preset: Annotated[
+        str | None, typer.Option(help="The encoder's preset: veryfast for libx264, p5 for NVENC.")
+    ] = None
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Passed on to the encoder; may be repeated."),
+    ] = None
+
+    def choose(self, size: Size, fps: Fraction) -> Encoder:
+        """The encoder that these options name, for pictures of that size and rate.
+
+        Raises `EncoderError`.
+        """
+        from engine.media.encoders import choose_encoder
+
+        return choose_encoder(
+            size,
+            fps,
+            name=self.encoder,
+            quality=self.quality,
+            preset=self.preset,
+            options=_pairs(self.encoder_option or []),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOptions:
+    """How the chunks of an export are rendered and kept."""
+
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Render N chunks at a time, each in a process of its own: one per GPU, or a few "
+            "on a CPU with more cores than libx264 keeps busy.",
+        ),
+    ] = 1
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            envvar="FRAMESTREAM_CACHE_DIR",
+            help="Keep finished chunks there for other exports, and take from there what they "
+            "share with this one.",
+        ),
+    ] = None
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Where finished chunks lie (OUT.mp4.parts).")
+    ] = None
+    keep_parts: Annotated[
+        bool, typer.Option("--keep-parts", help="Keep the finished chunks after success.")
+    ] = False
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Any damage in a source is an error.")
+    ] = False
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command with dataclass parameters one that Typer can call.
+
+    Typer sees each field of such a dataclass as a parameter in its place. The command is called
+    with the dataclass made of them.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            parameters += _parameters_of(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def ungrouped(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
+
+    ungrouped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return ungrouped
+
+
+def _parameters_of(group: Any) -> list[inspect.Parameter]:
+    """One parameter for each field of a dataclass; every field must have a default."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    """The `KEY=VALUE` texts as a dictionary. Raises `EncoderError`."""
+    pairs = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key and equals and value):
+            raise EncoderError(f"--encoder-option {option}: is not KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _say_when_downloaded(done_bytes: int, total_bytes: int) -> None:
+    if done_bytes == total_bytes:
+        say(f"weights fetched: {total_bytes / 1e6:.1f} MB")

@@ -1,0 +1,109 @@
+"""`framestream render`: an edit becomes one MP4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cli.cache import open_cache
+from engine.cli.console import errors_as_exit_codes, stderr, stop_on_signals, warn
+from engine.cli.edit_file import EditArgument, LenientOption, check_output_files, load_plan
+from engine.cli.options import EncoderOptions, UpscalerOptions, WorkOptions, with_option_groups
+from engine.errors import StoreError
+
+if TYPE_CHECKING:
+    from engine.media.encoders import Encoder
+    from engine.pipeline.report import Report
+    from engine.timeline.plan import Plan
+    from engine.upscale.stage import Upscaler
+
+
+@with_option_groups
+@errors_as_exit_codes()
+def render(
+    edit: EditArgument,
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.mp4", help="The file to write.")
+    ],
+    upscaling: UpscalerOptions,
+    encoding: EncoderOptions,
+    work: WorkOptions,
+    lenient: LenientOption = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what was done, and why, as JSON.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no result.")] = False,
+) -> None:
+    """Render an edit into one MP4.
+
+    File names in the edit are relative to its folder.
+    Given once more, a command that was cut short goes on where it stopped.
+    """
+    check_output_files(edit, output, report)
+    plan = load_plan(edit, lenient=lenient)
+    upscaler, encoder = upscaling.choose(), encoding.choose(plan.size, plan.fps)
+    done = export_with_progress(plan, output, work, upscaler, encoder, quiet=quiet)
+    if report is not None:
+        done.write(report)
+
+
+def export_with_progress(
+    plan: Plan,
+    output: Path,
+    work: WorkOptions,
+    upscaler: Upscaler | None = None,
+    encoder: Encoder | None = None,
+    *,
+    quiet: bool = False,
+) -> Report:
+    """Export a plan, show progress on stderr, and print the result on stdout.
+
+    Ctrl-C stops the export between two frames. Raises what `engine.export` raises.
+    """
+    from engine.cli.progress_view import progress_view
+    from engine.pipeline.executors import InProcess
+    from engine.pipeline.exporter import Listener, export
+    from engine.pipeline.processes import LocalProcesses
+
+    cache = open_cache(work.cache) if work.cache else None
+    with stop_on_signals() as stopped, progress_view(stderr, quiet=quiet) as view:
+        report = export(
+            plan,
+            output,
+            upscaler=upscaler,
+            encoder=encoder,
+            executor=InProcess() if work.workers == 1 else LocalProcesses(work.workers),
+            cache=cache,
+            work_dir=work.work_dir,
+            keep_parts=work.keep_parts,
+            strict=work.strict,
+            listener=Listener(on_progress=view.show, on_warning=warn, should_stop=stopped),
+        )
+    if cache is not None:
+        try:
+            cache.sweep()
+        except StoreError as error:  # the film is finished all the same
+            warn(f"the cache was not swept: {error}")
+    _remember(plan, report)
+    if not quiet:
+        typer.echo(
+            f"{report.output}: {plan.size}, {report.duration_s:.3f} s, {report.frames} frames "
+            f"({report.frames_resumed} kept from an earlier run) in {report.wall_s:.1f} s, "
+            f"{report.frames_per_s:.1f} frames/s, {report.encoder}"
+        )
+    return report
+
+
+def _remember(plan: Plan, report: Report) -> None:
+    """Add the speed of this export to the history that estimates are made from."""
+    from engine.pipeline.estimate import measured
+    from engine.pipeline.history import History
+
+    try:
+        if (run := measured(plan, report)) is not None:
+            History.of_user().add(run)
+    except OSError as error:
+        warn(f"the speed of this export is not remembered: {error}")

@@ -1,0 +1,108 @@
+"""`framestream render`: the file, the report, its options, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.clips import numbered_clip
+from tests.engine.cli.program import framestream, write_edit
+from tests.media import needs_ffmpeg
+from tests.witness import video_stream
+
+
+def test_render_writes_file_and_report(edit: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    done = framestream("render", edit, "-o", out, "--report", report)
+    assert (done.returncode, done.stdout.startswith(f"{out}: 240x144, 2.000 s, 60 frames")) == (
+        0,
+        True,
+    )
+    assert "rendering: " in done.stderr and "ETA" in done.stderr
+    facts = json.loads(report.read_text())
+    assert (facts["frames"], facts["encoder"], facts["bottleneck"]) == (
+        60,
+        "libx264",
+        facts["bottleneck"],
+    )
+    assert {"decode", "crop", "encode", "sound", "join"} <= set(facts["stage_s"])
+    assert facts["encoder_why"] and facts["upscaler_why"] and facts["device"]
+    assert not (tmp_path / "out.mp4.parts").exists()
+
+
+@needs_ffmpeg
+def test_render_passes_encoder_options_on(edit: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    done = framestream(
+        "render", edit, "-o", out, "--encoder-option", "bf=0", "-q", "--preset", "slow"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert video_stream(out)["has_b_frames"] == 0
+
+
+def test_any_name_can_be_written_and_reported(
+    edit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"2:1 [b] 'q' \xff.mp4")
+    done = framestream("render", edit, "-o", name, "--report", "report.json", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(Path("report.json").read_text())["output"] == name
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == sorted([name, "report.json"])
+
+
+def test_a_work_folder_keeps_what_else_lies_in_it(edit: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "thesis.txt").write_text("mine")
+    done = framestream("render", edit, "-o", tmp_path / "out.mp4", "--work-dir", work, "-q")
+    assert done.returncode == 0
+    assert [path.name for path in work.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--encoder", "nonsense"],
+        ["--encoder-option", "bogus=1"],
+        ["--encoder-option", "bf"],
+        ["--preset", "warp"],
+        ["--upscaler", "magic"],
+        ["--device", "cuda"],
+    ],
+)
+def test_a_bad_option_is_one_line_and_exit_code_2(words: list[str], edit: Path) -> None:
+    done = framestream("render", edit, "-o", edit.parent / "out.mp4", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error ") and len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_is_exit_code_130_and_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    numbered_clip(tmp_path / "a.mp4", 600)
+    clips = [{"fileName": "a.mp4"}] * 10
+    edit = write_edit(tmp_path / "edit.json", {"clips": clips})
+    out = tmp_path / "out.mp4"
+    with subprocess.Popen(
+        [sys.executable, "-m", "engine", "render", edit, "-o", out, "--preset", "slower"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("rendering: "):
+                break
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        asked_s = time.monotonic()
+        said = process.stderr.read()
+        code = process.wait()
+    assert (code, "cancelled" in said) == (130, True)
+    assert time.monotonic() - asked_s < 5
+    assert not out.exists() and not list(tmp_path.glob(".*.partial"))
