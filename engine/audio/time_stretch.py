@@ -98,7 +98,7 @@ def _overlap_add(
     tail: Stereo,
     out: Stereo,
 ) -> int:
-    """Overlaps one grain per position of `ideal`, and writes HOP finished samples for each to `out`.
+    """Overlaps one grain per position of `ideal` and writes HOP finished samples for each to `out`.
 
     Positions are indices into `source` of the middles of grains; `previous` is that of the grain
     before the first. `origin` is the source sample at which `source` starts, so that the frames of
@@ -127,7 +127,7 @@ def _search_range(
 ) -> tuple[int, int]:
     """First and last position of a grain's middle; the same one where it covers an attack.
 
-    The grain must contain no attack that is due before it or after it.
+    The grain must not contain an attack that is due before or after it.
     """
     nearest, locked = float(HOP), ideal
     earliest, latest = -_FAR, _FAR

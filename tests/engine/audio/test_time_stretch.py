@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.audio.time_stretch import HOP, stretched
+from engine.audio.time_stretch import HOP, stretch_blocks
 from tests.sounds import RATE_HZ, FloatArray, burst_starts, bursts
 
 SPEEDS = ["0.05", "0.25", "0.5", "0.8", "1.25", "2", "4", "20"]
@@ -32,7 +32,9 @@ def play(channels: FloatArray, speed: str) -> NDArray[np.float32]:
     """The whole of `channels` at `speed`."""
     factor = Fraction(speed)
     count = int(channels.shape[-1] / factor)
-    return np.concatenate([*stretched(reading(channels), Fraction(0), factor, 0, count)], axis=1)
+    return np.concatenate(
+        [*stretch_blocks(reading(channels), Fraction(0), factor, 0, count)], axis=1
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,7 +45,7 @@ def play(channels: FloatArray, speed: str) -> NDArray[np.float32]:
 )
 def test_as_many_samples_as_asked_for(speed: Fraction, start: int, count: int) -> None:
     noise = np.random.default_rng(1).standard_normal(20_000)
-    blocks = [*stretched(reading(noise), Fraction(1, 3), speed, start, start + count)]
+    blocks = [*stretch_blocks(reading(noise), Fraction(1, 3), speed, start, start + count)]
     assert sum(block.shape[1] for block in blocks) == count
     assert all(np.isfinite(block).all() and block.dtype == np.float32 for block in blocks)
 
@@ -106,7 +108,7 @@ def test_reads_forward_in_bounded_steps(speed: str) -> None:
         asked.append((start, stop))
         return np.zeros((2, stop - start), np.float32)
 
-    for _ in stretched(read, Fraction(0), factor, 0, 10 * RATE_HZ):
+    for _ in stretch_blocks(read, Fraction(0), factor, 0, 10 * RATE_HZ):
         pass
     starts, stops = np.array(asked).T
     assert np.all(np.diff(starts) > 0)
