@@ -1,7 +1,7 @@
-"""The backend's line to Modal: starts the deployed functions, watches them, stops them.
+"""Starts, follows and cancels the functions that are deployed on Modal.
 
-Knows names, plain values and the store; never `modal_functions`, which it reaches by deployed name.
-The surface, all of it stable:
+Looks functions up by the names in `modal_functions.protocol`, and imports nothing else from there.
+These names are stable, since an app imports them:
 
     modal_enabled() -> bool
     await call_modal_process_clip(...) -> dict      one clip: crop, upscale, trim and speed
@@ -12,10 +12,11 @@ The surface, all of it stable:
     await cancel_export(call_id, job, store)
 
 The dicts are `{"status": "success", "output_key", "duration", ...}` or `{"status": "error",
-"error"}`. `follow_export` may be abandoned and called again, by another process too: what counts is
-the stored result, then the call's, then the live slot. `progress_callback` gets a `ModalProgress`
-at most once a second, never going back; it may be a coroutine function. Raises `ModalError` where
-Modal cannot be asked (no token, out of reach, not deployed), and lets `StoreError` pass.
+"error"}`. `follow_export` may be abandoned and called again, also by another process: the stored
+result counts first, then the call's result, then the live progress. `progress_callback` gets a
+`ModalProgress` at most once a second, whose percent never falls. It may be a coroutine function.
+All raise `ModalError` where Modal cannot be asked (no token, out of reach, not deployed), and
+`StoreError`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -36,34 +35,38 @@ import modal
 import modal.exception
 
 from engine.errors import EngineError, ObjectMissingError
-from engine.storage import Store, user_key
+from engine.storage import Store
 from engine.version import VERSION
+from modal_functions.protocol import (
+    CONCATENATE_CLIPS,
+    DEPLOY_COMMAND,
+    EXPORT_EDIT,
+    PHASES,
+    PROCESS_CLIP,
+    PROGRESS_DICT,
+    Ledger,
+    PhaseEntry,
+    app_name,
+    clip_progress_key,
+    concatenate_progress_key,
+    export_progress_key,
+    is_response,
+    stored_response,
+)
+from modal_functions.protocol import ExportJob as ExportJob
 
 T = TypeVar("T")
 Result: TypeAlias = dict[str, Any]
 
-DEFAULT_APP = "reel-ballers-video"
-SLOTS = "framestream-progress"
-"""The `modal.Dict` in which functions write how far they are."""
-
-ANSWER_S = 20.0
-"""How long one question to Modal may take; its own client would try for a minute."""
+REQUEST_S = 20.0
+"""How long one request to Modal may take. Its own client would try for a minute."""
 POLL_S = 1.0
 UNREACHABLE_S = 300.0
-"""How long a call that runs is followed without an answer before it is given up."""
+"""How long a running call is followed while Modal does not respond."""
 CANCEL_S = 30.0
-"""How long a cancelled export is waited for, so that it may clean up itself."""
-
-PHASES = {
-    "download": (0.0, 5.0),
-    "model": (5.0, 15.0),
-    "frames": (15.0, 85.0),
-    "encode": (85.0, 95.0),
-    "upload": (95.0, 100.0),
-}
-"""Percent at which each phase starts and ends."""
+"""How long a cancelled export is waited for, so that it can clean up itself."""
 START_ESTIMATE_S = 60.0
-"""A container that tells nothing is taken to start in about this time."""
+"""The guess of how long a container takes to start, until it tells any progress."""
 
 
 class ModalError(EngineError):
@@ -75,49 +78,16 @@ class ModalProgress:
     """How far a function is."""
 
     percent: float
-    """0 to 100; see `PHASES`."""
+    """0 to 100."""
     phase: str
+    """One of `modal_functions.protocol.PHASES`."""
     message: str
+    """For the user."""
     estimated: bool = False
-    """Guessed from the time that went by, as the platform tells nothing yet."""
+    """Guessed from the time that went by, since the function tells nothing yet."""
 
 
 ProgressCallback: TypeAlias = Callable[[ModalProgress], Awaitable[None] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ExportJob:
-    """A whole edit for Modal. Equal jobs have equal digests: started twice they share chunks."""
-
-    job_id: str
-    user_id: str
-    edit: Mapping[str, Any]
-    """The edit document; its file names are those of `source_keys`."""
-    source_keys: Mapping[str, str]
-    """Where each file lies in the store."""
-    output_key: str
-    upscaler: str = "auto"
-    encoder: str = "libx264"
-    """`auto` and NVENC are chosen on the GPU's machine; libx264 gives the bytes of everywhere."""
-    quality: float | None = None
-    preset: str | None = None
-    max_containers: int = 10
-    strict: bool = False
-
-    @property
-    def temp_prefix(self) -> str:
-        """Where the export keeps what nobody needs afterwards."""
-        return user_key(self.user_id, "temp", f"modal_{self.job_id}")
-
-    @property
-    def manifest_key(self) -> str:
-        """What was made, as JSON beside the video; its presence is the stored result."""
-        return f"{self.output_key}.manifest.json"
-
-    def document(self) -> bytes:
-        """The job as the orchestrator reads it."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()
 
 
 def modal_enabled() -> bool:
@@ -138,10 +108,13 @@ async def call_modal_process_clip(
     target_height: int = 1920,
     progress_callback: ProgressCallback | None = None,
 ) -> Result:
-    """Renders one clip of a user's on a T4. Cancelling the task cancels the call."""
+    """Renders one clip of a user on a T4. Cancelling the task cancels the call.
+
+    Keys are whole, or relative to the user's folder.
+    """
     return await _run(
         _get_process_multi_clip_item_fn(),
-        f"{job_id}/clip/{clip_index}",
+        clip_progress_key(job_id, clip_index),
         progress_callback,
         job_id=job_id,
         clip_index=clip_index,
@@ -167,10 +140,14 @@ async def call_modal_concatenate(
     clip_info: Sequence[Mapping[str, Any]] | None = None,
     progress_callback: ProgressCallback | None = None,
 ) -> Result:
-    """Joins a user's rendered clips; `clip_info` names their chapters. See above."""
+    """Joins rendered clips of a user. Cancelling the task cancels the call.
+
+    `clip_info[i]` names the chapter of clip i by `title`, `name` or `fileName`. Keys are whole, or
+    relative to the user's folder. `transition_duration` is in seconds.
+    """
     return await _run(
         _get_concatenate_clips_fn(),
-        f"{job_id}/concatenate",
+        concatenate_progress_key(job_id),
         progress_callback,
         job_id=job_id,
         user_id=user_id,
@@ -184,16 +161,15 @@ async def call_modal_concatenate(
 
 
 async def start_export(job: ExportJob, store: Store) -> str:
-    """Puts the job into the store and starts it; gives the id by which it is found again."""
+    """Puts the job into the store and starts it. Returns the call's id, for `follow_export`."""
     document = job.document()
-    key = f"{job.temp_prefix}/job.json"
-    await asyncio.to_thread(store.put_bytes, key, document)
-    call = await _asked(
-        _function("export_multi_clip").spawn.aio(
+    await asyncio.to_thread(store.put_bytes, job.job_key, document)
+    call = await _in_time(
+        _function(EXPORT_EDIT).spawn.aio(
             job_id=job.job_id,
             user_id=job.user_id,
             output_key=job.output_key,
-            job_key=key,
+            job_key=job.job_key,
             job_sha256=hashlib.sha256(document).hexdigest(),
             engine_version=VERSION,
         )
@@ -205,24 +181,24 @@ async def follow_export(
     call_id: str, job: ExportJob, store: Store, progress_callback: ProgressCallback | None = None
 ) -> Result:
     """Waits for the export's result. Abandoning the wait leaves the export running."""
-    stored = await _stored(job, store)
+    stored = await _stored_result(job, store)
     if stored is not None:
         return stored
-    result = await _followed(call_id, job.job_id, progress_callback)
+    result = await _follow(call_id, export_progress_key(job.job_id), progress_callback)
     if result["status"] != "success":
-        stored = await _stored(job, store)
-        if stored is not None:  # it was finished, and only the answer got lost
+        stored = await _stored_result(job, store)
+        if stored is not None:  # it was finished, and only the call's result got lost
             return stored
         await _clear_away(job, store)
     return result
 
 
 async def cancel_export(call_id: str, job: ExportJob, store: Store) -> None:
-    """Stops the export and its containers, and leaves nothing of it but finished chunks."""
+    """Stops the export and its containers. Only finished chunks are left of it."""
     await _cancel(call_id)
     try:
         async with asyncio.timeout(CANCEL_S):
-            while await _answer(call_id) is None:
+            while await _poll(call_id) is None:
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         pass  # it cannot clean up itself any more
@@ -231,105 +207,89 @@ async def cancel_export(call_id: str, job: ExportJob, store: Store) -> None:
 
 @cache
 def _get_process_multi_clip_item_fn() -> modal.Function[..., Result, Any]:
-    return _function("process_multi_clip_item")
+    return _function(PROCESS_CLIP)
 
 
 @cache
 def _get_concatenate_clips_fn() -> modal.Function[..., Result, Any]:
-    return _function("concatenate_clips_modal")
-
-
-def _app_name() -> str:
-    return os.environ.get("MODAL_APP_NAME", DEFAULT_APP)
+    return _function(CONCATENATE_CLIPS)
 
 
 def _function(name: str) -> modal.Function[..., Result, Any]:
-    """A deployed function by its name; it is looked up when it is first used."""
-    return modal.Function.from_name(_app_name(), name)
+    """The deployed function of that name. Modal looks it up when it is first called."""
+    return modal.Function.from_name(app_name(), name)
 
 
 async def _run(
     function: modal.Function[..., Result, Any],
-    slot: str,
+    progress_key: str,
     progress_callback: ProgressCallback | None,
     **arguments: Any,
 ) -> Result:
-    call = await _asked(function.spawn.aio(**arguments))
+    call = await _in_time(function.spawn.aio(**arguments))
     try:
-        return await _followed(call.object_id, slot, progress_callback)
+        return await _follow(call.object_id, progress_key, progress_callback)
     except asyncio.CancelledError:
         await asyncio.shield(_cancel(call.object_id))
         raise
 
 
-async def _followed(call_id: str, slot: str, progress_callback: ProgressCallback | None) -> Result:
-    """The call's result, told how far it is meanwhile."""
-    meter = _Meter(progress_callback)
-    answered_s = time.monotonic()
+async def _follow(
+    call_id: str, progress_key: str, progress_callback: ProgressCallback | None
+) -> Result:
+    """Waits for the call's result, and passes its progress on meanwhile."""
+    meter = _ProgressMeter(progress_callback)
+    reached_s = time.monotonic()
     while True:
         try:
-            result = await _answer(call_id)
+            result = await _poll(call_id)
             if result is not None:
                 if result["status"] == "success":
-                    await meter.tell(ModalProgress(100.0, "upload", "Done"))
+                    await meter.report(ModalProgress(100.0, "upload", "Done"))
                 return result
-            await meter.tell(_shown(await _slot(slot)))
-            answered_s = time.monotonic()
+            await meter.report(await _read_progress(progress_key))
+            reached_s = time.monotonic()
         except ModalError:
-            if time.monotonic() - answered_s > UNREACHABLE_S:
+            if time.monotonic() - reached_s > UNREACHABLE_S:
                 raise
         await asyncio.sleep(POLL_S)
 
 
-class _Meter:
-    """Passes progress on, monotone, and guesses while there is none."""
+class _ProgressMeter:
+    """Passes progress on so that it never falls, and guesses while there is none."""
 
     def __init__(self, callback: ProgressCallback | None) -> None:
         self._callback = callback
         self._started_s = time.monotonic()
         self._percent = 0.0
 
-    async def tell(self, progress: ModalProgress | None) -> None:
+    async def report(self, progress: ModalProgress | None) -> None:
         if self._callback is None:
             return
         progress = progress or self._estimate()
         self._percent = max(self._percent, progress.percent)
-        told = ModalProgress(self._percent, progress.phase, progress.message, progress.estimated)
-        answer = self._callback(told)
-        if inspect.isawaitable(answer):
-            await answer
+        returned = self._callback(replace(progress, percent=self._percent))
+        if inspect.isawaitable(returned):
+            await returned
 
     def _estimate(self) -> ModalProgress:
-        """Nears the end of what happens before a container tells anything, and never gets there."""
+        """Approaches the percent at which the first phase ends, and never reaches it."""
         waited_s = time.monotonic() - self._started_s
-        ahead = PHASES["model"][0] * waited_s / (waited_s + START_ESTIMATE_S)
-        return ModalProgress(ahead, "download", "Waiting for a container", estimated=True)
+        _, end = PHASES["download"]
+        percent = end * waited_s / (waited_s + START_ESTIMATE_S)
+        return ModalProgress(percent, "download", "Waiting for a container", estimated=True)
 
 
-def _shown(slot: Any) -> ModalProgress | None:
-    """What a function wrote, None where it is nothing that can be read."""
-    if not isinstance(slot, dict) or slot.get("phase") not in PHASES:
-        return None
-    start, stop = PHASES[slot["phase"]]
-    share = min(max(float(slot.get("share", 0)), 0.0), 1.0)
-    return ModalProgress(
-        start + share * (stop - start),
-        slot["phase"],
-        str(slot.get("message", "")),
-        bool(slot.get("estimated", False)),
-    )
-
-
-async def _answer(call_id: str) -> Result | None:
-    """The result of a call, None while it runs. A call that is lost has an error for a result."""
+async def _poll(call_id: str) -> Result | None:
+    """The result of a call, None while it runs. For a call that is lost it is an error."""
 
     async def get() -> Result | None:
         try:
-            made = await modal.FunctionCall.from_id(call_id).get.aio(timeout=0)
+            result: Result = await modal.FunctionCall.from_id(call_id).get.aio(timeout=0)
         except TimeoutError:
             return None
         except modal.exception.OutputExpiredError:
-            return _error("its result was kept for seven days, and they are over")
+            return _error("Modal keeps a result for seven days, and they are over")
         except modal.exception.FunctionTimeoutError:
             return _error("it ran out of the time that Modal gives it")
         except modal.exception.NotFoundError:
@@ -338,21 +298,22 @@ async def _answer(call_id: str) -> Result | None:
             return _error("it was cancelled")
         except modal.exception.InternalFailure:
             return _error("its container was lost")
-        if not isinstance(made, dict) or made.get("status") not in ("success", "error"):
-            return _error("it gave an answer that this backend does not know")
-        return made
+        if not is_response(result):
+            return _error("it returned something that this backend does not know")
+        return result
 
-    async with _in_time():
-        return await get()
+    return await _in_time(get())
 
 
-async def _slot(name: str) -> Any:
-    slots = modal.Dict.from_name(SLOTS, create_if_missing=True)
-    return await _asked(slots.get.aio(name))
+async def _read_progress(key: str) -> ModalProgress | None:
+    """What a function wrote last; None where that is nothing, or cannot be read."""
+    progress = modal.Dict.from_name(PROGRESS_DICT, create_if_missing=True)
+    entry = PhaseEntry.from_dict(await _in_time(progress.get.aio(key)))
+    return ModalProgress(entry.percent, entry.phase, entry.message) if entry else None
 
 
 async def _cancel(call_id: str) -> None:
-    """Stops a call; one that Modal knows no more needs no stopping."""
+    """Cancels a call, unless Modal has forgotten it."""
 
     async def cancel() -> None:
         try:
@@ -360,46 +321,38 @@ async def _cancel(call_id: str) -> None:
         except modal.exception.NotFoundError:
             return
 
-    await _asked(cancel())
+    await _in_time(cancel())
 
 
 def _error(reason: str) -> Result:
     return {"status": "error", "error": f"the export on Modal failed: {reason}"}
 
 
-async def _stored(job: ExportJob, store: Store) -> Result | None:
+async def _stored_result(job: ExportJob, store: Store) -> Result | None:
     try:
-        manifest = json.loads(await asyncio.to_thread(store.get_bytes, job.manifest_key))
-    except (ObjectMissingError, ValueError):
+        manifest = await asyncio.to_thread(store.get_bytes, job.manifest_key)
+    except ObjectMissingError:
         return None
-    mine = isinstance(manifest, dict) and manifest.get("job_id") == job.job_id
-    return manifest["result"] if mine else None
+    response = stored_response(manifest, job.job_id)
+    return None if response is None else dict(response)
 
 
 async def _clear_away(job: ExportJob, store: Store) -> None:
-    """Stops the containers that a lost orchestrator left behind, and deletes its temporary keys."""
+    """Cancels the renderers of a lost orchestrator, and deletes its temporary objects."""
     try:
-        state = json.loads(
-            await asyncio.to_thread(store.get_bytes, f"{job.temp_prefix}/calls.json")
-        )
-    except (ObjectMissingError, ValueError):
-        state = {}
-    for call_id in state.get("calls", ()):
+        ledger = Ledger.from_document(await asyncio.to_thread(store.get_bytes, job.ledger_key))
+    except (ObjectMissingError, ValueError, LookupError):
+        ledger = Ledger()
+    for call_id in ledger.calls:
         await _cancel(call_id)
     await asyncio.to_thread(store.delete_prefix, job.temp_prefix)
 
 
-async def _asked(question: Awaitable[T]) -> T:
-    async with _in_time():
-        return await question
-
-
-@asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
-    """Turns what Modal's client raises where it cannot ask into one readable line."""
+async def _in_time(request: Awaitable[T]) -> T:
+    """What Modal responds to a request. Raises `ModalError` where it cannot be asked."""
     try:
-        async with asyncio.timeout(ANSWER_S):
-            yield
+        async with asyncio.timeout(REQUEST_S):
+            return await request
     except modal.exception.AuthError as error:
         raise ModalError(
             "Modal refuses: no valid token (`modal token new`, or MODAL_TOKEN_ID and "
@@ -407,8 +360,8 @@ async def _in_time() -> AsyncIterator[None]:
         ) from error
     except modal.exception.NotFoundError as error:
         raise ModalError(
-            f"the app {_app_name()} is not deployed on Modal, or is of another version: "
-            "`modal deploy -m modal_functions.video_processing`"
+            f"the app {app_name()} is not deployed on Modal, or is of another version: "
+            f"`{DEPLOY_COMMAND}`"
         ) from error
     except (TimeoutError, OSError, modal.exception.Error) as error:
         raise ModalError(f"Modal cannot be reached ({type(error).__name__})") from error

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import modal
 
 from modal_functions.images import cpu_image, gpu_image
+from modal_functions.protocol import app_name
 
-APP_NAME = os.environ.get("MODAL_APP_NAME", "reel-ballers-video")
-"""The name under which a backend looks the functions up."""
+APP_NAME = app_name()
 
 _ENVIRONMENT = {"MODAL_APP_NAME": APP_NAME}
 GPU_IMAGE, CPU_IMAGE = gpu_image(_ENVIRONMENT), cpu_image(_ENVIRONMENT)
@@ -18,8 +16,8 @@ app = modal.App(APP_NAME, secrets=[modal.Secret.from_name("r2-credentials")])
 
 GPU = "T4"
 GPU_CORES = 4
-"""Decoding, sampling and libx264 keep up with a T4 on these; Modal's default of an eighth of a core
-would leave it waiting."""
+"""With these, decoding, sampling and libx264 keep up with a T4. With Modal's default of an eighth
+of a core it would wait."""
 GPU_MEMORY_MIB = 8192
 CPU_CORES = 2
 CPU_MEMORY_MIB = 4096
@@ -28,6 +26,6 @@ CLIP_S = 900
 CONCATENATE_S = 600
 CHUNKS_S = 3600
 EXPORT_S = 6 * 3600
-"""How long each may take before Modal stops it."""
+"""How long each function may take before Modal stops it."""
 IDLE_S = 20
-"""How long a renderer waits for more before its container is given back."""
+"""How long an idle renderer waits for another call before its container is given back."""

@@ -1,33 +1,33 @@
-"""How far a function is, told through a `modal.Dict`: a slot per function and per chunk.
+"""Progress told through a `modal.Dict`: one entry per function, and one per chunk.
 
-Written at most once a second, by a thread of its own. The last writer wins, and nothing depends on
-what is read: progress that cannot be told does not stop the work.
+A thread of its own writes at most once a second. The last writer wins. Nothing depends on what is
+read, and the work goes on where progress cannot be told.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
 import modal
 import modal.exception
 
-DICT_NAME = "framestream-progress"
-"""The name of the Dict; its entries are gone after seven idle days."""
+from modal_functions.protocol import PROGRESS_DICT, ChunkEntry, PhaseEntry
+
 INTERVAL_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class ProgressDict:
-    """Tells the newest value of each slot; leaving the block tells what is not told yet."""
+    """Writes the newest entry under each key. Leaving the block writes what is pending."""
 
     def __init__(self) -> None:
-        self._dict = modal.Dict.from_name(DICT_NAME, create_if_missing=True)
-        self._pending: dict[str, Any] = {}
+        self._dict = modal.Dict.from_name(PROGRESS_DICT, create_if_missing=True)
+        self._pending: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._write_until_over, name="progress")
@@ -45,31 +45,31 @@ class ProgressDict:
         self._over.set()
         self._thread.join()
 
-    def set(self, slot: str, value: Mapping[str, Any]) -> None:
-        """Takes a value; it is written within a second, unless a newer one takes its place."""
+    def set(self, key: str, entry: PhaseEntry | ChunkEntry) -> None:
+        """Takes an entry and writes it within a second, unless a newer one comes first."""
         with self._lock:
-            self._pending[slot] = dict(value)
+            self._pending[key] = entry.to_dict()
 
-    def set_now(self, slot: str, value: Mapping[str, Any]) -> None:
-        """Writes a value before going on."""
-        self.set(slot, value)
+    def set_now(self, key: str, entry: PhaseEntry | ChunkEntry) -> None:
+        """Writes an entry before it returns."""
+        self.set(key, entry)
         self._write_pending()
 
-    def get(self, slot: str) -> Any:
-        """What was written last, None where nothing was or it cannot be read now."""
+    def get(self, key: str) -> Any:
+        """What was written last; None where nothing was, or where it cannot be read now."""
         try:
-            return self._dict.get(slot)
+            return self._dict.get(key)
         except (modal.exception.Error, OSError) as error:
             log.warning("progress cannot be read: %s", type(error).__name__)
             return None
 
-    def delete(self, slots: list[str]) -> None:
-        """Removes slots that nobody reads any more."""
-        for slot in slots:
+    def delete(self, keys: Iterable[str]) -> None:
+        """Removes entries that nobody reads any more."""
+        for key in keys:
             try:
-                self._dict.pop(slot, None)
+                self._dict.pop(key, None)
             except (modal.exception.Error, OSError) as error:
-                log.warning("progress cannot be cleared: %s", type(error).__name__)
+                log.warning("progress cannot be deleted: %s", type(error).__name__)
                 return
 
     def _write_until_over(self) -> None:
@@ -85,17 +85,25 @@ class ProgressDict:
         try:
             self._dict.update(pending)
         except (modal.exception.Error, OSError) as error:
-            log.warning("progress cannot be told: %s", type(error).__name__)
+            log.warning("progress cannot be written: %s", type(error).__name__)
 
 
 class PhaseProgress:
-    """A function's own slot, phase by phase: download, model, frames, encode, upload."""
+    """The entry of one function, which goes through `protocol.PHASES`."""
 
-    def __init__(self, progress: ProgressDict, slot: str) -> None:
+    def __init__(self, progress: ProgressDict, key: str) -> None:
         self._progress = progress
-        self._slot = slot
+        self._key = key
 
-    def report(self, phase: str, share: float, message: str, **more: Any) -> None:
-        """`share`, 0 to 1, of the phase is done."""
-        told = {"phase": phase, "share": round(share, 4), "message": message, **more}
-        self._progress.set(self._slot, told)
+    def report(
+        self,
+        phase: str,
+        share: float,
+        message: str,
+        *,
+        frames_done: int | None = None,
+        frames_total: int | None = None,
+    ) -> None:
+        """Tells how far the function is; see `PhaseEntry`."""
+        entry = PhaseEntry(phase, share, message, frames_done, frames_total)
+        self._progress.set(self._key, entry)

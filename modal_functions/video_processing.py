@@ -1,7 +1,8 @@
 """The functions that `modal deploy -m modal_functions.video_processing` deploys.
 
-Thin shells: what they do is said by the engine and by the modules beside this one. Arguments and
-answers are plain values.
+Thin shells around the modules beside this one. Arguments and responses are plain values, for which
+see `protocol.py`. A function does not raise: it returns `{"status": "error", "error"}`, where the
+error is one line for the user.
 """
 
 from __future__ import annotations
@@ -26,8 +27,16 @@ from modal_functions.app import (
     IDLE_S,
     app,
 )
+from modal_functions.protocol import (
+    ChoiceResponse,
+    ChunksResponse,
+    ErrorResponse,
+    FailedChunkResponse,
+    VideoResponse,
+    check_version,
+)
 from modal_functions.renderer import RendererState
-from modal_functions.responses import Response, check_version, errors_to_responses
+from modal_functions.responses import errors_to_responses
 
 
 @app.function(image=GPU_IMAGE, gpu=GPU, cpu=GPU_CORES, memory=GPU_MEMORY_MIB, timeout=CLIP_S)
@@ -44,11 +53,11 @@ def process_multi_clip_item(
     target_width: int = 1080,
     target_height: int = 1920,
     engine_version: str | None = None,
-) -> Response:
-    """One clip: crop, Real-ESRGAN, trim and speed, scaled, with its sound.
+) -> VideoResponse | ErrorResponse:
+    """Renders one clip: crop, Real-ESRGAN, trim, speed and scaling, with its sound.
 
-    Keys are whole or below the user's own folder. Answers `{"status": "success", "output_key",
-    "duration", "frames", "warnings", "report"}` or `{"status": "error", "error"}`.
+    Keys are whole, or relative to the user's folder. Returns `{"status": "success", "output_key",
+    "duration", "frames", "warnings", "report"}`.
     """
     check_version(engine_version)
     return clips.process_clip(
@@ -77,11 +86,11 @@ def concatenate_clips_modal(
     transition_duration: float | None = None,
     clip_info: list[dict[str, Any]] | None = None,
     engine_version: str | None = None,
-) -> Response:
+) -> VideoResponse | ErrorResponse:
     """Joins clips: cuts by packet copy, other transitions by encoding only what they touch.
 
-    `clip_info[i]` may name the chapter of clip i by `title`, `name` or `fileName`.
-    Answers as above.
+    `clip_info[i]` may name the chapter of clip i by `title`, `name` or `fileName`. Keys and the
+    response are as for `process_multi_clip_item`.
     """
     check_version(engine_version)
     return clips.concatenate_clips(
@@ -103,30 +112,34 @@ def concatenate_clips_modal(
     scaledown_window=IDLE_S,
 )
 class Renderer:
-    """Renders chunks of plans; its model is loaded once per container."""
+    """Renders chunks of edits. Each container loads its network once."""
 
     @modal.enter()
     def start(self) -> None:
-        """Loads what most exports need."""
+        """Loads the network that most exports use."""
         self.state = RendererState.loaded()
 
     @modal.method()
     @errors_to_responses
     def choose(
-        self, request: dict[str, Any], size: list[int], fps: str, scales: list[float]
-    ) -> Response:
-        """Which encoder and upscaler this machine takes; `stage_keys` are in order of `scales`."""
-        return self.state.choose(request, size, fps, scales)
+        self, render_options: dict[str, Any], size: list[int], fps: str, scales: list[float]
+    ) -> ChoiceResponse | ErrorResponse:
+        """Chooses what this machine renders with; see `RendererState.choose`.
+
+        Returns `{"status": "success", "encoder", "upscaler", "stages"}`, with a stage for each of
+        `scales`.
+        """
+        return self.state.choose(render_options, size, fps, scales)
 
     @modal.method()
     @errors_to_responses
     def render_chunks(
         self, job_id: str, bundle_key: str, bundle_sha256: str, digests: list[str]
-    ) -> Response:
-        """Renders chunks of a bundle, in this order; those in the cache already are skipped.
+    ) -> ChunksResponse | FailedChunkResponse | ErrorResponse:
+        """Renders chunks of a bundle in the order of `digests`. Those in the cache are skipped.
 
-        Answers `{"status": "success", "chunks": [...]}`; where one fails, `{"status": "error",
-        "error", "digest"}`.
+        Returns `{"status": "success", "chunks"}` with the records of what it rendered. Where a
+        chunk fails, returns `{"status": "error", "error", "digest", "attempts", "chunks"}`.
         """
         return self.state.render_chunks(job_id, bundle_key, bundle_sha256, digests)
 
@@ -140,10 +153,11 @@ def export_multi_clip(
     job_key: str,
     job_sha256: str,
     engine_version: str,
-) -> Response:
-    """A whole edit: plans, has renderers render, mixes sound, joins, publishes, clears away.
+) -> VideoResponse | ErrorResponse:
+    """Exports a whole edit: plans, has it rendered, mixes the sound, joins, uploads, clears away.
 
-    The job document lies in the store under `job_key`. Run again it goes on where it was.
+    The document of an `ExportJob` lies in the store under `job_key`. Keys are whole. Called again,
+    it goes on where it was. Returns what `process_multi_clip_item` does, and `"containers"`.
     """
     check_version(engine_version)
     return export_job.export(job_id, user_id, output_key, job_key, job_sha256)

@@ -17,7 +17,7 @@ from backend.modal_client import (
     modal_enabled,
 )
 from engine.errors import StoreError
-from modal_functions import app, bucket, export_job, progress_dict
+from modal_functions import app, protocol
 from tests.modal_functions.control_plane import ControlPlane
 
 
@@ -31,14 +31,12 @@ def concatenated(told: list[ModalProgress] | None = None) -> dict[str, Any]:
 
 
 def test_the_names_both_sides_use() -> None:
-    assert modal_client.DEFAULT_APP == app.APP_NAME == app.app.name
-    assert modal_client.SLOTS == progress_dict.DICT_NAME
+    assert protocol.app_name() == protocol.DEFAULT_APP_NAME == app.APP_NAME == app.app.name
+    assert protocol.PROGRESS_DICT == "framestream-progress"
     job = ExportJob("1", "7", {}, {}, "7/out.mp4")
-    assert job.temp_prefix == bucket.temp_prefix("7", "1")
-    assert job.manifest_key == bucket.manifest_key("7/out.mp4")
-    assert {"job_id", "user_id", "output_key", *export_job._Job.__dataclass_fields__} == set(
-        ExportJob.__dataclass_fields__
-    )
+    assert job.temp_prefix == protocol.temp_prefix("7", "1") == "7/temp/modal_1"
+    assert job.manifest_key == protocol.manifest_key("7/out.mp4") == "7/out.mp4.manifest.json"
+    assert ExportJob is protocol.ExportJob
 
 
 @pytest.mark.parametrize(
@@ -70,7 +68,7 @@ def test_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_out_of_reach(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modal_client, "ANSWER_S", 0.3)
+    monkeypatch.setattr(modal_client, "REQUEST_S", 0.3)
     control_plane.reachable = False
     with pytest.raises(ModalError, match="cannot be reached"):
         concatenated()
@@ -81,7 +79,7 @@ def test_out_of_reach_for_a_while(
 ) -> None:
     """A call that runs is followed on."""
     monkeypatch.setattr(modal_client, "POLL_S", 0.05)
-    monkeypatch.setattr(modal_client, "ANSWER_S", 0.2)
+    monkeypatch.setattr(modal_client, "REQUEST_S", 0.2)
     asked: list[int] = []
 
     def work(**_: object) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def test_progress_is_what_the_slot_says_and_never_goes_back(
     told: list[ModalProgress] = []
 
     def work(**_: object) -> dict[str, Any]:
-        progress = modal.Dict.from_name(progress_dict.DICT_NAME, create_if_missing=True)
+        progress = modal.Dict.from_name(protocol.PROGRESS_DICT, create_if_missing=True)
         while not told:
             pass
         for phase, share in (("frames", 0.5), ("model", 0.5), ("nonsense", 1), ("encode", 2.0)):

@@ -1,25 +1,25 @@
-"""A renderer, for a process of its own, that gets stuck in the middle of a chunk."""
+"""A renderer that hangs in the middle of a chunk, for a process of its own."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from modal_functions import renderer
+from modal_functions.protocol import ChunksResponse, FailedChunkResponse
 from modal_functions.renderer import RendererState
 
 
 def render_and_hang(
     job_id: str, bundle_key: str, bundle_sha256: str, digests: list[str]
-) -> dict[str, Any]:
-    """Renders five frames and says so by the file FRAMESTREAM_TEST_MARKER; then waits."""
+) -> ChunksResponse | FailedChunkResponse:
+    """Renders five frames, creates the file FRAMESTREAM_TEST_MARKER, and hangs."""
     counted = renderer._CallProgress.frames
 
-    def hang(turn: renderer._CallProgress, count: int) -> None:
-        counted(turn, count)
-        if turn._frames == 5:
+    def hang(call: renderer._CallProgress, count: int) -> None:
+        counted(call, count)
+        if call._frames == 5:
             Path(os.environ["FRAMESTREAM_TEST_MARKER"]).touch()
             time.sleep(60)
 

@@ -132,11 +132,11 @@ def test_many_containers_and_the_reason(world: World) -> None:
 
 STEPS = {
     "before the plan": (export_job, "build_plan"),
-    "before the choice": (export_job, "_choice"),
+    "before the choice": (export_job, "_render_job"),
     "before the renderers start": (ModalExecutor, "_spawn"),
     "while they render": (ModalExecutor, "_poll"),
     "before the upload": (export_job, "upload_film"),
-    "before the manifest": (export_job, "export_response"),
+    "before the manifest": (export_job, "video_response"),
     "before clearing away": (export_job, "_clear_away"),
 }
 
@@ -347,14 +347,14 @@ def test_what_cannot_be_done(world: World, changes: dict[str, Any], complaint: s
 
 def test_another_engine_or_another_job_than_was_meant(world: World) -> None:
     job = job_of(world.footage(frames=30))
-    key = f"{job.temp_prefix}/job.json"
+    key = job.job_key
     world.store.put_bytes(key, job.document())
     call = {"job_id": "job-1", "user_id": USER, "output_key": job.output_key, "job_key": key}
     other = functions.export_multi_clip.local(**call, job_sha256="0", engine_version="0.0.9")
     assert other["status"] == "error"
     assert "framestream 0.0.9" in other["error"] and "deploy again" in other["error"]
     changed = functions.export_multi_clip.local(**call, job_sha256="0", engine_version="0.1.0")
-    assert "SHA-256" in changed["error"]
+    assert changed["status"] == "error" and "SHA-256" in changed["error"]
 
 
 def test_a_bucket_that_is_down_for_a_while(world: World) -> None:
