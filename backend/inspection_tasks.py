@@ -7,9 +7,9 @@ from typing import Any
 from backend.assignment import Assignment
 from backend.planning import plan_task, probe_source
 from backend.tasks import RenderTask
-from engine.cli.describe import source_document
 from engine.media.chapters import read_chapters
 from engine.media.probe import probe
+from engine.pipeline.documents import source_document
 from engine.pipeline.extract import planned_cut
 
 

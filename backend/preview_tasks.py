@@ -11,11 +11,11 @@ from typing import Any
 from backend.assignment import FILMSTRIP_FILE, FRAME_FILE, Assignment
 from backend.planning import encoder_for, plan_task
 from backend.tasks import RenderTask
-from engine.cli.describe import estimate_document, source_document, timeline_document
 from engine.errors import UpscalerError
 from engine.media.image import jpeg, png
 from engine.media.inspect import read_proof
 from engine.media.probe import probe
+from engine.pipeline.documents import estimate_document, source_document, timeline_document
 from engine.pipeline.estimate import estimate
 from engine.pipeline.filmstrip import filmstrip, sound_peaks
 from engine.pipeline.history import History

@@ -1,4 +1,4 @@
-"""Plans and sources as something to read: a table, JSON, or one line per frame."""
+"""Plans, estimates and sources as text: tables for people, CSV with a row per frame, JSON."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, TextIO
 
-import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from engine.cli.progress_view import clock_text
+from engine.pipeline.documents import source_document
 from engine.pipeline.estimate import ASSUMPTIONS, Estimate
 from engine.source import SourceInfo
 from engine.timeline.plan import Plan, PlannedClip, PlannedTransition
 from engine.timing import FrameRange, frame_time_s
-
-_CFR_JITTER_S = Fraction(1, 500)
-"""Timestamps rounded to milliseconds make steps of a constant rate differ by up to this."""
 
 
 def timeline_table(plan: Plan) -> Table:
@@ -37,48 +34,6 @@ def timeline_table(plan: Plan) -> Table:
         if clip.index < len(plan.transitions):
             table.add_row("", Text(_transition(plan.transitions[clip.index]), "italic"))
     return table
-
-
-def timeline_document(plan: Plan) -> dict[str, Any]:
-    """The plan for programs: camelCase keys, seconds and frames. See `write_frames` for each
-    frame."""
-    return {
-        "frames": plan.frame_count,
-        "durationSeconds": float(plan.duration_s),
-        "fps": str(plan.fps),
-        "width": plan.size.width,
-        "height": plan.size.height,
-        "sourceFrames": plan.source_frame_count(),
-        "samples": plan.sample_count,
-        "clips": [_clip_document(plan, clip) for clip in plan.clips],
-        "chapters": [
-            {"title": each.title, "start": float(each.start_s), "end": float(each.stop_s)}
-            for each in plan.chapters
-        ],
-        "warnings": list(plan.warnings),
-    }
-
-
-def estimate_document(estimate: Estimate) -> dict[str, Any]:
-    """An estimate for programs."""
-    modal = estimate.modal
-    return {
-        "frames": estimate.frames,
-        "sourceFrames": estimate.source_frames,
-        "upscaledFrames": estimate.upscaled_frames,
-        "chunkFrames": list(estimate.chunk_frames),
-        "here": {
-            "seconds": estimate.here_s and round(estimate.here_s, 1),
-            "from": estimate.here_from,
-        },
-        "modal": {
-            "containers": modal.containers,
-            "seconds": round(modal.wall_s),
-            "usd": round(modal.cost_usd, 4),
-            "why": estimate.modal_why,
-            "assumptions": list(ASSUMPTIONS),
-        },
-    }
 
 
 def estimate_table(estimate: Estimate) -> Table:
@@ -105,7 +60,10 @@ def estimate_table(estimate: Estimate) -> Table:
 
 
 def write_frames(plan: Plan, out: TextIO) -> None:
-    """The proof, as CSV: which source time through which rectangle, per layer of each frame."""
+    """Write CSV: the source time, the crop in source pixels, and the weight of each frame's layers.
+
+    A frame of a transition has two layers, hence two rows.
+    """
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["frame", "clip", "source_s", "x", "y", "width", "height", "weight"])
     for start, stop in pairwise(plan.borders):
@@ -121,43 +79,12 @@ def write_frames(plan: Plan, out: TextIO) -> None:
 
 def source_table(source: SourceInfo) -> Table:
     """What a source file was found to be, one fact per row."""
-    table = Table(title=Text(str(source.path)), title_justify="left", title_style="bold")
+    table = Table(title=Text(str(source.location)), title_justify="left", title_style="bold")
     table.add_column("fact", no_wrap=True)
     table.add_column("value", overflow="fold")
     for fact, value in source_document(source).items():
         table.add_row(fact, Text(str(value)))
     return table
-
-
-def source_document(source: SourceInfo) -> dict[str, Any]:
-    """A source file for programs: camelCase keys."""
-    steps = np.diff(source.frame_pts)
-    constant = steps.size == 0 or int(steps.max() - steps.min()) * source.time_base < _CFR_JITTER_S
-    sound = source.sound
-    return {
-        "file": str(source.path),
-        "container": source.container,
-        "codec": source.codec,
-        "pixelFormat": source.pixel_format,
-        "displaySize": str(source.display_size),
-        "codedSize": str(source.coded_size),
-        "rotationClockwise": source.rotation_deg,
-        "durationSeconds": round(float(source.duration_s), 6),
-        "frames": len(source.frame_pts),
-        "framesPerSecond": round(len(source.frame_pts) / float(source.duration_s), 3),
-        "constantFrameRate": constant,
-        "keyFrames": len(source.keyframe_pts),
-        "matrix": str(source.colour.matrix),
-        "transfer": str(source.colour.transfer),
-        "fullRange": source.colour.full_range,
-        "colourAssumed": source.colour.assumed,
-        "interlaced": source.interlaced,
-        "sound": None
-        if sound is None
-        else f"{sound.codec}, {sound.sample_rate_hz} Hz, {sound.channels} channels",
-        "soundStartSeconds": None if sound is None else round(float(sound.start_s), 6),
-        "fingerprint": source.fingerprint,
-    }
 
 
 def dump_document(document: dict[str, Any]) -> str:
@@ -178,7 +105,7 @@ def _headline(plan: Plan) -> str:
 
 
 def _names(clip: PlannedClip) -> Text:
-    path = clip.source.path
+    path = clip.source.location
     return Text(path.name if clip.title == path.stem else f"{clip.title}\n{path.name}")
 
 
@@ -215,24 +142,3 @@ def _transition(transition: PlannedTransition) -> str:
     if not transition.frame_count:
         return "cut"
     return f"{transition.type}, {transition.frame_count} frames"
-
-
-def _clip_document(plan: Plan, clip: PlannedClip) -> dict[str, Any]:
-    return {
-        "clipIndex": clip.index,
-        "fileName": str(clip.source.path),
-        "title": clip.title,
-        "startFrame": clip.frames.start,
-        "stopFrame": clip.frames.stop,
-        "start": float(frame_time_s(clip.frames.start, plan.fps)),
-        "end": float(frame_time_s(clip.frames.stop, plan.fps)),
-        "segments": [
-            {
-                "start": float(piece.start_s),
-                "end": float(piece.stop_s),
-                "speed": float(piece.speed),
-            }
-            for piece in clip.retiming.pieces
-        ],
-        "fit": str(clip.fit),
-    }

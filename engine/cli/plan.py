@@ -32,14 +32,7 @@ def plan(
 
     Options are those of [bold]render[/bold].
     """
-    from engine.cli.describe import (
-        dump_document,
-        estimate_document,
-        estimate_table,
-        timeline_document,
-        timeline_table,
-        write_frames,
-    )
+    from engine.cli.describe import dump_document, estimate_table, timeline_table, write_frames
 
     planned = load_plan(edit, lenient=lenient)
     for warning in planned.warnings:
@@ -48,6 +41,7 @@ def plan(
         write_frames(planned, sys.stdout)
         return
     from engine.media.encoders import choose_encoder
+    from engine.pipeline.documents import estimate_document, timeline_document
     from engine.pipeline.estimate import estimate
     from engine.pipeline.history import History
     from engine.upscale.choice import choose_upscaler

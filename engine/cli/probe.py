@@ -16,8 +16,9 @@ def probe(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what the engine makes of source files."""
-    from engine.cli.describe import dump_document, source_document, source_table
+    from engine.cli.describe import dump_document, source_table
     from engine.media.probe import probe as probe_file
+    from engine.pipeline.documents import source_document
 
     sources = [probe_file(path) for path in files]
     if as_json:
