@@ -33,7 +33,7 @@ class Access:
         self._settings = settings
         self._database = database
 
-    def is_open(self) -> bool:
+    def is_unauthenticated(self) -> bool:
         """True where nothing tells users apart, so that only this machine may ask."""
         if self._settings.trust_user_header:
             return False
@@ -51,16 +51,16 @@ class Access:
 
     def user_of(self, connection: HTTPConnection) -> str:
         """The user id. Raises `HTTPException` 400, 401, 403 or 421."""
-        host = _host_in(connection)
+        host = _host_of(connection)
         if self._settings.trust_user_header:
             user_id = connection.headers.get("x-user-id", "")
             if not USER_ID.fullmatch(user_id):
                 raise HTTPException(401, "X-User-ID is missing or no user id")
             return user_id
-        if self.is_open():
-            self._refuse_strangers(connection, host)
+        if self.is_unauthenticated():
+            self._check_host_and_origin(connection, host)
             return LOCAL_USER
-        if (found := self.user_of_key(_key_in(connection))) is None:
+        if (found := self.user_of_key(_key_of(connection))) is None:
             raise HTTPException(401, "a valid API key is needed", {"WWW-Authenticate": "Bearer"})
         return found
 
@@ -72,7 +72,7 @@ class Access:
             row = session.get(ApiKey, _hash(key))
             return None if row is None else row.user_id
 
-    def _refuse_strangers(self, connection: HTTPConnection, host: str) -> None:
+    def _check_host_and_origin(self, connection: HTTPConnection, host: str) -> None:
         if host not in {each.strip("[]") for each in self._settings.allowed_hosts}:
             raise HTTPException(421, "this server answers to localhost only while it has no keys")
         origin = connection.headers.get("origin")
@@ -86,7 +86,7 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()  # keys are random: nothing to salt or slow down
 
 
-def _host_in(connection: HTTPConnection) -> str:
+def _host_of(connection: HTTPConnection) -> str:
     """The name that the client calls this server by."""
     try:
         return urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
@@ -94,7 +94,7 @@ def _host_in(connection: HTTPConnection) -> str:
         raise HTTPException(400, "the Host header is none") from None
 
 
-def _key_in(connection: HTTPConnection) -> str | None:
+def _key_of(connection: HTTPConnection) -> str | None:
     """From `Authorization: Bearer`, `X-API-Key`, or the page's cookie."""
     scheme, _, key = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key:

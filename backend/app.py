@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.metrics import Metrics, MetricsMiddleware
 from backend.routes import clips, exports, files, health, page, previews, progress
 from backend.routes import session as sessions
-from backend.services import running
+from backend.services import running_services
 from backend.settings import Settings
 from engine.errors import StoreError
 from engine.version import VERSION
@@ -29,7 +29,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, metrics) as services:
+        async with running_services(settings, metrics) as services:
             app.state.services = services
             app.state.access = services.access
             yield

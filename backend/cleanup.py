@@ -87,7 +87,7 @@ class Cleanup:
             self._store.delete(manifest_key(job))
         if job.status != JobStatus.DONE:
             self._store.delete(job.output_key)
-        self._jobs.cleared(job.user_id, job.id, still=JobStatus(job.status))
+        self._jobs.mark_cleared(job.user_id, job.id, still=JobStatus(job.status))
 
     def _sweep_folders(self) -> None:
         known = self._jobs.folders()

@@ -12,7 +12,7 @@ from backend.tasks import ExtractTask, RenderTask
 from backend.worker_pool import WorkerDiedError, WorkError, run_worker
 from engine.storage import Store
 
-AT_ONCE = 2
+MAX_CONCURRENT = 2
 TIMEOUT_S = 120.0
 """A file that takes longer to be understood is refused."""
 
@@ -23,13 +23,13 @@ class Inspector:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def check(
         self, task: RenderTask | ExtractTask, folder: Path, user_id: str
     ) -> dict[str, Any]:
         """`frames` and `duration_s` that a task would give. 422 and the reason where it cannot."""
-        found = await self._ask(
+        found = await self._run(
             Assignment(WorkKind.CHECK, folder, self._store, task=task, output_key=f"{user_id}/")
         )
         limit = self._settings.max_output_frames
@@ -39,14 +39,14 @@ class Inspector:
 
     async def probe(self, folder: Path, name: str) -> dict[str, Any]:
         """What the file `folder / name` is, as `file` and `chapters`."""
-        return await self._ask(Assignment(WorkKind.PROBE, folder, self._store, probed=name))
+        return await self._run(Assignment(WorkKind.PROBE, folder, self._store, probed=name))
 
     async def probe_stored(self, key: str) -> dict[str, Any]:
         """What an object of the store is."""
         nowhere = self._settings.work_dir
-        return await self._ask(Assignment(WorkKind.PROBE, nowhere, self._store, output_key=key))
+        return await self._run(Assignment(WorkKind.PROBE, nowhere, self._store, output_key=key))
 
-    async def _ask(self, assignment: Assignment) -> dict[str, Any]:
+    async def _run(self, assignment: Assignment) -> dict[str, Any]:
         try:
             async with self._slots, asyncio.timeout(TIMEOUT_S):
                 return await run_worker(assignment)

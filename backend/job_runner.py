@@ -16,7 +16,7 @@ from backend.assignment import Assignment, WorkKind
 from backend.jobs import JobResult, Jobs
 from backend.metrics import Metrics
 from backend.models import Job, JobType
-from backend.progress_hub import ProgressHub, share_of, state_of
+from backend.progress_hub import ProgressHub, percent_within, state_from_job
 from backend.settings import ModalFallback, Settings
 from backend.tasks import task_adapter
 from backend.worker_pool import WorkerDiedError, WorkError, run_worker
@@ -25,7 +25,7 @@ from engine.storage import Store
 if TYPE_CHECKING:
     from backend.modal_client import ModalProgress
 
-NOTE_INTERVAL_S = 2.0
+ROW_UPDATE_INTERVAL_S = 2.0
 """How often the row of a running job is told how far it is."""
 
 log = structlog.get_logger()
@@ -49,10 +49,10 @@ class JobRunner:
         self._hub = hub
         self._store = store
         self._metrics = metrics
-        self._here = asyncio.Semaphore(settings.local_jobs)
+        self._local_slots = asyncio.Semaphore(settings.local_jobs)
         """Met also by the jobs that Modal did not take."""
 
-    def lane(self, job: Job) -> ExecutionTarget:
+    def target_of(self, job: Job) -> ExecutionTarget:
         on_modal = self._settings.modal_enabled and job.type != JobType.EXTRACT
         return ExecutionTarget.MODAL if on_modal else ExecutionTarget.LOCAL
 
@@ -92,15 +92,15 @@ class JobRunner:
     def publish(self, job: Job, **changes: Any) -> None:
         """Tells of a job as its row was, and what changed since."""
         percent = max(job.progress, changes.pop("percent", 0.0))
-        state = replace(state_of(job), percent=percent, **changes)
+        state = replace(state_from_job(job), percent=percent, **changes)
         self._hub.publish((job.user_id, job.id), state)
 
     async def _result(self, job: Job) -> JobResult:
-        if self.lane(job) is ExecutionTarget.MODAL:
+        if self.target_of(job) is ExecutionTarget.MODAL:
             from backend import modal_jobs  # loads Modal's client
 
             try:
-                return await self._from_modal(job)
+                return await self._run_on_modal(job)
             except modal_jobs.RemoteFailedError as error:
                 raise WorkError(500, str(error)) from error
             except modal_jobs.ModalError as error:
@@ -108,8 +108,10 @@ class JobRunner:
                     raise WorkError(502, str(error)) from error
                 log.warning("rendered here instead", why=str(error))
                 self.publish(job, message=f"{error}; rendered here instead")
-        async with self._here:
-            result = await run_worker(self._assignment(job), _Told(self, self._jobs, job).hear)
+        async with self._local_slots:
+            result = await run_worker(
+                self._assignment(job), _ProgressRecorder(self, self._jobs, job).record
+            )
         return JobResult(result["duration_s"], result["details"], result["report"])
 
     def _assignment(self, job: Job) -> Assignment:
@@ -124,50 +126,54 @@ class JobRunner:
             encoder_options=tuple(self._settings.encoder_options.items()),
         )
 
-    async def _from_modal(self, job: Job) -> JobResult:
+    async def _run_on_modal(self, job: Job) -> JobResult:
         from backend import modal_jobs
 
-        async def keep(call_id: str) -> None:
-            note = self._jobs.note
-            await run_in_threadpool(note, job.user_id, job.id, modal_call_id=call_id)
+        async def save_call_id(call_id: str) -> None:
+            update = self._jobs.update_running
+            await run_in_threadpool(update, job.user_id, job.id, modal_call_id=call_id)
 
-        def tell(at: ModalProgress) -> None:
-            percent = share_of(progress_hub.CLIPS, at.percent / 100)
+        def publish_progress(at: ModalProgress) -> None:
+            percent = percent_within(progress_hub.CLIPS, at.percent / 100)
             self.publish(job, phase=at.phase, percent=percent, message=at.message)
 
-        return await modal_jobs.render(job, self._store, self._settings, keep, tell)
+        return await modal_jobs.render(
+            job, self._store, self._settings, save_call_id, publish_progress
+        )
 
 
-class _Told:
+class _ProgressRecorder:
     """Turns what a worker says into states of its job, and now and then into its row."""
 
     def __init__(self, runner: JobRunner, jobs: Jobs, job: Job) -> None:
         self._runner = runner
         self._jobs = jobs
         self._job = job
-        self._noted_s = 0.0
-        self._noting: asyncio.Task[None] | None = None
+        self._updated_s = 0.0
+        self._updating: asyncio.Task[None] | None = None
 
-    def hear(self, event: dict[str, Any]) -> None:
-        changes = _changes(event)
+    def record(self, event: dict[str, Any]) -> None:
+        changes = _state_changes(event)
         self._runner.publish(self._job, **changes)
         now_s = time.monotonic()
-        if now_s - self._noted_s >= NOTE_INTERVAL_S and (
-            self._noting is None or self._noting.done()
+        if now_s - self._updated_s >= ROW_UPDATE_INTERVAL_S and (
+            self._updating is None or self._updating.done()
         ):
-            self._noted_s = now_s
-            self._noting = asyncio.create_task(self._note(changes["percent"], changes["phase"]))
+            self._updated_s = now_s
+            self._updating = asyncio.create_task(
+                self._update_row(changes["percent"], changes["phase"])
+            )
 
-    async def _note(self, percent: float, phase: str) -> None:
+    async def _update_row(self, percent: float, phase: str) -> None:
         job = self._job
-        note = self._jobs.note
-        await run_in_threadpool(note, job.user_id, job.id, progress=percent, phase=phase)
+        update = self._jobs.update_running
+        await run_in_threadpool(update, job.user_id, job.id, progress=percent, phase=phase)
 
 
-def _changes(event: dict[str, Any]) -> dict[str, Any]:
+def _state_changes(event: dict[str, Any]) -> dict[str, Any]:
     """What an event of a worker means for its job's state."""
     if event["event"] == "upload":
-        percent = share_of(progress_hub.PUBLISH, event["share"])
+        percent = percent_within(progress_hub.PUBLISH, event["share"])
         return {"phase": "upload", "percent": percent, "message": "Storing the video"}
     phase, done, total = event["phase"], event["frames_done"], event["frames_total"]
     frames = {
@@ -178,9 +184,9 @@ def _changes(event: dict[str, Any]) -> dict[str, Any]:
     }
     speed = {"fps": event.get("fps"), "eta_s": event.get("eta_s")}
     if phase == "frames":
-        percent = share_of(progress_hub.CLIPS, done / total)
+        percent = percent_within(progress_hub.CLIPS, done / total)
         message = f"Rendering frame {done} of {total}"
         return {"phase": phase, "percent": percent, "message": message, **frames, **speed}
-    percent = share_of(progress_hub.JOIN, 0.0 if phase == "sound" else 0.5)
+    percent = percent_within(progress_hub.JOIN, 0.0 if phase == "sound" else 0.5)
     message = "Mixing the sound" if phase == "sound" else "Joining"
     return {"phase": phase, "percent": percent, "message": message, **frames}

@@ -27,7 +27,7 @@ from backend.models import (
     JobStatus,
     Project,
     WorkingVideo,
-    now,
+    utc_now,
 )
 
 UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -71,7 +71,7 @@ class Jobs:
     # asked for by users
 
     def add(
-        self, order: ExportRequest, user_id: str, folder: str, output_key: str
+        self, requested: ExportRequest, user_id: str, folder: str, output_key: str
     ) -> tuple[Job, bool]:
         """Takes a job, or finds the one that was asked for before under this id; True if new.
 
@@ -79,33 +79,33 @@ class Jobs:
         """
         try:
             with self._database.begin() as session:
-                if there := session.get(Job, (user_id, order.export_id)):
-                    return _same(there, order), False
-                self._check_room(session, user_id)
+                if existing := session.get(Job, (user_id, requested.export_id)):
+                    return _same_request(existing, requested), False
+                self._check_queue(session, user_id)
                 job = Job(
                     user_id=user_id,
-                    id=order.export_id,
-                    type=order.type,
-                    project_id=order.project_id,
-                    project_name=order.project_name,
+                    id=requested.export_id,
+                    type=requested.type,
+                    project_id=requested.project_id,
+                    project_name=requested.project_name,
                     folder=folder,
                     output_key=output_key,
-                    request=order.task.model_dump(mode="json"),
-                    request_hash=order.hash,
+                    request=requested.task.model_dump(mode="json"),
+                    request_hash=requested.hash,
                 )
                 session.add(job)
             return job, True
         except IntegrityError:  # PostgreSQL lets two look at the same time
             with self._database.read() as session:
-                there = session.get_one(Job, (user_id, order.export_id))
-                return _same(there, order), False
+                existing = session.get_one(Job, (user_id, requested.export_id))
+                return _same_request(existing, requested), False
 
-    def check_room(self, user_id: str) -> None:
+    def check_queue(self, user_id: str) -> None:
         """Raises `QueueFullError` before an upload is read for nothing."""
         with self._database.read() as session:
-            self._check_room(session, user_id)
+            self._check_queue(session, user_id)
 
-    def _check_room(self, session: Session, user_id: str) -> None:
+    def _check_queue(self, session: Session, user_id: str) -> None:
         unfinished = select(func.count()).where(Job.status.in_(UNFINISHED))
         if session.scalars(unfinished.where(Job.user_id == user_id)).one() >= self._limit_per_user:
             raise QueueFullError(self._limit_per_user, own=True)
@@ -133,7 +133,11 @@ class Jobs:
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is not None and job.status in UNFINISHED:
-                job.status, job.finished_at, job.message = JobStatus.CANCELLED, now(), "Cancelled"
+                job.status, job.finished_at, job.message = (
+                    JobStatus.CANCELLED,
+                    utc_now(),
+                    "Cancelled",
+                )
                 job.error, job.error_status = "the export was cancelled", 409
             return job
 
@@ -144,7 +148,7 @@ class Jobs:
             if job is not None and job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
                 if not job.leftovers:
                     raise SourcesGoneError
-                self._check_room(session, user_id)
+                self._check_queue(session, user_id)
                 _queue(job)
                 job.attempts = 0
                 job.progress = UPLOADED_PERCENT
@@ -164,10 +168,14 @@ class Jobs:
             job = _locked(session, user_id, export_id)
             if job is None or job.status != JobStatus.QUEUED:
                 return None
-            job.status, job.started_at, job.attempts = JobStatus.RUNNING, now(), job.attempts + 1
+            job.status, job.started_at, job.attempts = (
+                JobStatus.RUNNING,
+                utc_now(),
+                job.attempts + 1,
+            )
             return job
 
-    def note(self, user_id: str, export_id: str, **columns: Any) -> None:
+    def update_running(self, user_id: str, export_id: str, **columns: Any) -> None:
         """Writes columns of a job that runs (progress, phase, the id of a call), no others."""
         with self._database.begin() as session:
             session.execute(
@@ -193,7 +201,7 @@ class Jobs:
                 "working_video_id": video.id if video else None,
             }
             job.report, job.modal_used = result.report, result.modal_used
-            job.status, job.finished_at = JobStatus.DONE, now()
+            job.status, job.finished_at = JobStatus.DONE, utc_now()
             job.progress, job.phase, job.message = 100.0, "done", "Done"
             return job
 
@@ -203,7 +211,7 @@ class Jobs:
             job = _locked(session, user_id, export_id)
             if job is None or job.status != JobStatus.RUNNING:
                 return None
-            job.status, job.finished_at, job.message = JobStatus.FAILED, now(), "Failed"
+            job.status, job.finished_at, job.message = JobStatus.FAILED, utc_now(), "Failed"
             job.error, job.error_status = error, status
             return job
 
@@ -226,14 +234,14 @@ class Jobs:
 
     def leftovers(self, keep_s: float) -> Sequence[Job]:
         """Finished jobs whose temporary files may go: done ones, and others after `keep_s`."""
-        old = now() - timedelta(seconds=keep_s)
+        old = utc_now() - timedelta(seconds=keep_s)
         with self._database.read() as session:
             query = select(Job).where(Job.leftovers, Job.status.in_(FINISHED))
             return session.scalars(
                 query.where((Job.status == JobStatus.DONE) | (Job.finished_at < old))
             ).all()
 
-    def cleared(self, user_id: str, export_id: str, still: JobStatus) -> None:
+    def mark_cleared(self, user_id: str, export_id: str, still: JobStatus) -> None:
         """Notes that nothing temporary of a job is left, if it is `still` what it was."""
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
@@ -246,8 +254,8 @@ class Jobs:
             return set(session.scalars(select(Job.folder).where(Job.leftovers)))
 
 
-def _same(job: Job, order: ExportRequest) -> Job:
-    if job.request_hash != order.hash:
+def _same_request(job: Job, requested: ExportRequest) -> Job:
+    if job.request_hash != requested.hash:
         raise ExportIdReusedError
     return job
 

@@ -44,7 +44,7 @@ def export(
     try:
         store = S3Store(s3_settings(os.environ))
         job = _job(edit, user, upscaler, max_containers, store)
-        result = asyncio.run(_exported(job, store))
+        result = asyncio.run(_run_export(job, store))
         if result["status"] != "success":
             raise EngineError(result["error"])
         store.get_file(job.output_key, output)
@@ -65,7 +65,7 @@ def _job(edit: Path, user: str, upscaler: str, max_containers: int, store: Store
     for clip in document["clips"]:
         name = clip["fileName"]
         if name not in keys:
-            keys[name] = _uploaded(edit.parent / name, user, store)
+            keys[name] = _upload_source(edit.parent / name, user, store)
     asked: dict[str, Any] = {
         "edit": document,
         "source_keys": keys,
@@ -77,7 +77,7 @@ def _job(edit: Path, user: str, upscaler: str, max_containers: int, store: Store
     return ExportJob(job_id=job_id, user_id=user, output_key=output_key, **asked)
 
 
-def _uploaded(path: Path, user: str, store: Store) -> str:
+def _upload_source(path: Path, user: str, store: Store) -> str:
     """The key of a source, named by its content."""
     try:
         key = user_key(user, "sources", fingerprint(path) + path.suffix.lower())
@@ -89,16 +89,16 @@ def _uploaded(path: Path, user: str, store: Store) -> str:
     return key
 
 
-async def _exported(job: ExportJob, store: Store) -> dict[str, Any]:
+async def _run_export(job: ExportJob, store: Store) -> dict[str, Any]:
     call_id = await start_export(job, store)
     try:
-        return await follow_export(call_id, job, store, _show)
+        return await follow_export(call_id, job, store, _print_progress)
     except asyncio.CancelledError:  # Ctrl-C
         await cancel_export(call_id, job, store)
         raise
 
 
-def _show(progress: ModalProgress) -> None:
+def _print_progress(progress: ModalProgress) -> None:
     about = "about " if progress.estimated else ""
     typer.echo(f"{about}{progress.percent:5.1f} %  {progress.message}")
 

@@ -22,7 +22,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
-def now() -> datetime:
+def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -51,13 +51,13 @@ class JobType(StrEnum):
     EXTRACT = "extract"
 
 
-class Row(DeclarativeBase):
+class Base(DeclarativeBase):
     """Base of all tables."""
 
     type_annotation_map = {dict[str, Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
 
 
-class Project(Row):
+class Project(Base):
     """A user's project and the newest videos made of it."""
 
     __tablename__ = "projects"
@@ -68,10 +68,10 @@ class Project(Row):
     working_video_id: Mapped[int | None]
     final_video_id: Mapped[int | None]
     """The app's own; a new working video takes it away."""
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
-class WorkingVideo(Row):
+class WorkingVideo(Base):
     """One finished export of a project; the highest version is the project's."""
 
     __tablename__ = "working_videos"
@@ -89,10 +89,10 @@ class WorkingVideo(Row):
     key: Mapped[str] = mapped_column(String(512))
     """Where it lies in the store."""
     duration_s: Mapped[float]
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
-class Job(Row):
+class Job(Base):
     """An export from the moment it is accepted. Ids are the client's, so they are per user."""
 
     __tablename__ = "export_jobs"
@@ -129,16 +129,16 @@ class Job(Row):
     modal_used: Mapped[bool] = mapped_column(default=False)
     leftovers: Mapped[bool] = mapped_column(default=True)
     """True until its work folder and temporary objects are known to be gone."""
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
 
-class ApiKey(Row):
+class ApiKey(Base):
     """A key's hash and whose it is; the key itself is shown once and kept nowhere."""
 
     __tablename__ = "api_keys"
 
     key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)

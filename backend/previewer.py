@@ -24,10 +24,12 @@ from backend.worker_pool import WorkerDiedError, WorkError, run_worker
 from engine.files import whole_file
 from engine.storage import ObjectInfo, Store
 
-AT_ONCE = 2
+MAX_CONCURRENT = 2
 TIMEOUT_S = 300.0
 """A network takes its time over a frame where there is no GPU."""
-KEPT_S = 30 * 86_400
+PREVIEW_VERSION = 2
+"""Raised when a clip's preview holds something else, so that no cached one is taken for it."""
+CACHE_LIFETIME_S = 30 * 86_400
 """How long the glance at a clip is kept that nobody asks for."""
 
 
@@ -37,25 +39,25 @@ class Previewer:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._folder = settings.data_dir / "glances"
 
-    async def glance(self, clip: ObjectInfo) -> dict[str, Any]:
+    async def clip_preview(self, clip: ObjectInfo) -> dict[str, Any]:
         """Facts, filmstrip and peaks of a stored clip; the strip's picture by `strip`."""
-        path = self._kept(clip, ".json")
-        if (found := await run_in_threadpool(_used, path)) is not None:
+        path = self._cached_path(clip, ".json")
+        if (found := await run_in_threadpool(_read_cached, path)) is not None:
             document: dict[str, Any] = json.loads(found)
             return document
-        asked = Assignment(WorkKind.CLIP_PREVIEW, Path(), self._store, output_key=clip.key)
-        made, picture = await self._asked(asked, FILMSTRIP_FILE)
-        await run_in_threadpool(self._keep, clip, made, picture)
+        assignment = Assignment(WorkKind.CLIP_PREVIEW, Path(), self._store, output_key=clip.key)
+        made, picture = await self._run(assignment, FILMSTRIP_FILE)
+        await run_in_threadpool(self._cache, clip, made, picture)
         return made
 
-    async def strip(self, clip: ObjectInfo) -> bytes:
+    async def filmstrip(self, clip: ObjectInfo) -> bytes:
         """The filmstrip of a stored clip, as a JPEG."""
-        path = self._kept(clip, ".jpg")
-        if (found := await run_in_threadpool(_used, path)) is None:
-            await self.glance(clip)
+        path = self._cached_path(clip, ".jpg")
+        if (found := await run_in_threadpool(_read_cached, path)) is None:
+            await self.clip_preview(clip)
             found = await run_in_threadpool(path.read_bytes)
         return found
 
@@ -63,9 +65,9 @@ class Previewer:
         self, task: RenderTask, user_id: str, frame: int, upscaler: str
     ) -> tuple[dict[str, Any], bytes]:
         """One output frame as a PNG, and what is to be said of it."""
-        asked = self._of(WorkKind.FRAME_PREVIEW, task, user_id)
-        made, picture = await self._asked(
-            replace(asked, frame=frame, upscaler=upscaler), FRAME_FILE
+        assignment = self._assignment(WorkKind.FRAME_PREVIEW, task, user_id)
+        made, picture = await self._run(
+            replace(assignment, frame=frame, upscaler=upscaler), FRAME_FILE
         )
         if "refused" in made:
             raise WorkError(503, made["refused"])
@@ -73,17 +75,17 @@ class Previewer:
 
     async def estimate(self, task: RenderTask, user_id: str) -> dict[str, Any]:
         """`plan` and `estimate` of an edit."""
-        made, _ = await self._asked(self._of(WorkKind.ESTIMATE, task, user_id), "")
+        made, _ = await self._run(self._assignment(WorkKind.ESTIMATE, task, user_id), "")
         return made
 
-    async def proof(self, key: str) -> dict[str, Any]:
+    async def read_back(self, key: str) -> dict[str, Any]:
         """What the finished film under a key of the store holds, read back."""
-        made, _ = await self._asked(
+        made, _ = await self._run(
             Assignment(WorkKind.READ_BACK, Path(), self._store, output_key=key), ""
         )
         return made
 
-    def _of(self, kind: WorkKind, task: RenderTask, user_id: str) -> Assignment:
+    def _assignment(self, kind: WorkKind, task: RenderTask, user_id: str) -> Assignment:
         return Assignment(
             kind,
             Path(),
@@ -95,7 +97,7 @@ class Previewer:
             encoder_options=tuple(self._settings.encoder_options.items()),
         )
 
-    async def _asked(self, assignment: Assignment, picture: str) -> tuple[dict[str, Any], bytes]:
+    async def _run(self, assignment: Assignment, picture: str) -> tuple[dict[str, Any], bytes]:
         """A worker's answer, and the picture it left in a folder that is gone then."""
         try:
             async with self._slots, asyncio.timeout(TIMEOUT_S):
@@ -109,22 +111,22 @@ class Previewer:
         except WorkerDiedError as error:
             raise WorkError(422, f"a file of it cannot be read: {error}") from error
 
-    def _kept(self, clip: ObjectInfo, suffix: str) -> Path:
-        name = hashlib.sha256(f"{clip.key}\n{clip.etag}".encode()).hexdigest()[:40]
+    def _cached_path(self, clip: ObjectInfo, suffix: str) -> Path:
+        name = hashlib.sha256(f"{PREVIEW_VERSION}\n{clip.key}\n{clip.etag}".encode()).hexdigest()[:40]
         return self._folder / f"{name}{suffix}"
 
-    def _keep(self, clip: ObjectInfo, made: dict[str, Any], picture: bytes) -> None:
+    def _cache(self, clip: ObjectInfo, made: dict[str, Any], picture: bytes) -> None:
         self._folder.mkdir(exist_ok=True)
-        old = time.time() - KEPT_S
+        old = time.time() - CACHE_LIFETIME_S
         for path in self._folder.iterdir():
             if path.stat().st_mtime < old:
                 path.unlink(missing_ok=True)
         for suffix, data in ((".jpg", picture), (".json", json.dumps(made).encode())):
-            with whole_file(self._kept(clip, suffix)) as unfinished:
+            with whole_file(self._cached_path(clip, suffix)) as unfinished:
                 unfinished.write_bytes(data)
 
 
-def _used(path: Path) -> bytes | None:
+def _read_cached(path: Path) -> bytes | None:
     """What is kept at a path, from now on as if it were new; None where there is nothing."""
     try:
         os.utime(path)

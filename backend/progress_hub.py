@@ -84,13 +84,13 @@ class ProgressState:
         return document
 
 
-def share_of(span: tuple[int, int], share: float) -> float:
+def percent_within(span: tuple[int, int], share: float) -> float:
     """Percent of the whole that a share of one span is."""
     start, stop = span
     return start + (stop - start) * share
 
 
-def state_of(job: Job) -> ProgressState:
+def state_from_job(job: Job) -> ProgressState:
     """What a job's row says."""
     return ProgressState(
         status=JobStatus(job.status),

@@ -12,12 +12,12 @@ from backend.services import Services
 from backend.tasks import ExtractTask, task_adapter
 
 
-def finished_answer(job: Job, services: Services, base_url: str) -> dict[str, Any]:
+def finished_document(job: Job, services: Services, base_url: str) -> dict[str, Any]:
     """What the app's frontend expects of an export that is done: both its spellings at once."""
     filename = job.output_key.rpartition("/")[2]
     result: dict[str, Any] = job.result or {}
     task = task_adapter.validate_python(job.request)
-    answer: dict[str, Any] = {
+    document: dict[str, Any] = {
         "success": True,
         "status": "success",
         "export_id": job.id,
@@ -31,8 +31,8 @@ def finished_answer(job: Job, services: Services, base_url: str) -> dict[str, An
         "video_duration": result.get("duration_s"),
     }
     if job.type == JobType.EXTRACT:
-        answer["key"] = job.output_key.partition(f"/{CLIPS}/")[2]
-    return {**result, **answer}
+        document["key"] = job.output_key.partition(f"/{CLIPS}/")[2]
+    return {**result, **document}
 
 
 def video_url(job: Job, services: Services, base_url: str) -> str:
@@ -61,7 +61,7 @@ def job_document(job: Job, services: Services, base_url: str) -> dict[str, Any]:
         "created_at": job.created_at.isoformat(),
         "started_at": job.started_at and job.started_at.isoformat(),
         "finished_at": job.finished_at and job.finished_at.isoformat(),
-        "result": finished_answer(job, services, base_url)
+        "result": finished_document(job, services, base_url)
         if job.status == JobStatus.DONE
         else None,
     }

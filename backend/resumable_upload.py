@@ -29,7 +29,7 @@ class ContentRange:
     total: int
 
     @classmethod
-    def of(cls, content_range: str | None, request: Request) -> Self:
+    def from_request(cls, content_range: str | None, request: Request) -> Self:
         """From the request's headers; without a range it is the whole file."""
         if content_range is None:
             length = request.headers.get("content-length")
@@ -103,13 +103,13 @@ async def _append(request: Request, file: BinaryIO, span: ContentRange, settings
         async for piece in read_body(request, settings):
             block += piece
             if len(block) >= BLOCK_BYTES:
-                size += await _write(file, block, span.stop - size)
+                size += await _write_block(file, block, span.stop - size)
     except ClientDisconnect:
         pass  # what came is kept: this is what resuming is for
-    return size + await _write(file, block, span.stop - size)
+    return size + await _write_block(file, block, span.stop - size)
 
 
-async def _write(file: BinaryIO, block: bytearray, room: int) -> int:
+async def _write_block(file: BinaryIO, block: bytearray, room: int) -> int:
     if len(block) > room:
         raise RequestRefused(400, "the body is longer than the range it is said to be")
     data = bytes(block)

@@ -40,11 +40,11 @@ class Scheduler:
             ExecutionTarget.MODAL: settings.modal_jobs,
         }
         self._running: dict[JobKey, tuple[ExecutionTarget, asyncio.Task[None]]] = {}
-        self._turns: dict[str, int] = {}
+        self._last_starts: dict[str, int] = {}
         """By user: their last start, counted in starts."""
         self._starting = asyncio.Lock()
         """Held while a job's row says that it runs and its task is not there yet."""
-        self._news = asyncio.Event()
+        self._wake_event = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -53,8 +53,8 @@ class Scheduler:
         resumed = await run_in_threadpool(self._jobs.recover)
         await self._cleanup.sweep()
         log.info("started", orphans_ended=orphans, jobs_resumed=resumed)
-        self._in_background(self._start_jobs())
-        self._in_background(self._sweep_now_and_then())
+        self._run_in_background(self._start_jobs())
+        self._run_in_background(self._sweep_periodically())
         self.wake()
 
     async def stop(self) -> None:
@@ -66,7 +66,7 @@ class Scheduler:
 
     def wake(self) -> None:
         """Something may have changed: a job that waits, a slot that is free."""
-        self._news.set()
+        self._wake_event.set()
 
     def queued(self, job: Job) -> None:
         """Tells of a job that is in the queue now."""
@@ -84,7 +84,7 @@ class Scheduler:
             task.cancel()
             await asyncio.wait([task])
             job = await run_in_threadpool(self._jobs.find, *key) or job
-            self._in_background(self._runner.stop(job))
+            self._run_in_background(self._runner.stop(job))
         self._runner.publish(job)
         return job
 
@@ -98,8 +98,8 @@ class Scheduler:
 
     async def _start_jobs(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._wake_event.wait()
+            self._wake_event.clear()
             try:
                 await self._fill_slots()
             except Exception:
@@ -109,35 +109,38 @@ class Scheduler:
 
     async def _fill_slots(self) -> None:
         queued = await run_in_threadpool(self._jobs.queued)
-        for lane, slots in self._slots.items():
+        for target, slots in self._slots.items():
             waiting = [
                 job
                 for job in queued
-                if self._runner.lane(job) is lane and (job.user_id, job.id) not in self._running
+                if self._runner.target_of(job) is target
+                and (job.user_id, job.id) not in self._running
             ]
-            while waiting and sum(each is lane for each, _ in self._running.values()) < slots:
-                job = next_job(waiting, Counter(user for user, _ in self._running), self._turns)
+            while waiting and sum(each is target for each, _ in self._running.values()) < slots:
+                job = next_job(
+                    waiting, Counter(user for user, _ in self._running), self._last_starts
+                )
                 waiting.remove(job)
-                await self._start(job, lane)
+                await self._start(job, target)
         self._metrics.queued.set(len(queued))
         self._metrics.running.set(len(self._running))
 
-    async def _start(self, job: Job, lane: ExecutionTarget) -> None:
+    async def _start(self, job: Job, target: ExecutionTarget) -> None:
         async with self._starting:
             started = await run_in_threadpool(self._jobs.start, job.user_id, job.id)
             if started is not None:  # else it was cancelled meanwhile
-                self._turns[job.user_id] = 1 + max(self._turns.values(), default=0)
-                task = asyncio.create_task(self._see_through(started, lane))
-                self._running[job.user_id, job.id] = lane, task
+                self._last_starts[job.user_id] = 1 + max(self._last_starts.values(), default=0)
+                task = asyncio.create_task(self._run_job(started, target))
+                self._running[job.user_id, job.id] = target, task
 
-    async def _see_through(self, job: Job, lane: ExecutionTarget) -> None:
+    async def _run_job(self, job: Job, target: ExecutionTarget) -> None:
         with structlog.contextvars.bound_contextvars(export_id=job.id, user_id=job.user_id):
-            log.info("job started", type=job.type, lane=lane, attempt=job.attempts)
+            log.info("job started", type=job.type, target=target, attempt=job.attempts)
             try:
                 ended = await self._runner.run(job)
             except Exception:
                 log.exception("the job went wrong")
-                ended = await self._give_up(job)
+                ended = await self._fail_or_requeue(job)
             finally:
                 del self._running[job.user_id, job.id]
                 self.wake()
@@ -148,7 +151,7 @@ class Scheduler:
                 if ended.status == JobStatus.DONE:
                     await self._cleanup.clear(ended)
 
-    async def _give_up(self, job: Job) -> Job | None:
+    async def _fail_or_requeue(self, job: Job) -> Job | None:
         """Ends or requeues a job that failed for a reason of ours, once the database answers."""
         key = job.user_id, job.id
         while True:
@@ -161,12 +164,12 @@ class Scheduler:
             except SQLAlchemyError:
                 log.exception("the database does not answer")
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _sweep_now_and_then(self) -> None:
+    async def _sweep_periodically(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             try:
@@ -175,7 +178,7 @@ class Scheduler:
                 log.exception("the sweep failed")
 
 
-def next_job(queued: Sequence[Job], busy: Mapping[str, int], turns: Mapping[str, int]) -> Job:
+def next_job(queued: Sequence[Job], busy: Mapping[str, int], last_starts: Mapping[str, int]) -> Job:
     """The job whose user has the fewest at work, then waited longest for a turn, then came first.
 
     `busy`: running jobs by user; `turns`: when a user last had one started.
@@ -184,7 +187,7 @@ def next_job(queued: Sequence[Job], busy: Mapping[str, int], turns: Mapping[str,
         queued,
         key=lambda job: (
             busy.get(job.user_id, 0),
-            turns.get(job.user_id, 0),
+            last_starts.get(job.user_id, 0),
             job.created_at,
             job.id,
         ),

@@ -24,7 +24,7 @@ def serve(
     Without API keys (see [bold]framestream key[/bold]) it listens on this machine only.
     Settings come from the environment: DATABASE_URL, R2_*, MODAL_ENABLED and others.
     """
-    with _extra_needed():
+    with _backend_extra():
         from backend.access import Access
         from backend.database import Database
         from backend.logs import configure_logs
@@ -38,7 +38,7 @@ def serve(
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database)
         database.migrate()
-        if Access(settings, database).is_open():
+        if Access(settings, database).is_unauthenticated():
             typer.echo(
                 f"no API keys are configured: listening on 127.0.0.1 and not on {host} "
                 "(framestream key USER makes one; or set TRUST_USER_HEADER=true behind a proxy)",
@@ -63,7 +63,7 @@ def key(
 
     From the first key on, the server answers to nobody without one.
     """
-    with _extra_needed():
+    with _backend_extra():
         from backend.access import Access
         from backend.database import Database
         from backend.settings import Settings
@@ -82,7 +82,7 @@ def key(
 
 
 @contextmanager
-def _extra_needed() -> Iterator[None]:
+def _backend_extra() -> Iterator[None]:
     """The engine is installed without what only a server needs."""
     try:
         yield

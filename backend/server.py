@@ -31,17 +31,17 @@ def run(settings: Settings, host: str, port: int) -> None:
     Raises `EngineError` where another server works in the data folder.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with alone_in(settings.data_dir), socket.socket(family) as listening:
+    with data_dir_lock(settings.data_dir), socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(BACKLOG)
         name, taken = listening.getsockname()[:2]
         log.info("listening", url=f"http://{f'[{name}]' if ':' in name else name}:{taken}/")
-        server_of(settings).run(sockets=[listening])
+        create_server(settings).run(sockets=[listening])
 
 
 @contextmanager
-def alone_in(data_dir: Path) -> Iterator[None]:
+def data_dir_lock(data_dir: Path) -> Iterator[None]:
     """Keeps other servers out of the folder."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / ".lock").open("w") as lock:
@@ -52,12 +52,12 @@ def alone_in(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def server_of(settings: Settings) -> uvicorn.Server:
+def create_server(settings: Settings) -> uvicorn.Server:
     """The server, not listening yet."""
     return uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
-            http=protocol(settings.upload_idle_s),
+            http=http_protocol(settings.upload_idle_s),
             timeout_graceful_shutdown=GRACE_S,
             log_config=None,
             access_log=False,
@@ -67,10 +67,10 @@ def server_of(settings: Settings) -> uvicorn.Server:
     )
 
 
-def protocol(head_s: float) -> type[HttpToolsProtocol]:
+def http_protocol(head_s: float) -> type[HttpToolsProtocol]:
     """HTTP that closes a connection whose request's head takes longer than `head_s`."""
 
-    class Impatient(HttpToolsProtocol):
+    class HeadTimeoutProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
@@ -83,16 +83,16 @@ def protocol(head_s: float) -> type[HttpToolsProtocol]:
                 self._deadline = self.loop.call_later(head_s, self.transport.abort)
 
         def on_headers_complete(self) -> None:
-            self._no_deadline()
+            self._cancel_deadline()
             super().on_headers_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._no_deadline()
+            self._cancel_deadline()
             super().connection_lost(exc)
 
-        def _no_deadline(self) -> None:
+        def _cancel_deadline(self) -> None:
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
 
-    return Impatient
+    return HeadTimeoutProtocol

@@ -34,7 +34,7 @@ class Services:
     database: Database
     access: Access
     store: Store
-    links: UrlSigner
+    url_signer: UrlSigner
     jobs: Jobs
     hub: ProgressHub
     inspector: Inspector
@@ -44,11 +44,11 @@ class Services:
 
 
 @asynccontextmanager
-async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
+async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
     """A server's parts, at work; leaving ends them. One server at a time works in a data folder."""
     for folder in (settings.data_dir, settings.work_dir, settings.upload_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    services = _built(settings, metrics)
+    services = _build(settings, metrics)
     try:
         await run_in_threadpool(warm_up)
         await run_in_threadpool(services.database.migrate)
@@ -61,10 +61,10 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Service
         services.database.close()
 
 
-def _built(settings: Settings, metrics: Metrics) -> Services:
+def _build(settings: Settings, metrics: Metrics) -> Services:
     database = Database(settings.database)
-    links = UrlSigner.of_folder(settings.data_dir, settings.public_url)
-    store = open_store(settings.data_dir / "store", sign=links.sign)
+    url_signer = UrlSigner.load_or_create(settings.data_dir, settings.public_url)
+    store = open_store(settings.data_dir / "store", sign=url_signer.sign)
     jobs = Jobs(database, limit=settings.queue_limit, limit_per_user=settings.queue_limit_per_user)
     hub = ProgressHub()
     cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store)
@@ -74,7 +74,7 @@ def _built(settings: Settings, metrics: Metrics) -> Services:
         database=database,
         access=Access(settings, database),
         store=store,
-        links=links,
+        url_signer=url_signer,
         jobs=jobs,
         hub=hub,
         inspector=Inspector(settings, store),

@@ -21,7 +21,7 @@ class UrlSigner:
     public_url: str
 
     @classmethod
-    def of_folder(cls, data_dir: Path, public_url: str) -> Self:
+    def load_or_create(cls, data_dir: Path, public_url: str) -> Self:
         """With the secret that lies in `data_dir`, made when it is first needed."""
         path = data_dir / "signing.key"
         try:
@@ -40,7 +40,7 @@ class UrlSigner:
         query = urlencode({**asked, "signature": signature})
         return f"{self.public_url}/api/files/{quote(key)}?{query}"
 
-    def holds(self, key: str, expires: int, file_name: str, signature: str) -> bool:
+    def is_valid(self, key: str, expires: int, file_name: str, signature: str) -> bool:
         """Whether an address was signed here and is not over."""
         right = self._signature(key, expires, file_name)
         return hmac.compare_digest(right.encode(), signature.encode()) and time.time() < expires

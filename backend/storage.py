@@ -59,8 +59,8 @@ def _tried(act: Callable[[Store], T]) -> tuple[T] | None:
 
     def sign(key: str, expires_s: int, file_name: str | None) -> str:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        links = UrlSigner.of_folder(settings.data_dir, settings.public_url)
-        return links.sign(key, expires_s, file_name)
+        url_signer = UrlSigner.load_or_create(settings.data_dir, settings.public_url)
+        return url_signer.sign(key, expires_s, file_name)
 
     try:
         return (act(open_store(settings.data_dir / "store", sign=sign)),)

@@ -14,8 +14,8 @@ from backend import progress_hub
 from backend.export_form import CLIPS, ExportRequest
 from backend.jobs import ExportIdReusedError, QueueFullError
 from backend.models import Job, JobStatus, JobType
-from backend.progress_hub import JobKey, ProgressState, share_of, state_of
-from backend.responses import finished_answer, job_document
+from backend.progress_hub import JobKey, ProgressState, percent_within, state_from_job
+from backend.responses import finished_document, job_document
 from backend.services import Services
 from backend.uploads import Form, receive_form
 from backend.worker_pool import WorkError
@@ -23,76 +23,80 @@ from engine.storage import user_key
 
 RETRY_AFTER_S = 30
 
-ReadOrder = Callable[[Form], ExportRequest]
+ReadForm = Callable[[Form], ExportRequest]
 
 log = structlog.get_logger()
 
 
-async def take_job(
-    request: Request, user_id: str, server: Services, read_order: ReadOrder, max_files: int
+async def submit_job(
+    request: Request, user_id: str, server: Services, read_form: ReadForm, max_files: int
 ) -> JSONResponse:
     """Takes the request's job and answers when it is done, or at once if `respond-async` is
     preferred. The same request again, by `export_id`, is answered for the same job."""
-    job = await _accepted(request, user_id, server, read_order, max_files)
-    return await answer(request, server, job)
+    job = await _receive_job(request, user_id, server, read_form, max_files)
+    return await respond(request, server, job)
 
 
-async def answer(request: Request, server: Services, job: Job) -> JSONResponse:
+async def respond(request: Request, server: Services, job: Job) -> JSONResponse:
     """The job's end, or 202 and where to ask, as the client prefers."""
     if "respond-async" in request.headers.get("prefer", ""):
-        return accepted(request, server, job)
+        return accepted_response(request, server, job)
     key = job.user_id, job.id
-    async for _ in server.hub.watch(key, lambda: row_state(server, key)):
+    async for _ in server.hub.watch(key, lambda: stored_state(server, key)):
         pass
     ended = await run_in_threadpool(server.jobs.find, *key)
     assert ended is not None, "jobs are not deleted"
     base_url = str(request.base_url)
     if ended.status == JobStatus.DONE:
-        return JSONResponse(finished_answer(ended, server, base_url))
+        return JSONResponse(finished_document(ended, server, base_url))
     document = {"detail": ended.error, **job_document(ended, server, base_url)}
     return JSONResponse(document, ended.error_status or 409)
 
 
-def accepted(request: Request, server: Services, job: Job) -> JSONResponse:
+def accepted_response(request: Request, server: Services, job: Job) -> JSONResponse:
     """202: the job is written down."""
     location = {"Location": f"/api/exports/{job.id}"}
     document = job_document(job, server, str(request.base_url))
     return JSONResponse(document, 202, location)
 
 
-def queue_full(error: QueueFullError) -> HTTPException:
+def queue_full_error(error: QueueFullError) -> HTTPException:
     """429 where it is the user's own limit, else 503."""
     status = 429 if error.own else 503
     return HTTPException(status, f"{error}; try again later", {"Retry-After": str(RETRY_AFTER_S)})
 
 
-async def _accepted(
-    request: Request, user_id: str, server: Services, read_order: ReadOrder, max_files: int
+async def _receive_job(
+    request: Request, user_id: str, server: Services, read_form: ReadForm, max_files: int
 ) -> Job:
-    uploading = _Uploading(server, user_id)
+    upload_progress = _UploadProgress(server, user_id)
     try:
-        await run_in_threadpool(server.jobs.check_room, user_id)
+        await run_in_threadpool(server.jobs.check_queue, user_id)
         with server.cleanup.receiving() as folder:
             form = await receive_form(
-                request, folder, server.settings, max_files=max_files, on_bytes=uploading.tell
+                request,
+                folder,
+                server.settings,
+                max_files=max_files,
+                on_bytes=upload_progress.report,
             )
-            order = read_order(form)
-            job, is_new = await _written_down(order, user_id, server, folder)
+            requested = read_form(form)
+            job, is_new = await _record_job(requested, user_id, server, folder)
             if not is_new:
                 await server.cleanup.discard(folder)
     except QueueFullError as error:
-        raise queue_full(error) from error
+        raise queue_full_error(error) from error
     except ExportIdReusedError as error:
-        uploading.failed("this export id was used for another request")
+        upload_progress.failed("this export id was used for another request")
         raise HTTPException(409, "export_id: was used for another request") from error
     except WorkError as error:
-        uploading.failed(error.detail)
+        upload_progress.failed(error.detail)
         raise HTTPException(error.status, error.detail) from error
     except HTTPException as error:
-        uploading.failed(error.detail)
+        upload_progress.failed(error.detail)
         raise
     if not is_new:
-        server.hub.publish((job.user_id, job.id), state_of(job))
+        server.hub.publish((job.user_id, job.id), state_from_job(job))
     else:
         server.metrics.uploaded.inc(sum(file.size_bytes for file in form.files.values()))
         log.info("job accepted", export_id=job.id, user_id=user_id, type=job.type)
@@ -100,30 +104,30 @@ async def _accepted(
     return job
 
 
-async def _written_down(
-    order: ExportRequest, user_id: str, server: Services, folder: Path
+async def _record_job(
+    requested: ExportRequest, user_id: str, server: Services, folder: Path
 ) -> tuple[Job, bool]:
-    there = await run_in_threadpool(server.jobs.find, user_id, order.export_id)
+    there = await run_in_threadpool(server.jobs.find, user_id, requested.export_id)
     if there is None:  # else what comes is compared, and not inspected again
-        await server.inspector.check(order.task, folder, user_id)
-    key = _output_key(order, user_id, folder.name)
-    return await run_in_threadpool(server.jobs.add, order, user_id, folder.name, key)
+        await server.inspector.check(requested.task, folder, user_id)
+    key = _output_key(requested, user_id, folder.name)
+    return await run_in_threadpool(server.jobs.add, requested, user_id, folder.name, key)
 
 
-def _output_key(order: ExportRequest, user_id: str, unique: str) -> str:
-    if order.type == JobType.EXTRACT:
+def _output_key(requested: ExportRequest, user_id: str, unique: str) -> str:
+    if requested.type == JobType.EXTRACT:
         return user_key(user_id, CLIPS, f"extract_{unique[:16]}.mp4")
-    owner = order.project_id or order.export_id
+    owner = requested.project_id or requested.export_id
     return user_key(user_id, "working_videos", f"working_{owner}_{unique[:8]}.mp4")
 
 
-async def row_state(server: Services, key: JobKey) -> ProgressState | None:
+async def stored_state(server: Services, key: JobKey) -> ProgressState | None:
     """What a job's row says, None where there is none."""
     job = await run_in_threadpool(server.jobs.find, *key)
-    return None if job is None else state_of(job)
+    return None if job is None else state_from_job(job)
 
 
-class _Uploading:
+class _UploadProgress:
     """Tells who watches an export how much of it has come, while there is no job yet."""
 
     def __init__(self, server: Services, user_id: str) -> None:
@@ -131,7 +135,7 @@ class _Uploading:
         self._user_id = user_id
         self._key: JobKey | None = None
 
-    def tell(self, form: Form, share: float) -> None:
+    def report(self, form: Form, share: float) -> None:
         export_id = form.fields.get("export_id")
         if export_id is None:
             return
@@ -139,7 +143,7 @@ class _Uploading:
         if self._key is None and self._hub.state(key) is not None:
             return  # a job, or another upload under this id
         self._key = key
-        percent = share_of(progress_hub.UPLOAD, share)
+        percent = percent_within(progress_hub.UPLOAD, share)
         self._hub.publish(key, ProgressState(None, "upload", percent, "Uploading"))
 
     def failed(self, why: str) -> None:

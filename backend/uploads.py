@@ -112,7 +112,7 @@ async def receive_form(
         raise RequestRefused(415, "the body must be multipart/form-data with a boundary")
     check_length(request, settings, folder)
     length = int(request.headers.get("content-length", 0))
-    writer = _Writer(folder, settings, max_files)
+    writer = _FormWriter(folder, settings, max_files)
     received = 0
     try:
         parser = MultipartParser(boundary, writer.callbacks())
@@ -149,7 +149,7 @@ def safe_name(name: str) -> str:
     return short.encode("utf-8", "ignore").decode() if short.strip(".") else "video"
 
 
-class _Writer:
+class _FormWriter:
     """Takes the parser's events and writes the parts; runs in a thread, one block at a time."""
 
     def __init__(self, folder: Path, settings: Settings, max_files: int) -> None:

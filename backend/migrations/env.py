@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from backend.models import Row
+from backend.models import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Row.metadata,
+    target_metadata=Base.metadata,
     render_as_batch=True,
 )
 context.run_migrations()

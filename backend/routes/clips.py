@@ -28,7 +28,7 @@ def list_clips(user: User, server: Server) -> dict[str, Any]:
 
 
 @router.get("/{key}")
-async def look(user: User, server: Server, key: Key) -> dict[str, Any]:
+async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
     """What a clip is: size, rotation, colours, frames, sound, chapters."""
     info = await _stored(server, user, key)
     try:
@@ -77,14 +77,14 @@ async def upload(
     409 and the `offset` to go on from where a piece does not follow what has come.
     """
     stored_as = clip_key(user, key)
-    span = ContentRange.of(content_range, request)
+    piece = ContentRange.from_request(content_range, request)
     there = await run_in_threadpool(server.store.stat, stored_as)
     if there is not None:
-        if there.size_bytes == span.total:
+        if there.size_bytes == piece.total:
             return JSONResponse(_document(there))
         raise HTTPException(409, f"{key}: is there already, with another size")
     path = upload_path(server.settings.upload_dir, user, key)
-    received = await append(request, path, key, span, server.settings)
+    received = await append(request, path, key, piece, server.settings)
     if (whole := received.whole) is None:
         return JSONResponse({"key": key, "offset": received.size_bytes, "complete": False}, 202)
     try:

@@ -15,7 +15,7 @@ from backend.jobs import QueueFullError, SourcesGoneError
 from backend.models import Job, JobStatus
 from backend.responses import job_document, video_url
 from backend.services import Server
-from backend.submission import accepted, queue_full, take_job
+from backend.submission import accepted_response, queue_full_error, submit_job
 from backend.uploads import receive_form
 from backend.worker_pool import WorkError
 
@@ -62,7 +62,7 @@ async def multi_clip(request: Request, user: User, server: Server) -> JSONRespon
     """Export clips to one video. Answers when it is done, with `Prefer: respond-async` at once."""
     limit = server.settings.max_clips
     read = partial(export_form.multi_clip, user_id=user, max_clips=limit)
-    return await take_job(request, user, server, read, max_files=limit)
+    return await submit_job(request, user, server, read, max_files=limit)
 
 
 @router.post(
@@ -79,7 +79,7 @@ async def multi_clip(request: Request, user: User, server: Server) -> JSONRespon
 async def upscale(request: Request, user: User, server: Server) -> JSONResponse:
     """Export one clip."""
     read = partial(export_form.upscale, user_id=user)
-    return await take_job(request, user, server, read, max_files=1)
+    return await submit_job(request, user, server, read, max_files=1)
 
 
 @router.post(
@@ -115,7 +115,7 @@ async def chapters(request: Request, user: User, server: Server) -> dict[str, An
 async def extract(request: Request, user: User, server: Server) -> JSONResponse:
     """Cut a range out of a video, exact to the frame, into a stored clip."""
     read = partial(export_form.extract, user_id=user)
-    return await take_job(request, user, server, read, max_files=1)
+    return await submit_job(request, user, server, read, max_files=1)
 
 
 @router.get("/exports")
@@ -136,7 +136,7 @@ def list_exports(
 
 
 @router.get("/exports/{export_id}")
-def look(request: Request, user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
+def get_export(request: Request, user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
     """One export."""
     job = existing(server.jobs.find(user, export_id))
     return job_document(job, server, str(request.base_url))
@@ -159,8 +159,8 @@ async def retry(request: Request, user: User, server: Server, export_id: ExportI
     except SourcesGoneError:
         raise HTTPException(410, "its clips were cleared away; send them again") from None
     except QueueFullError as error:
-        raise queue_full(error) from error
-    return accepted(request, server, job)
+        raise queue_full_error(error) from error
+    return accepted_response(request, server, job)
 
 
 @router.get("/exports/{export_id}/report")

@@ -18,7 +18,7 @@ def fetch(
     server: Server, key: str, expires: int = 0, signature: str = "", name: str = ""
 ) -> FileResponse:
     """The file; byte ranges are served. 403 where the address is not signed here, or is over."""
-    if not server.links.holds(key, expires, name, signature):
+    if not server.url_signer.is_valid(key, expires, name, signature):
         raise HTTPException(403, "this address is over, or was never right")
     try:
         path = server.store.source(key)

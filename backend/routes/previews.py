@@ -31,7 +31,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Key = Annotated[str, Path(min_length=1, max_length=200)]
 
 
-class SmallBody(APIRoute):
+class LimitedBodyRoute(APIRoute):
     """A route whose body is read whole, so its length is looked at first."""
 
     def get_route_handler(self) -> Handler:
@@ -50,10 +50,10 @@ class SmallBody(APIRoute):
         return limited
 
 
-router = APIRouter(prefix="/api", tags=["previews"], route_class=SmallBody)
+router = APIRouter(prefix="/api", tags=["previews"], route_class=LimitedBodyRoute)
 
 
-class Through(StrEnum):
+class PreviewUpscaler(StrEnum):
     """What enlarges the crop."""
 
     EXPORT = "export"
@@ -64,45 +64,45 @@ class Through(StrEnum):
     """Bicubic resampling."""
 
 
-class Edited(BaseModel):
+class EditRequest(BaseModel):
     """An edit whose clips lie in the store: each has a `key`."""
 
     edit: dict[str, Any]
 
 
-class Wanted(Edited):
+class FrameRequest(EditRequest):
     """One frame of its export."""
 
     frame: int = Field(0, ge=0, le=10**9)
-    through: Through = Through.EXPORT
+    through: PreviewUpscaler = PreviewUpscaler.EXPORT
 
 
-def _previews(request: Request, server: Server) -> Previewer:
+def _previewer(request: Request, server: Server) -> Previewer:
     """One of each app."""
     state = request.app.state
     if not hasattr(state, "previews"):
-        state.previews = Previewer(server.settings, server.store)
-    previews: Previewer = state.previews
-    return previews
+        state.previewer = Previewer(server.settings, server.store)
+    previewer: Previewer = state.previewer
+    return previewer
 
 
-Shown = Annotated[Previewer, Depends(_previews)]
+PreviewerDep = Annotated[Previewer, Depends(_previewer)]
 
 
 @router.get("/clips/{key}/glance")
-async def glance(user: User, server: Server, shown: Shown, key: Key) -> dict[str, Any]:
+async def glance(user: User, server: Server, previewer: PreviewerDep, key: Key) -> dict[str, Any]:
     """A clip's facts, the layout of its filmstrip and the peaks of its sound."""
     try:
-        return await shown.glance(await _clip(server, user, key))
+        return await previewer.clip_preview(await _clip(server, user, key))
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 
 
 @router.get("/clips/{key}/filmstrip", response_class=Response)
-async def filmstrip(user: User, server: Server, shown: Shown, key: Key) -> Response:
+async def filmstrip(user: User, server: Server, previewer: PreviewerDep, key: Key) -> Response:
     """Pictures of a clip side by side, as a JPEG; `glance` says how many."""
     try:
-        picture = await shown.strip(await _clip(server, user, key))
+        picture = await previewer.filmstrip(await _clip(server, user, key))
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
     return Response(
@@ -111,41 +111,47 @@ async def filmstrip(user: User, server: Server, shown: Shown, key: Key) -> Respo
 
 
 @router.post("/preview", response_class=Response)
-async def preview(user: User, server: Server, shown: Shown, wanted: Wanted) -> Response:
+async def preview(
+    user: User, server: Server, previewer: PreviewerDep, wanted: FrameRequest
+) -> Response:
     """One frame of an export, exactly: the picture that its encoder is given, as a PNG."""
     network = server.settings.upscaler
     names = {
-        Through.EXPORT: network,
-        Through.NETWORK: GENERAL.name if network in ("auto", "none") else network,
-        Through.PLAIN: "none",
+        PreviewUpscaler.EXPORT: network,
+        PreviewUpscaler.NETWORK: GENERAL.name if network in ("auto", "none") else network,
+        PreviewUpscaler.PLAIN: "none",
     }
     task = _task(wanted.edit, user, server)
     try:
-        made, picture = await shown.frame(task, user, wanted.frame, names[wanted.through])
+        made, picture = await previewer.frame(task, user, wanted.frame, names[wanted.through])
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
-    told = {name: made[name] for name in ("frame", "frames", "upscaler", "why", "warnings")}
-    headers = {"X-Preview": quote(json.dumps(told)), "Cache-Control": "no-store"}
+    facts = {name: made[name] for name in ("frame", "frames", "upscaler", "why", "warnings")}
+    headers = {"X-Preview": quote(json.dumps(facts)), "Cache-Control": "no-store"}
     return Response(picture, media_type="image/png", headers=headers)
 
 
 @router.post("/estimate")
-async def estimate(user: User, server: Server, shown: Shown, edited: Edited) -> dict[str, Any]:
+async def estimate(
+    user: User, server: Server, previewer: PreviewerDep, edited: EditRequest
+) -> dict[str, Any]:
     """What an edit would become, and what its export would take; renders nothing."""
     try:
-        return await shown.estimate(_task(edited.edit, user, server), user)
+        return await previewer.estimate(_task(edited.edit, user, server), user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 
 
 @router.get("/exports/{export_id}/proof")
-async def proof(user: User, server: Server, shown: Shown, export_id: ExportId) -> dict[str, Any]:
+async def proof(
+    user: User, server: Server, previewer: PreviewerDep, export_id: ExportId
+) -> dict[str, Any]:
     """What the finished film holds, read back from its file: frames, samples, tags."""
     job = existing(await run_in_threadpool(server.jobs.find, user, export_id))
     if job.status != JobStatus.DONE:
         raise HTTPException(409, f"the export is {job.status}: there is no film yet")
     try:
-        return await shown.proof(job.output_key)
+        return await previewer.read_back(job.output_key)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 
@@ -153,9 +159,9 @@ async def proof(user: User, server: Server, shown: Shown, export_id: ExportId) -
 def _task(edit: dict[str, Any], user_id: str, server: Services) -> RenderTask:
     """As an export of the same edit would be."""
     form = Form(fields={"multi_clip_data_json": json.dumps(edit)})
-    order = export_form.multi_clip(form, user_id=user_id, max_clips=server.settings.max_clips)
-    assert isinstance(order.task, RenderTask)
-    return order.task
+    requested = export_form.multi_clip(form, user_id=user_id, max_clips=server.settings.max_clips)
+    assert isinstance(requested.task, RenderTask)
+    return requested.task
 
 
 async def _clip(server: Services, user_id: str, key: str) -> ObjectInfo:

@@ -16,7 +16,7 @@ from backend.access import User
 from backend.progress_hub import JobKey
 from backend.routes.exports import ExportId, existing
 from backend.services import Server, Services
-from backend.submission import row_state
+from backend.submission import stored_state
 
 KEEP_ALIVE_S = 15.0
 """A comment is sent after this much silence, for proxies."""
@@ -32,7 +32,7 @@ async def progress(request: Request, user: User, server: Server, export_id: Expo
         existing(await run_in_threadpool(server.jobs.find, *key))
     if "text/event-stream" in request.headers.get("accept", ""):
         return StreamingResponse(_events(server, key), media_type="text/event-stream")
-    state = server.hub.state(key) or await row_state(server, key)
+    state = server.hub.state(key) or await stored_state(server, key)
     assert state is not None
     return JSONResponse(state.document())
 
@@ -55,7 +55,7 @@ async def follow(socket: WebSocket, user: User, server: Server, export_id: str) 
 
 
 async def _send_states(socket: WebSocket, server: Services, key: JobKey) -> None:
-    async for state in server.hub.watch(key, lambda: row_state(server, key)):
+    async for state in server.hub.watch(key, lambda: stored_state(server, key)):
         await socket.send_json(state.document())
     await socket.close()
 
@@ -70,7 +70,7 @@ async def _until_disconnect(socket: WebSocket) -> None:
 
 
 async def _events(server: Services, key: JobKey) -> AsyncIterator[str]:
-    states = server.hub.watch(key, lambda: row_state(server, key))
+    states = server.hub.watch(key, lambda: stored_state(server, key))
     following: asyncio.Task[Any] | None = None
     try:
         while True:

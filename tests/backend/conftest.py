@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.server import server_of
+from backend.server import create_server
 from backend.settings import Settings
 from tests.clips import numbered_clip
 
@@ -26,7 +26,7 @@ Serve = Callable[..., httpx.Client]
 @contextmanager
 def serving(settings: Settings) -> Iterator[httpx.Client]:
     """A client of a server that runs in a thread."""
-    server = server_of(settings)
+    server = create_server(settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]

@@ -63,9 +63,10 @@ def test_a_user_has_no_way_to_another_s_export(serve: Serve, clips: list[Path]) 
 
     own = post(client, clips[1:], headers=BEN, export_id="reel", project_id="1").json()
     assert own["filename"] != done["filename"], "the same id is another export"
-    assert client.get("/api/exports/reel", headers=ANNA).json() == before | {
-        "result": client.get("/api/exports/reel", headers=ANNA).json()["result"]
-    }
+    after = client.get("/api/exports/reel", headers=ANNA).json()
+    for document in (before, after):
+        del document["result"]["presigned_url"]  # it changes every second
+    assert after == before
 
     url = done["presigned_url"]
     assert client.get(url).status_code == 200, "its address is signed, and for anybody"

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, select, text
 from backend.database import Database
 from backend.export_form import ExportRequest
 from backend.jobs import ExportIdReusedError, JobResult, Jobs, QueueFullError, SourcesGoneError
-from backend.models import Job, JobStatus, JobType, Project, Row, WorkingVideo
+from backend.models import Base, Job, JobStatus, JobType, Project, WorkingVideo
 from backend.tasks import RenderTask
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL")
@@ -91,7 +91,7 @@ def test_migrations_make_the_tables_of_the_rows(database: Database) -> None:
     database.migrate()  # once more changes nothing
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert compare_metadata(context, Row.metadata) == []
+        assert compare_metadata(context, Base.metadata) == []
 
 
 def test_a_request_is_one_job_however_often_it_comes(jobs: Jobs) -> None:
@@ -119,9 +119,9 @@ def test_the_queue_is_bounded(jobs: Jobs) -> None:
         add(jobs, export_id="d")
     add(jobs, user="ben")
     with pytest.raises(QueueFullError, match="the server has 4 unfinished exports"):
-        jobs.check_room("carl")
+        jobs.check_queue("carl")
     jobs.cancel("anna", "a")
-    jobs.check_room("carl")
+    jobs.check_queue("carl")
 
 
 def test_a_finished_job_is_the_project_s_newest_video(jobs: Jobs, database: Database) -> None:
@@ -173,7 +173,7 @@ def test_a_restart_queues_what_was_running(jobs: Jobs) -> None:
     add(jobs, export_id="b")
     run(jobs, add(jobs, export_id="c"))
     jobs.start("anna", "a")
-    jobs.note("anna", "a", progress=42.0, modal_call_id="fc-1")
+    jobs.update_running("anna", "a", progress=42.0, modal_call_id="fc-1")
     assert jobs.recover() == 1
     job = jobs.find("anna", "a")
     assert job and (job.status, job.attempts, job.progress) == (JobStatus.QUEUED, 0, 42.0)
@@ -190,7 +190,7 @@ def test_leftovers_of_done_jobs_go_at_once_and_of_failed_ones_later(jobs: Jobs) 
     assert {job.id for job in jobs.leftovers(-1)} == {"a", "b"}
     assert jobs.folders() == {done.folder, failed.folder, waiting.folder}
     for job in jobs.leftovers(-1):
-        jobs.cleared(job.user_id, job.id, JobStatus(job.status))
+        jobs.mark_cleared(job.user_id, job.id, JobStatus(job.status))
     assert jobs.folders() == {waiting.folder}
     with pytest.raises(SourcesGoneError):
         jobs.retry("anna", "b")

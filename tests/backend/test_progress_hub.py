@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from backend.models import JobStatus
-from backend.progress_hub import ProgressHub, ProgressState, public_id, share_of
+from backend.progress_hub import ProgressHub, ProgressState, percent_within, public_id
 
 KEY = ("anna", "reel")
 RUNNING = ProgressState(JobStatus.RUNNING, "frames", 20.0, "Rendering")
@@ -75,4 +75,4 @@ def test_states_in_the_app_s_spelling() -> None:
     assert (document["status"], document["error"]) == ("error", "no such luck")
     assert document["projectId"] == 7
     assert [public_id(each) for each in ("7", "07", "x", None)] == [7, "07", "x", None]
-    assert share_of((10, 80), 0.5) == 45
+    assert percent_within((10, 80), 0.5) == 45

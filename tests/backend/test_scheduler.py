@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from backend.models import Job, now
+from backend.models import Job, utc_now
 from backend.scheduler import next_job
 from tests.backend.conftest import Serve, post, wait_for
 from tests.backend.test_kill import workers
 
 ASYNC = {"Prefer": "respond-async"}
 LONG: Any = {"target_width": "1080", "target_height": "1920", "target_fps": "240"}
-START = now()
+START = utc_now()
 
 
 def a_job(user: str, name: str, age_s: float = 0) -> Job:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from backend.server import alone_in
+from backend.server import data_dir_lock
 from backend.settings import Settings
 from engine.errors import EngineError
 
 
 def test_one_server_per_data_folder(tmp_path: Path) -> None:
     refused = pytest.raises(EngineError, match="another server is working here")
-    with alone_in(tmp_path), refused, alone_in(tmp_path):
+    with data_dir_lock(tmp_path), refused, data_dir_lock(tmp_path):
         pass
 
 
