@@ -3,19 +3,19 @@
     EngineError
     ├── EditError        the edit document is wrong: where in it, and why
     ├── SourceError      a file cannot be used: which file, and why
-    │   └── DecodeError  a wanted frame or sample cannot be had: when in the file, and why
-    ├── EncoderError     an encoder, option or value that does not exist, or an encoder that refuses
-    ├── UpscalerError    an upscaler that does not exist or cannot run here
+    │   └── DecodeError  a wanted frame or sample cannot be decoded: when in the file, and why
+    ├── EncoderError     an encoder, option or value does not exist, or an encoder refuses a frame
+    ├── UpscalerError    an upscaler does not exist or cannot run here
     ├── OutputError      a file or folder cannot be written: which, and why
     ├── StoreError       a store cannot be reached or refuses: which object, and why
     │   ├── ObjectMissingError   there is no such object
-    │   └── ObjectChangedError   it is not the one that was asked for, or that was to be replaced
+    │   └── ObjectChangedError   it is not the version that was asked for or must be replaced
     ├── ChunkError       a rendered chunk is not what the plan says
     ├── JoinError        the finished file is not what the plan says
     └── Cancelled        the caller asked to stop
 
-Nothing here knows how an error is shown: the command line turns `EditError` into exit code 2,
-`Cancelled` into 130 and the others into 1; the HTTP layer into its own codes.
+This module does not know how an error is shown. The command line turns `EditError` into exit code
+2, `Cancelled` into 130 and the others into 1. The HTTP layer has its own codes.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ from pathlib import Path
 class EngineError(Exception):
     """Base of all errors raised on purpose; its text is one readable line.
 
-    Pickled it stays what it is, so that one from another process can be raised here.
+    It survives pickling with its type and fields, so an error from another process can be raised
+    here.
     """
 
     def __reduce__(self) -> tuple[object, tuple[object, ...], dict[str, object]]:
-        return _again, (type(self), *self.args), self.__dict__
+        return _restored, (type(self), *self.args), self.__dict__
 
 
-def _again(kind: type[EngineError], *args: object) -> EngineError:
-    """An error made without its constructor, which takes other arguments than `args`."""
+def _restored(kind: type[EngineError], *args: object) -> EngineError:
+    """An unpickled error. The constructor is skipped: it takes other arguments than `args`."""
     return kind.__new__(kind, *args)
 
 
 class EditError(EngineError):
     """The edit document is wrong.
 
-    `where` is the path in the document (`clips[1].segmentsData.trimRange`), `reason` says what is
-    wrong with the value that stands there.
+    `where` is the path in the document (`clips[1].segmentsData.trimRange`). `reason` says what is
+    wrong with the value there.
     """
 
     def __init__(self, where: str, reason: str) -> None:
@@ -64,7 +65,8 @@ class SourceError(EngineError):
 class DecodeError(SourceError):
     """A wanted frame or sample cannot be decoded.
 
-    `time_s` is source presentation time; `clip` the place of the clip in play order, where known.
+    `time_s` is source presentation time. `clip` is the clip's index in play order, None where it is
+    not known.
     """
 
     def __init__(
@@ -83,11 +85,11 @@ class DecodeError(SourceError):
 
 
 class EncoderError(EngineError):
-    """An encoder, option or value that does not exist here, or an encoder that refuses a frame."""
+    """An encoder, option or value does not exist here, or an encoder refuses a frame."""
 
 
 class UpscalerError(EngineError):
-    """An upscaler that does not exist, or cannot run on this machine."""
+    """An upscaler does not exist, or cannot run on this machine."""
 
 
 class OutputError(EngineError):
@@ -99,9 +101,9 @@ class OutputError(EngineError):
 
 
 class StoreError(EngineError):
-    """A store cannot be reached, refuses, or is asked for what it cannot have.
+    """A store cannot be reached or refuses, or a key or request is not valid.
 
-    `name` says which object or store; neither it nor `reason` holds a secret or a signature.
+    `name` says which object or store. Neither it nor `reason` contains a secret or a signature.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -115,7 +117,7 @@ class ObjectMissingError(StoreError):
 
 
 class ObjectChangedError(StoreError):
-    """The object is not the one that was pinned, or that was to be replaced."""
+    """The object is not the version that was asked for, or that the caller wanted to replace."""
 
 
 class ChunkError(EngineError):
@@ -123,7 +125,7 @@ class ChunkError(EngineError):
 
 
 class JoinError(EngineError):
-    """The finished file is not what the plan says; nothing was put under the final name."""
+    """The finished file is not what the plan says; it was not given its final name."""
 
 
 class Cancelled(EngineError):  # noqa: N818 - a decision of the caller, not a fault

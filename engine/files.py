@@ -1,4 +1,4 @@
-"""A file under its final name is whole: written beside it, synced, renamed."""
+"""Atomic writes: a file gets its final name only when it is complete and synced to disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.errors import OutputError
 
 
 def file_url(path: Path) -> str:
-    """The path as FFmpeg takes it for a file, also with a colon in its name (`final: 2-1.mp4`)."""
+    """The path as a URL for FFmpeg, which takes `final: 2-1.mp4` for a protocol otherwise."""
     return f"file:{path}"
 
 
@@ -19,9 +19,9 @@ def file_url(path: Path) -> str:
 def whole_file(destination: Path) -> Iterator[Path]:
     """Gives a path beside `destination` to write to, and renames it when the block succeeds.
 
-    When the block raises, the unfinished file is removed and `destination` is as it was. The bytes
-    are on disk before the name is: neither a crash nor a power cut leaves half a file under it.
-    Raises `OutputError` for an `OSError` on the way, such as a full disk.
+    When the block raises, the unfinished file is removed and `destination` stays as it was. The
+    bytes are on disk before the name is: neither a crash nor a power cut leaves half a file under
+    it. Raises `OutputError` for an `OSError` in the block, such as a full disk.
     """
     unfinished = destination.with_name(f".{destination.name}.partial")
     try:
@@ -36,7 +36,7 @@ def whole_file(destination: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Puts a file's bytes, or a folder's names, on disk."""
+    """Writes a file's bytes, or a folder's names, from the system's buffers to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

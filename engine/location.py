@@ -1,4 +1,4 @@
-"""Where a source lies, as a pure value: it is opened where it is read, and holds no secret."""
+"""Where a source is, as a pure value. It holds no open file and no secret."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class ObjectLocation:
-    """One version of one object, in whichever store its reader is given. Holds no secret."""
+    """One version of one object, in the store that its reader is given. Holds no secret."""
 
     key: str
     etag: str
-    """Of the version that is meant; see `storage.objects.ObjectInfo`."""
+    """Names the version; see `storage.objects.ObjectInfo`."""
     size_bytes: int
 
     @property
@@ -31,4 +31,4 @@ class ObjectLocation:
 
 
 SourceLocation: TypeAlias = Path | ObjectLocation
-"""Where a source lies: a file, or an object that is read where it is."""
+"""A source's location: a file, or an object that is read without a copy on disk."""

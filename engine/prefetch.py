@@ -1,4 +1,4 @@
-"""A bounded queue between two stages: one thread works ahead, the consumer takes in order."""
+"""A bounded queue between two stages: one thread works ahead, the consumer takes items in order."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _POLL_S = 0.1
 
 
 class _End:
-    """Follows the last item; carries what the worker raised, if anything."""
+    """Follows the last item, with the worker's exception if it raised one."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 class Prefetch(Generic[T]):
-    """Runs an iterable in a thread of its own, at most `depth` items ahead of the consumer.
+    """Runs an iterable in a thread of its own, with at most `depth` items waiting in the queue.
 
     An exception in the iterable reaches the consumer, with its traceback, after the items that
-    came before it. Leaving the `with` block stops the thread and waits for it, so nothing of the
-    iterable runs on afterwards. `start` may be called before the block, to be ahead of it.
+    came before it. Leaving the `with` block stops the thread and waits for it, so the iterable
+    does not run on afterwards. A caller may `start` it before the block.
     """
 
     def __init__(self, items: Iterable[T], depth: int, name: str) -> None:
@@ -34,6 +34,7 @@ class Prefetch(Generic[T]):
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> Self:
+        """Starts the thread; entering the `with` block does this otherwise."""
         self._thread.start()
         return self
 
@@ -47,7 +48,7 @@ class Prefetch(Generic[T]):
         self._thread.join()
 
     def items(self, while_waiting: Callable[[], None] = lambda: None) -> Iterator[T]:
-        """The items in order. `while_waiting` is called every 0.1 s without one; it may raise."""
+        """The items in order. `while_waiting` is called every 0.1 s of waiting; it may raise."""
         while not isinstance(item := self._next(while_waiting), _End):
             yield item
         if item.error is not None:
@@ -67,7 +68,7 @@ class Prefetch(Generic[T]):
             for item in iterator:
                 if not self._put(item):
                     break
-        except BaseException as error:  # handed to the consumer, never lost
+        except BaseException as error:  # the consumer raises it
             end = _End(error)
         finally:
             close = getattr(iterator, "close", None)

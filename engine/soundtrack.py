@@ -1,4 +1,4 @@
-"""The sound track as the plan decides it: spans on the 48 kHz sample grid. No samples here."""
+"""The sound track as the plan decides it: spans on the 48 kHz sample grid. Knows no samples."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Ramp(StrEnum):
 class TempoPiece:
     """A stretch of source time `[start_s, stop_s)` played at one speed.
 
-    It fills exactly `sample_count` output samples. `sample_count` is within a few samples of
-    `(stop_s - start_s) / speed * 48000`; what is missing is silence, what is over is dropped.
-    Times are source presentation time (0 = the first video frame shown).
+    It fills exactly `sample_count` output samples, a number within a few samples of
+    `(stop_s - start_s) / speed * 48000`. Missing samples are silent, and samples beyond the count
+    are dropped. Times are source presentation time (0 = the first video frame shown).
     """
 
     start_s: Fraction
@@ -35,12 +35,12 @@ class TempoPiece:
 class SoundSpan:
     """One clip's sound: its pieces follow each other from output sample `start_sample` on.
 
-    Neighbouring spans overlap where their clips dissolve: there the track is their sum. The first
-    `rise_samples` and the last `fall_samples` of the span are ramped.
+    Neighbouring spans overlap where their clips dissolve, and the track is their sum there. The
+    first `rise_samples` and the last `fall_samples` of the span are ramped.
     """
 
     clip: int
-    """Index into the plan's clips, and so into the sources it is given."""
+    """Index into the plan's clips and into its sources."""
     start_sample: int
     pieces: tuple[TempoPiece, ...]
     rise_samples: int
@@ -50,4 +50,5 @@ class SoundSpan:
 
     @property
     def sample_count(self) -> int:
+        """The span's length in output samples."""
         return sum(piece.sample_count for piece in self.pieces)

@@ -1,4 +1,4 @@
-"""What a source file is, as a value. Knows how no file is opened (`probe.py` does)."""
+"""What a source file is, as a value. It opens no file; `media/probe.py` does."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from engine.geometry import Size
 from engine.location import SourceLocation
 
 DOCUMENT_VERSION = 1
-"""Raised whenever `SourceInfo.to_document` would be written or read differently."""
+"""Raised whenever the format of `SourceInfo.to_document` changes."""
 
 
 class Matrix(StrEnum):
-    """Which luma and chroma weights the samples were coded with."""
+    """The matrix that the samples were coded with: weights of R, G, B in luma and chroma."""
 
     BT601 = "bt601"
     BT709 = "bt709"
@@ -28,7 +28,7 @@ class Matrix(StrEnum):
 
 
 class Transfer(StrEnum):
-    """How code values relate to light: ordinary video, or one of the two HDR curves."""
+    """The relation of code values to light: ordinary video, or one of the two HDR curves."""
 
     SDR = "sdr"
     HLG = "hlg"
@@ -37,10 +37,10 @@ class Transfer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """How a file's samples are to be read.
+    """The meaning of a file's samples.
 
-    `assumed` is true where the file does not say and the usual guess was taken (BT.709 from
-    1280 wide or more than 576 lines, else BT.601; limited range).
+    `assumed` is true where the file does not say and the usual values are taken: BT.709 from 1280
+    pixels width or more than 576 lines on, else BT.601; limited range.
     """
 
     matrix: Matrix
@@ -51,7 +51,7 @@ class Colour:
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """The file's first sound stream. `start_s`: its first sample, in source presentation time."""
+    """The file's first sound stream. Its first sample is at `start_s`, source presentation time."""
 
     stream_index: int
     codec: str
@@ -69,16 +69,16 @@ class SourceInfo:
 
     location: SourceLocation
     fingerprint: str
-    """Hex digest that changes when the file's content does; independent of its path."""
+    """Hex digest that changes with the file's content and does not depend on its path."""
     container: str
     codec: str
     pixel_format: str
     coded_size: Size
-    """Samples as stored: neither turned upright nor squared."""
+    """Size of the stored picture: not rotated, pixels not necessarily square."""
     display_size: Size
-    """Upright, square pixels. Crop rectangles are in these."""
+    """Size of the upright picture in square pixels, the unit of crop rectangles."""
     rotation_deg: int
-    """0, 90, 180 or 270: how far the coded picture is turned clockwise to stand upright."""
+    """0, 90, 180 or 270: clockwise rotation that turns the coded picture upright."""
     colour: Colour
     interlaced: bool
     time_base: Fraction
@@ -86,15 +86,16 @@ class SourceInfo:
     frame_pts: NDArray[np.int64]
     """Presentation timestamps of every shown frame, ascending, shape (frames,)."""
     keyframe_pts: NDArray[np.int64]
-    """Those a decoder can start from, ascending; empty where seeking is not to be trusted."""
+    """Timestamps that a decoder can start from, ascending; empty where seeks cannot be trusted."""
     end_pts: int
-    """When the last frame stops being shown."""
+    """When the last frame stops being shown, in ticks."""
     sound: SoundInfo | None
     known_by_order: bool = False
-    """Frames are told apart by their order, as their own timestamps are missing or wrong."""
+    """Frames are identified by their order, as their own timestamps are missing or wrong."""
 
     @property
     def duration_s(self) -> Fraction:
+        """From the first frame to the end of the last, in seconds."""
         return self.time_of(self.end_pts)
 
     def time_of(self, pts: int) -> Fraction:
@@ -102,7 +103,7 @@ class SourceInfo:
         return (int(pts) - int(self.frame_pts[0])) * self.time_base
 
     def to_document(self) -> dict[str, Any]:
-        """All but `location`, as JSON: for whoever finds the same file elsewhere."""
+        """Everything except `location`, as JSON: the file may be somewhere else when it is read."""
         sound = self.sound
         return {
             "version": DOCUMENT_VERSION,
@@ -137,10 +138,10 @@ class SourceInfo:
 
     @classmethod
     def from_document(cls, document: dict[str, Any], location: SourceLocation) -> SourceInfo:
-        """What `to_document` wrote, of the file at `location`; nothing is opened.
+        """Reads a document of `to_document` as the description of the file at `location`.
 
-        Whether that is still the same file is for its fingerprint to say. Raises SourceError for a
-        document of another version, or none.
+        Opens nothing: compare the fingerprint to know whether it is still the same file. Raises
+        SourceError for a document of another version or form.
         """
         try:
             if document["version"] != DOCUMENT_VERSION:
@@ -188,6 +189,6 @@ def _runs(ticks: NDArray[np.int64]) -> list[list[int]]:
 
 
 def _ticks(runs: list[list[int]]) -> NDArray[np.int64]:
-    """What `_runs` was made of."""
+    """The inverse of `_runs`."""
     steps = [np.full(count, step, np.int64) for step, count in runs]
     return np.cumsum(np.concatenate([np.empty(0, np.int64), *steps]))

@@ -1,7 +1,7 @@
 """Exact time: frame rates, rounding, half-open ranges. Knows no edit, no file and no pixel.
 
-Times are `Fraction` seconds or integer ticks. Floats come in only at the edge (`exact_seconds`)
-and leave only into arrays of rectangles.
+Times are `Fraction` seconds or integer ticks. Floats come in only through `exact_seconds`, and go
+out only into the arrays of crop rectangles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SAMPLE_RATE_HZ = 48_000
 MICROSECOND = Fraction(1, 1_000_000)
 
 TIMESTAMP_TOLERANCE_S = Fraction(1, 1000)
-"""Containers round timestamps, so a frame counts as shown from 1 ms before its own."""
+"""Containers round timestamps, so a frame counts as shown from 1 ms before its timestamp."""
 
 MAX_RATE_DENOMINATOR = 1001 * 1000
 """A frame rate is kept as the nearest fraction with a denominator up to this."""
@@ -93,13 +93,13 @@ def exact_rate(value: float | int | str | Fraction) -> Fraction:
 
 
 def frame_time_s(frame: int, fps: Fraction) -> Fraction:
-    """Presentation time of output frame `frame`."""
+    """Presentation time of output frame `frame`, in seconds."""
     return frame / fps
 
 
 def first_sample(frame: int, fps: Fraction) -> int:
     """The 48 kHz sample at which output frame `frame` starts (nearest, halves up).
 
-    Frames share out samples through this one function, so sound and picture cannot drift.
+    Every frame gets its samples through this one function, so sound and picture cannot drift.
     """
     return round_half_up(frame * SAMPLE_RATE_HZ / fps)
