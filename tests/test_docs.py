@@ -32,7 +32,8 @@ DEVELOPER_PAGES = [
     ROOT / "bench" / "README.md",
     ROOT / "bench" / "reference" / "README.md",
 ]
-EVERY_PAGE = [*PAGES, *DEVELOPER_PAGES, ROOT / "CHANGELOG.md"]
+CHANGELOG = ROOT / "CHANGELOG.md"
+EVERY_PAGE = [*PAGES, *DEVELOPER_PAGES, CHANGELOG]
 
 COMMANDS = {"render", "plan", "probe", "doctor", "demo", "cache", "serve", "key", "frame"}
 
@@ -279,6 +280,18 @@ def test_every_module_exists(page: Path) -> None:
     dotted = r"\b((?:engine|backend|bench|modal_functions)(?:\.[a-z_]+)+)\b(?!\.?\w)"
     for name in set(re.findall(dotted, text)):
         if not name.endswith((".py", ".md", ".json")):
+            assert find_spec(name) is not None, name
+
+
+def test_every_module_is_where_the_changelog_says_it_is_now() -> None:
+    rows = re.findall(r"^  \| (`engine.*?) \| (.*?) \|$", CHANGELOG.read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for was, now in rows:
+        names = re.findall(r"`([\w.]+)`", now)
+        if now.startswith("the same names in"):
+            old = re.findall(r"`([\w.]+)`", was)
+            names = [f"{names[0]}.{each.rpartition('.')[2]}" for each in old]
+        for name in names:
             assert find_spec(name) is not None, name
 
 
