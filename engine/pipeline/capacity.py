@@ -1,7 +1,7 @@
 """How many containers an export is worth, how long it takes in them and what that costs.
 
-Arithmetic only: every speed, price and delay is given by the caller, who says where it is from.
-Chunks are independent and any container renders any of them, so the longest go first, each to the
+Arithmetic only. The caller gives every speed, price and delay, and says where it is from. Chunks
+are independent, and any container renders any of them. So the longest go first, each to the
 container that is free first (R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969: at
 most 4/3 of the best possible time).
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_STARTUP_SHARE = 0.15
-"""Of a container's work: what its start may cost before it is not worth it."""
+"""Up to this share of a container's work, its start is worth it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Prediction:
     containers: int
     wall_s: float
     billed_s: float
-    """Of all containers, the orchestrator's left out."""
+    """Of all containers together, without the orchestrator."""
     cost_usd: float
     startup_share: float
-    """Start-up over work, of the container that has the least to do."""
+    """Start-up over work, for the container that has the least to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Decision:
 
 
 def longest_first(lengths: Sequence[float]) -> list[int]:
-    """The order in which independent jobs are started; equals keep theirs."""
+    """The order in which to start independent jobs. Equal ones keep their order."""
     return sorted(range(len(lengths)), key=lambda index: -lengths[index])
 
 
 def assigned(work_s: Sequence[float], containers: int) -> list[list[int]]:
-    """Which chunks each container renders, in order, where the next one free takes the longest."""
+    """Which chunks each container renders, in order: the one that is free first takes the longest."""
     if containers < 1:
         raise ValueError(f"chunks cannot be rendered in {containers} containers")
     free = [(0.0, container) for container in range(containers)]
@@ -79,7 +79,7 @@ def loads_s(work_s: Sequence[float], containers: int) -> list[float]:
 def predict(work_s: Sequence[float], containers: int, costs: Costs) -> Prediction:
     """How long an export takes whose chunks take `work_s`, all containers started at once.
 
-    A container that no chunk is left for is not started.
+    A container for which no chunk is left is not started.
     """
     loads = loads_s(work_s, min(containers, max(1, len(work_s))))
     billed_s = math.fsum(costs.startup_s + load + costs.idle_s for load in loads)
@@ -102,7 +102,7 @@ def decide(
 ) -> Decision:
     """One container, and more while each makes the export faster and is worth its start.
 
-    It is worth it while start-up is at most `most_startup_share` of the work of every container.
+    One more is worth it while start-up is at most `most_startup_share` of every container's work.
     """
     if max_containers < 1:
         raise ValueError(f"an export cannot have {max_containers} containers")

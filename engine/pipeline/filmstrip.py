@@ -1,7 +1,6 @@
 """A clip at a glance: its pictures as one strip, its sound as peaks. Knows no edit.
 
-Made for looking at: a picture of the strip is a key frame where one lies near enough, so that of a
-long file little is decoded.
+A picture of the strip is a key frame where one is near enough, so little of a long file is decoded.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from engine.storage.objects import Store
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 _BLOCK = 1 << 16
-"""Samples of sound looked at at a time."""
+"""Samples of sound per read."""
 
 
 @dataclass(frozen=True, slots=True)

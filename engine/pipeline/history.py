@@ -1,7 +1,6 @@
 """How fast exports were here: a small JSON file of measured runs. Knows no plan.
 
-It serves estimates and nothing else, so a file that cannot be read is an empty one, and it may be
-deleted at any time.
+It serves only estimates. A file that cannot be read counts as empty, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from engine.files import whole_file
 from engine.geometry import Size
 
 VARIABLE = "FRAMESTREAM_HISTORY"
-"""Names the file, where it is not the user's own."""
+"""The environment variable that names another file than the user's own."""
 
 KEPT_PER_KIND = 8
-"""Runs of one kind that are remembered, the latest."""
+"""How many runs of one kind are kept: the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +50,12 @@ class History:
 
     @classmethod
     def of_user(cls) -> History:
-        """That of whoever runs this program, or the one that the environment names."""
+        """The history of the user who runs this program, or of the file that the environment names."""
         named = os.environ.get(VARIABLE)
         return cls(Path(named) if named else platformdirs.user_cache_path("framestream") / "speeds")
 
     def add(self, run: Run) -> None:
-        """Remembers a run. Raises OSError where the file cannot be written."""
+        """Keeps a run. Raises OSError where the file cannot be written."""
         alike = [each for each in self.runs() if each.kind == run.kind]
         others = [each for each in self.runs() if each.kind != run.kind]
         kept = [*others, *[*alike, run][-KEPT_PER_KIND:]]
@@ -65,7 +64,7 @@ class History:
             unfinished.write_text(json.dumps([asdict(each) for each in kept], indent=1))
 
     def runs(self) -> list[Run]:
-        """Every run that is remembered."""
+        """Every run that is kept."""
         try:
             return [_run(each) for each in json.loads(self._path.read_text())]
         except (OSError, ValueError, TypeError, LookupError):

@@ -22,11 +22,13 @@ class Phase(StrEnum):
     """What an export is doing, in this order."""
 
     FRAMES = "frames"
-    """The sound is mixed meanwhile."""
+    """The sound is mixed at the same time."""
     SOUND = "sound"
-    """Only what of the sound is not mixed by then."""
+    """What is left of the sound, once all frames are rendered."""
     JOIN = "join"
+    """Packets are copied into the final file, which is then read back."""
     DONE = "done"
+    """The final file has its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,17 @@ class Progress:
     fps: float
     """Frames rendered per second of this run; 0 before the first."""
     eta_s: float | None
-    """Seconds until the last frame is rendered, None before there is anything to tell from."""
+    """Seconds until the last frame is rendered. None before the second frame of this run."""
     bottleneck: str | None = None
-    """The stage that was at work the longest in the chunks so far, None before the first."""
+    """The stage that worked the longest in the chunks so far. None before the first is finished."""
     chunks_done: tuple[int, ...] = ()
-    """By index, ascending: the chunks that lie finished."""
+    """Indices of the finished chunks, ascending."""
 
 
 class ProgressMeter:
     """Counts frames, tells the listener at most every `EMIT_INTERVAL_S`, and stops on request.
 
-    `should_stop` is asked at every step; when it says yes, the step raises `Cancelled`.
+    `should_stop` is asked at every step. When it says yes, the step raises `Cancelled`.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ProgressMeter:
             raise Cancelled
 
     def enter(self, phase: Phase) -> None:
+        """Begins a phase, and tells the listener. Raises `Cancelled`."""
         self.check()
         self._phase = phase
         self._emit()
@@ -87,7 +90,7 @@ class ProgressMeter:
         self.step()
 
     def finished(self, chunks: Iterable[int]) -> None:
-        """Takes note of chunks, by index, that lie finished."""
+        """Notes chunks, by index, that are finished."""
         self._chunks_done.update(chunks)
 
     def frames(self, count: int) -> None:
@@ -98,13 +101,14 @@ class ProgressMeter:
         self.step()
 
     def step(self) -> None:
-        """Called often, from wherever time passes."""
+        """Called often, from wherever time passes. Raises `Cancelled`."""
         self.check()
         if time.monotonic() - self._emitted_s >= EMIT_INTERVAL_S:
             self._emit()
 
     @property
     def fps(self) -> float:
+        """Frames rendered per second of this run; 0 before the second frame."""
         if self._started_s is None or self._rendered < 2:
             return 0.0
         return self._rendered / max(time.monotonic() - self._started_s, 1e-6)
@@ -116,7 +120,7 @@ class ProgressMeter:
         done, fps = self._kept + self._rendered, self.fps
         eta_s = (self._total - done) / fps if fps else None
         chunks_done = tuple(sorted(self._chunks_done))
-        # of a chunk under way only the sound, mixed beside it, is known
+        # before the first chunk is finished, only the sound has been clocked
         bottleneck = self._clock.busiest if self._clock and chunks_done else None
         self._listener(
             Progress(self._phase, done, self._total, fps, eta_s, bottleneck, chunks_done)
@@ -124,10 +128,10 @@ class ProgressMeter:
 
 
 class StageClock:
-    """Seconds each stage was at work, by name. Stages overlap, so they add up to more than the
-    wall; the busiest one is the bottleneck.
+    """Seconds each stage was at work, by name. The busiest stage is the bottleneck.
 
-    A stage may run in several threads at once, as the two clips of a dissolve are decoded.
+    Stages overlap, so they add up to more than the wall time. A stage may run in several threads at
+    once: in a dissolve, two clips are decoded.
     """
 
     def __init__(self) -> None:
@@ -136,7 +140,7 @@ class StageClock:
 
     @property
     def busiest(self) -> str | None:
-        """The stage that was at work the longest, None where none was."""
+        """The stage that worked the longest. None where none has worked."""
         with self._lock:
             return max(self.seconds, key=self.seconds.__getitem__, default=None)
 
@@ -146,7 +150,7 @@ class StageClock:
             self._add(stage, each)
 
     def taken(self) -> dict[str, float]:
-        """What was added since it was last asked."""
+        """The seconds since the last call; starts again at none."""
         with self._lock:
             seconds, self.seconds = self.seconds, {}
         return seconds
@@ -161,11 +165,11 @@ class StageClock:
             self._add(stage, time.perf_counter() - start_s)
 
     def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Adds the time it takes to have each item."""
+        """Passes on `items`, and adds the time that each one takes to come."""
         return self._each(stage, items, 1)
 
     def waited_for(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Takes away the time a timed stage spends waiting for what it works on."""
+        """Passes on `items`, and takes off the time that a timed stage waits for its input."""
         return self._each(stage, items, -1)
 
     def _each(self, stage: str, items: Iterable[T], sign: int) -> Iterator[T]:

@@ -1,9 +1,9 @@
-"""Renders one chunk: decode, crop, blend and encode overlap; memory holds a few frames.
+"""Renders one chunk. Decoding, cropping, blending and encoding overlap. Memory holds a few frames.
 
     decode ─▶ [crops] ─▶ crop / upscale ─▶ [pictures] ─▶ blend ─▶ encode
     a thread per layer     a thread per layer             the caller's thread
 
-Brackets are bounded queues. An exception in any stage reaches the caller with its traceback.
+The brackets are bounded queues. An exception in any stage reaches the caller with its traceback.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ PREFETCH_PICTURES = 4
 
 
 class OpenSources:
-    """The open files of a run of chunks, one reader per clip.
+    """The open files behind a sequence of chunks, one reader per clip.
 
     A reader stays open between chunks, so that a long GOP is decoded once and not again for every
-    chunk. Readers of clips that are over are closed.
+    chunk. It is closed after the last chunk that shows its clip.
     """
 
     def __init__(
@@ -82,18 +82,18 @@ class OpenSources:
 
     @property
     def decoded_frames(self) -> int:
-        """Pictures the readers have passed so far, wanted or not."""
+        """Pictures that the readers have decoded so far, wanted or not."""
         return self._decoded_frames + sum(each.decoded_frames for each in self._readers.values())
 
     def crops(self, layer: Layer) -> Prefetch[FrameCrop]:
         """The layer's frames and rectangles, decoded ahead in a thread.
 
-        After `look_ahead` that is under way already.
+        The thread runs already where `look_ahead` has started it.
         """
         return self._started.pop(layer, None) or self._prefetch(layer)
 
     def route(self, clip: PlannedClip) -> str:
-        """Where the frames of a clip that is shown now are decoded, and why not on the device."""
+        """Where the frames of a clip in the present chunk are decoded, and why not on the device."""
         index = clip.index
         device = self._readers[index].device
         if device is None:
@@ -105,8 +105,8 @@ class OpenSources:
     def look_ahead(self, present: Chunk, following: Chunk) -> None:
         """Starts to decode what `following` shows of clips that `present` does not.
 
-        So opening a file and decoding up to its first wanted frame does not hold up the encoder.
-        Closes the readers of clips that neither shows.
+        So the encoder does not wait while a file is opened and decoded up to its first wanted
+        frame. Closes the readers of clips that neither shows.
         """
         at_work = {layer.clip.index for layer in present.layers}
         wanted = at_work | {layer.clip.index for layer in following.layers}
@@ -122,7 +122,10 @@ class OpenSources:
         error: BaseException | None,  # noqa: ARG002 - the signature of __exit__
         traceback: TracebackType | None,  # noqa: ARG002
     ) -> None:
-        """Called like `__exit__` before threads are waited for that may be far from an end."""
+        """An `__exit__` that abandons the readers where there is an error.
+
+        Otherwise an `ExitStack` would wait for threads that may be far from their end.
+        """
         if kind is not None:
             self.abandon()
 
@@ -153,7 +156,7 @@ class OpenSources:
         return self._readers[clip.index]
 
     def _surface_decoder(self, clip: PlannedClip, device: str) -> DeviceDecoder | None:
-        """What decodes the clip on the device, None where the CPU has to."""
+        """What decodes the clip on the device. None where the CPU must."""
         from engine.gpu.checks import decoding_refusal
         from engine.gpu.nvdec import SurfaceDecoder
 
@@ -185,10 +188,10 @@ def render_chunk(
 ) -> EncodedChunk:
     """Renders `chunk` into one MP4 file with a single closed GOP, whole or not at all.
 
-    `following` is the chunk that will be rendered next with the same `sources`, if any: its clips
-    are opened meanwhile. `on_frame` is called before each frame is encoded, `while_waiting` every
-    0.1 s in which none comes; both may raise to stop. Raises `DecodeError`, `UpscalerError`,
-    `EncoderError`, or `ChunkError` when a frame is missing; `sources` is of no use after that.
+    `following` is the chunk that will be rendered next with the same `sources`, if any. Its clips
+    are opened during this one. `on_frame` is called before each frame is encoded, `while_waiting`
+    every 0.1 s in which none comes. Both may raise to stop. Raises `DecodeError`, `UpscalerError`,
+    `EncoderError`, or `ChunkError` when a frame is missing. `sources` must not be used after that.
     """
     compositor, sink, encoded = _encoder_input(chunk, sources, encoder)
     with (
@@ -232,7 +235,7 @@ def finished_pictures(
 ) -> Iterator[Iterator[FinishedPicture]]:
     """The pictures of `chunk` as they are given to its encoder, one per frame, in order.
 
-    They are made ahead of the caller until the block ends; each is of no use after the next is
+    Threads make them ahead of the caller until the block ends. Each is valid until the next one is
     taken. Parameters and errors as `render_chunk`.
     """
     with ExitStack() as stack:
@@ -249,7 +252,7 @@ def finished_pictures(
 def _encoder_input(
     chunk: Chunk, sources: OpenSources, encoder: Encoder
 ) -> tuple[Compositor, FrameSink, list[str]]:
-    """How the chunk's pictures go to the encoder, and what to report of it."""
+    """How the chunk's pictures get to the encoder, and what the report says of it."""
     stages = [sources.stage_of(layer.clip) for layer in chunk.layers]
     device = next((stage.frames_on for stage in stages if stage.frames_on is not None), None)
     if device is None:
@@ -278,8 +281,7 @@ def _layer_pictures(
 
 
 def _crops(layer: Layer, reader: FrameReader) -> Iterator[FrameCrop]:
-    """The layer's frames with their rectangles; a source frame shown several times is decoded
-    once."""
+    """The layer's frames with their rectangles. A source frame shown several times is decoded once."""
     shown = [(pts, list(rows)) for pts, rows in groupby(range(len(layer.pts)), layer.pts.item)]
     frames = reader.surfaces([pts for pts, _ in shown])
     try:
