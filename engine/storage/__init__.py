@@ -1,8 +1,8 @@
-"""Where objects lie: a local folder, or a bucket of R2, MinIO or S3. Knows bytes and keys only.
+"""Stores of objects: a local folder, or a bucket of R2, MinIO or S3. Knows bytes and keys only.
 
     from engine.storage import open_store, user_key
 
-    store = open_store(folder)  # the bucket that R2_* name in the environment, else the folder
+    store = open_store(folder)  # the bucket in the environment's R2_* variables, else the folder
     store.put_file(user_key("7", "exports", "reel.mp4"), Path("reel.mp4"))
 
 Stores are values: picklable, cheap to make, safe to share between threads and processes.

@@ -1,7 +1,7 @@
 """A store in a folder: for development, tests and a server with a disk of its own.
 
-Safe for several threads and processes of one machine. Files are written beside the others, synced
-and renamed, under a lock that is held for the rename only.
+Safe for several threads and processes of one machine. Files are written to the folder `.incoming`,
+synced and renamed. A lock is held during the rename only.
 """
 
 from __future__ import annotations
@@ -25,30 +25,39 @@ from engine.storage.keys import checked_key, folder_prefix
 from engine.storage.objects import ObjectInfo, OnBytes, opened_for_upload
 
 INCOMING = ".incoming"
-"""Where unfinished files and the lock lie. No key begins with a dot."""
+"""The folder of unfinished files and the lock. No key begins with a dot."""
 LOCK = "lock"
 
 BLOCK_BYTES = 1 << 20
 
+_Check = Callable[[ObjectInfo | None], None]
+"""Gets the object that is about to be replaced; raises to refuse."""
+_Publish = Callable[[_Check], str]
+"""Puts the written file under its key if the check passes; gives its ETag."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalStore:
-    """Objects as files below `folder`, which is made when it is first needed.
+    """Objects as files below `folder`, which is created when it is first needed.
 
-    `sign` makes the address of `url` (key, seconds, file name); without it there are no addresses,
-    since a folder has no server.
+    `sign(key, expires_s, file_name)` makes the address for `url`. Without it `url` raises
+    StoreError, because a folder has no server.
     """
 
     folder: Path
     sign: Callable[[str, int, str | None], str] | None = None
 
     def path(self, key: str) -> Path:
-        """Where the object lies, or would. Raises StoreError for a key that is none."""
+        """The object's file, whether it exists or not. Raises StoreError for an invalid key."""
         return self.folder / checked_key(key)
 
     def put_file(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
-        with opened_for_upload(key, path) as file, _told(key), self._arriving(key) as arriving:
-            unfinished, publish = arriving
+        """See `Store`."""
+        with (
+            opened_for_upload(key, path) as file,
+            _store_errors(key),
+            self._incoming_file(key) as (unfinished, publish),
+        ):
             with unfinished.open("wb") as copy:
                 _copy(file, copy, on_bytes)
             publish(lambda _: None)
@@ -56,41 +65,48 @@ class LocalStore:
     def put_bytes(
         self, key: str, data: bytes, *, only_new: bool = False, if_match: str | None = None
     ) -> str:
+        """See `Store`."""
+
         def check(there: ObjectInfo | None) -> None:
             if only_new and there:
                 raise ObjectChangedError(key, "is there already")
             if if_match is not None and (there is None or there.etag != if_match):
                 raise ObjectChangedError(key, "is not what was to be replaced")
 
-        with _told(key), self._arriving(key) as (unfinished, publish):
+        with _store_errors(key), self._incoming_file(key) as (unfinished, publish):
             unfinished.write_bytes(data)
             return publish(check)
 
     def get_file(
         self, key: str, path: Path, *, etag: str | None = None, on_bytes: OnBytes | None = None
     ) -> None:
+        """See `Store`."""
         with (
-            self._opened(key, etag) as file,
+            self._open(key, etag) as file,
             whole_file(path) as partial,
             partial.open("wb") as copy,
         ):
             _copy(file, copy, on_bytes)
 
     def get_bytes(self, key: str, *, etag: str | None = None) -> bytes:
-        with self._opened(key, etag) as file:
+        """See `Store`."""
+        with self._open(key, etag) as file:
             return file.read()
 
     def read(self, key: str, start: int, length: int, *, etag: str) -> bytes:
-        with self._opened(key, etag) as file:
+        """See `Store`."""
+        with self._open(key, etag) as file:
             file.seek(start)
             return file.read(length)
 
     def stat(self, key: str) -> ObjectInfo | None:
+        """See `Store`."""
         path = self.path(key)
-        with _told(key):
+        with _store_errors(key):
             return _info(key, path.stat()) if path.is_file() else None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See `Store`."""
         top = self.folder / folder_prefix(prefix) if prefix else self.folder
         keys = [
             path.relative_to(self.folder).as_posix()
@@ -99,35 +115,39 @@ class LocalStore:
         ]
         for key in sorted(keys, key=str.encode):
             info = self.stat(key)
-            if info:  # else it went meanwhile
+            if info:  # else it was deleted in the meantime
                 yield info
 
     def delete(self, key: str) -> None:
+        """See `Store`."""
         path = self.path(key)
-        with _told(key), self._locked():
+        with _store_errors(key), self._locked():
             if path.is_file():
                 path.unlink()
-                self._prune(path.parent)
+                self._remove_empty_folders(path.parent)
 
     def delete_prefix(self, prefix: str) -> None:
+        """See `Store`."""
         top = self.folder / folder_prefix(prefix)
-        with _told(prefix), self._locked():
+        with _store_errors(prefix), self._locked():
             if top.is_dir():
                 shutil.rmtree(top)
-                self._prune(top.parent)
+                self._remove_empty_folders(top.parent)
 
     def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
+        """See `Store`."""
         if self.sign is None:
-            raise StoreError(checked_key(key), "has no address: it lies in a folder without server")
+            raise StoreError(checked_key(key), "has no address: it is in a folder without server")
         return self.sign(checked_key(key), expires_s, file_name)
 
     def source(self, key: str) -> SourceLocation:
+        """See `Store`."""
         if self.stat(key) is None:
             raise _missing(key)
         return self.path(key)
 
     def discard_unfinished(self) -> None:
-        """Removes what writers left behind that were ended; for when nobody else is writing."""
+        """Removes the unfinished files of dead writers. No other writer may be at work."""
         with self._locked() as incoming:
             for path in incoming.iterdir():
                 if path.name != LOCK:
@@ -135,7 +155,7 @@ class LocalStore:
 
     @contextmanager
     def _locked(self) -> Iterator[Path]:
-        """Alone among all who publish or delete; gives the folder of unfinished files."""
+        """Locks out all others that publish or delete; gives the folder of unfinished files."""
         incoming = self.folder / INCOMING
         incoming.mkdir(parents=True, exist_ok=True)
         with (incoming / LOCK).open("w") as lock:
@@ -143,17 +163,15 @@ class LocalStore:
             yield incoming
 
     @contextmanager
-    def _arriving(
-        self, key: str
-    ) -> Iterator[tuple[Path, Callable[[Callable[[ObjectInfo | None], None]], str]]]:
-        """A file to write to, and what puts it under `key` if a check of what lies there passes."""
+    def _incoming_file(self, key: str) -> Iterator[tuple[Path, _Publish]]:
+        """A file to write to, and the function that then puts it under `key`."""
         path = self.path(key)
         incoming = self.folder / INCOMING
         incoming.mkdir(parents=True, exist_ok=True)
         unfinished = incoming / uuid4().hex
 
-        def publish(check: Callable[[ObjectInfo | None], None]) -> str:
-            now = time.time_ns()  # finer than the clock of file systems, for ETags that differ
+        def publish(check: _Check) -> str:
+            now = time.time_ns()  # file systems' clocks are too coarse for ETags that must differ
             os.utime(unfinished, ns=(now, now))
             sync(unfinished)
             with self._locked():
@@ -169,26 +187,26 @@ class LocalStore:
             unfinished.unlink(missing_ok=True)
 
     @contextmanager
-    def _opened(self, key: str, etag: str | None) -> Iterator[BinaryIO]:
-        """The object's file. Open, it stays the same object, whatever takes its place."""
+    def _open(self, key: str, etag: str | None) -> Iterator[BinaryIO]:
+        """The object's file. An open file stays the same object, even after a replacement."""
         path = self.path(key)
         if not path.is_file():
             raise _missing(key)
-        with _told(key), path.open("rb") as file:
+        with _store_errors(key), path.open("rb") as file:
             if etag is not None and _etag(os.fstat(file.fileno())) != etag:
                 raise ObjectChangedError(key, "has changed")
             yield file
 
-    def _prune(self, folder: Path) -> None:
-        """Removes folders that deleting left empty."""
+    def _remove_empty_folders(self, folder: Path) -> None:
+        """Removes `folder` and its parents as far as they are empty."""
         while folder != self.folder and not any(folder.iterdir()):
             folder.rmdir()
             folder = folder.parent
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Says which object an `OSError` is about."""
+def _store_errors(name: str) -> Iterator[None]:
+    """Turns an `OSError` into a `StoreError` that names the object."""
     try:
         yield
     except FileNotFoundError as error:
@@ -214,5 +232,5 @@ def _info(key: str, stat: os.stat_result) -> ObjectInfo:
 
 
 def _etag(stat: os.stat_result) -> str:
-    """Every publication is a new file with a time of its own."""
+    """Changes with every publication: each is a new file with a time of its own."""
     return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"

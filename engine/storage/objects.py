@@ -1,4 +1,4 @@
-"""What a store does, and what lies in it."""
+"""The `Store` protocol, and descriptions of the objects in a store."""
 
 from __future__ import annotations
 
@@ -13,91 +13,93 @@ from engine.errors import StoreError
 from engine.location import ObjectLocation, SourceLocation
 
 OnBytes = Callable[[int], None]
-"""Is told how many bytes were moved so far, in the caller's thread; what it raises stops the
+"""Called in the caller's thread with the number of bytes moved so far. An exception stops the
 transfer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store says of an object."""
+    """A store's description of an object."""
 
     key: str
     size_bytes: int
     etag: str
-    """Changes whenever the content does. Opaque: of no meaning between stores."""
+    """Opaque. Changes whenever the content does; ETags of different stores are not comparable."""
     modified: datetime
     """Aware, UTC."""
 
 
 class Store(Protocol):
-    """Bytes by key. Keys are what `keys.checked_key` lets pass; `prefix` is a folder of keys.
+    """Bytes by key. Keys must pass `keys.checked_key`; `prefix` is a folder of keys.
 
-    An object appears under its key whole or not at all, and replaces the one before it at once.
-    Every method may raise StoreError in one line without secrets; reading raises
-    ObjectMissingError where nothing lies, and ObjectChangedError where `etag` is given and another
-    object than that lies there.
+    An object appears under its key whole or not at all, and replaces the previous one at once.
+    Every method may raise StoreError, with one line of text without secrets. Reading raises
+    ObjectMissingError where there is no object, and ObjectChangedError where `etag` is given and
+    the object has another one.
     """
 
     def put_file(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
-        """Streams a file up; memory does not grow with its length."""
+        """Uploads a file; memory does not grow with its length."""
 
     def put_bytes(
         self, key: str, data: bytes, *, only_new: bool = False, if_match: str | None = None
     ) -> str:
         """Stores `data` and gives its ETag.
 
-        With `only_new` nothing may lie there, with `if_match` nothing but the object with that
-        ETag, else ObjectChangedError: of several who try at once, one succeeds. (Where an answer
-        got lost, finding one's own bytes there counts as success: name the writer in them.)
+        With `only_new` there must be no object yet, with `if_match` there must be the object with
+        that ETag, else ObjectChangedError: of several writers at once, one succeeds. (When the
+        answer to a request is lost, finding the same bytes there counts as success. So the bytes
+        must name their writer.)
         """
 
     def get_file(
         self, key: str, path: Path, *, etag: str | None = None, on_bytes: OnBytes | None = None
     ) -> None:
-        """Streams an object down, all of it one version; `path` is a whole file or untouched."""
+        """Downloads one version of an object; `path` becomes the whole file or stays untouched."""
 
     def get_bytes(self, key: str, *, etag: str | None = None) -> bytes:
-        """A small object, in memory."""
+        """A whole object in memory; for small ones."""
 
     def read(self, key: str, start: int, length: int, *, etag: str) -> bytes:
-        """Bytes `[start, start + length)`, less what lies past the end, of that very object."""
+        """Bytes `[start, start + length)` of that version, fewer at its end."""
 
     def stat(self, key: str) -> ObjectInfo | None:
-        """None where nothing lies under the key."""
+        """The object's description, None where there is none."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """The objects below a folder, or all, by key in the order of its bytes."""
+        """The objects below a folder, or all, in the order of their keys' bytes."""
 
     def delete(self, key: str) -> None:
-        """Deletes an object; where there is none, nothing is wrong."""
+        """Deletes an object. That there is none is not an error."""
 
     def delete_prefix(self, prefix: str) -> None:
-        """Deletes all objects below a folder, and uploads into it that were never finished."""
+        """Deletes all objects below a folder, and unfinished uploads into it."""
 
     def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
-        """A signed address that anyone may read the object at for `expires_s` seconds.
+        """A signed address at which anyone may read the object for `expires_s` seconds.
 
-        A browser that opens it with `file_name` saves it under that name. A secret: never log it.
+        A browser that opens it with `file_name` saves it under that name. Never log it: it is a
+        secret.
         """
 
     def source(self, key: str) -> SourceLocation:
-        """The object as the file of a clip (`SourceInfo.location`).
+        """The object's location as the file of a clip (`SourceInfo.location`).
 
-        In a bucket it is pinned to what it is now; in a folder it is its file.
+        In a bucket it is pinned to its present version. In a folder it is the path of its file.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One version of one object, opened: read where it lies."""
+    """One version of one object, with the store to read it from."""
 
     store: Store
     location: ObjectLocation
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes `[start, start + length)`, less what lies past the end.
+        """Bytes `[start, start + length)`, fewer at the end.
 
-        Raises ObjectChangedError once the store holds another version.
+        Raises ObjectChangedError once the store has another version.
         """
         at = self.location
         length = min(length, at.size_bytes - start)
@@ -106,7 +108,7 @@ class StoredObject:
 
 @contextmanager
 def opened_for_upload(key: str, path: Path) -> Iterator[BinaryIO]:
-    """The file that is to lie under `key`. Raises StoreError that names it where it cannot be."""
+    """The open file to upload to `key`. Raises StoreError that names it where it cannot be read."""
     try:
         file = path.open("rb")
     except OSError as error:

@@ -1,7 +1,7 @@
 """A store in a bucket of Cloudflare R2, MinIO or Amazon S3. The only file that names boto3.
 
-Files go in equal parts, several at a time, so memory holds a few parts whatever the length. What
-comes down is pinned to one version by its ETag, and taken up again where a connection breaks.
+Files are moved in equal parts, several at a time, so memory holds a few parts whatever the length.
+A download is pinned to one version by its ETag, and goes on from where a connection breaks.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES = 8 << 20
-"""Of files in transfer; more only for files that would have more than `MAX_PARTS` of them."""
+"""Size of the parts of a file; larger only for a file that would have over `MAX_PARTS` of them."""
 MAX_PARTS = 10_000
+"""S3's limit."""
 PARTS_AT_ONCE = 4
 BLOCK_BYTES = 1 << 18
 PAGE_OBJECTS = 1000
-"""Listed and deleted by one request: as many as S3 takes."""
+"""Objects listed or deleted by one request: S3's limit."""
 MAX_URL_S = 7 * 24 * 3600
+"""S3's limit on the life of a signed address."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 
 _SECRETS = re.compile(
@@ -48,7 +50,7 @@ _SECRETS = re.compile(
     r"(?:=|%3D|\"?: ?\"?))[^&\s,\"'<>]+",
     re.IGNORECASE,
 )
-_REASONS = {  # by what S3 calls them
+_REASONS = {  # by S3's error codes
     "NoSuchBucket": "there is no such bucket",
     "InvalidAccessKeyId": "the access key is unknown (R2_ACCESS_KEY_ID)",
     "SignatureDoesNotMatch": "the secret key is wrong (R2_SECRET_ACCESS_KEY)",
@@ -66,7 +68,7 @@ _CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """Where a bucket is and who may use it. Shown without its secrets."""
+    """A bucket's address and the key to it. Its `repr` has no secrets."""
 
     endpoint_url: str
     bucket: str
@@ -74,16 +76,17 @@ class S3Settings:
     secret_access_key: str = field(repr=False)
     region: str = "auto"
     attempts: int = 8
-    """How often a request is made before it is given up; 8 outlast about half a minute."""
+    """How often a request is tried; 8 attempts last about half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Store:
-    """Objects in a bucket. Connections are made when first needed, and shared by equal stores."""
+    """Objects in a bucket. It connects when first needed, and equal stores share connections."""
 
     settings: S3Settings
 
     def put_file(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
+        """See `Store`."""
         checked_key(key)
         with opened_for_upload(key, path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -97,21 +100,22 @@ class S3Store:
     def put_bytes(
         self, key: str, data: bytes, *, only_new: bool = False, if_match: str | None = None
     ) -> str:
+        """See `Store`."""
         from botocore.exceptions import ClientError
 
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
         if if_match is not None:
             condition["IfMatch"] = if_match
-        with self._told(key):
+        with self._store_errors(key):
             try:
                 answer = self._client.put_object(
-                    **self._place(key), Body=data, ContentType=_content_type(key), **condition
+                    **self._target(key), Body=data, ContentType=_content_type(key), **condition
                 )
             except ClientError as error:
-                if _code(error) not in _CHANGED:
+                if _error_code(error) not in _CHANGED:
                     raise
-                if _asked_before(error) and (etag := self._etag_of(key, data)):
-                    return etag  # an answer was lost on the way, and the bytes there are ours
+                if _was_retried(error) and (etag := self._etag_of(key, data)):
+                    return etag  # the first answer was lost, and the bytes there are ours
                 reason = "is there already" if only_new else "is not what was to be replaced"
                 raise ObjectChangedError(self._name(key), reason) from None
             return answer["ETag"]
@@ -119,7 +123,8 @@ class S3Store:
     def get_file(
         self, key: str, path: Path, *, etag: str | None = None, on_bytes: OnBytes | None = None
     ) -> None:
-        info = self._found(key, etag)
+        """See `Store`."""
+        info = self._stat_existing(key, etag)
         with whole_file(path) as partial, partial.open("wb") as file:
             file.truncate(info.size_bytes)
 
@@ -129,60 +134,69 @@ class S3Store:
                     at += os.pwrite(file.fileno(), block, at)
                 return stop - start
 
-            _in_parts(fetch, info.size_bytes, PART_BYTES, on_bytes)
+            _transfer_parts(fetch, info.size_bytes, PART_BYTES, on_bytes)
 
     def get_bytes(self, key: str, *, etag: str | None = None) -> bytes:
-        info = self._found(key, etag)
+        """See `Store`."""
+        info = self._stat_existing(key, etag)
         return self.read(key, 0, info.size_bytes, etag=info.etag)
 
     def read(self, key: str, start: int, length: int, *, etag: str) -> bytes:
+        """See `Store`."""
         return b"".join(self._blocks(key, start, start + length, etag))
 
     def stat(self, key: str) -> ObjectInfo | None:
-        place = self._place(key)
+        """See `Store`."""
+        target = self._target(key)
         try:
-            with self._told(key):
-                answer = self._client.head_object(**place)
+            with self._store_errors(key):
+                answer = self._client.head_object(**target)
         except ObjectMissingError:
             return None
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See `Store`."""
         for page in self._pages(folder_prefix(prefix) if prefix else ""):
             yield from page
 
     def delete(self, key: str) -> None:
-        place = self._place(key)
-        with self._told(key):
-            self._client.delete_object(**place)
+        """See `Store`."""
+        target = self._target(key)
+        with self._store_errors(key):
+            self._client.delete_object(**target)
 
     def delete_prefix(self, prefix: str) -> None:
+        """See `Store`."""
         below = folder_prefix(prefix)
         for page in self._pages(below):
             self._delete_all(below, [info.key for info in page])
         self._abort_uploads(below)
 
     def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
+        """See `Store`."""
         if not 0 < expires_s <= MAX_URL_S:
-            raise StoreError(key, f"an address can hold for 1 to {MAX_URL_S} s, not {expires_s}")
-        place: dict[str, Any] = self._place(key)
+            raise StoreError(key, f"an address is valid for 1 to {MAX_URL_S} s, not {expires_s}")
+        target = self._target(key)
         if file_name is not None:
             attached = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
-            place["ResponseContentDisposition"] = attached
-        return self._client.generate_presigned_url("get_object", place, ExpiresIn=expires_s)
+            target["ResponseContentDisposition"] = attached
+        return self._client.generate_presigned_url("get_object", target, ExpiresIn=expires_s)
 
     def source(self, key: str) -> SourceLocation:
-        info = self._found(key)
+        """See `Store`."""
+        info = self._stat_existing(key)
         return ObjectLocation(key, info.etag, info.size_bytes)
 
     @property
     def _client(self) -> S3Client:
-        return _client(self.settings, os.getpid())
+        return _client_for(self.settings, os.getpid())
 
-    def _place(self, key: str) -> dict[str, Any]:
+    def _target(self, key: str) -> dict[str, Any]:
+        """The arguments of a request that name the object."""
         return {"Bucket": self.settings.bucket, "Key": checked_key(key)}
 
-    def _found(self, key: str, etag: str | None = None) -> ObjectInfo:
+    def _stat_existing(self, key: str, etag: str | None = None) -> ObjectInfo:
         info = self.stat(key)
         if info is None:
             self._check_bucket(key)
@@ -192,9 +206,9 @@ class S3Store:
         return info
 
     def _check_bucket(self, key: str) -> None:
-        """Raise StoreError where the bucket is gone; asked for an object, a store does not say."""
+        """Raises StoreError where the bucket is gone; a request for an object does not tell."""
         try:
-            with self._told(key):
+            with self._store_errors(key):
                 self._client.head_bucket(Bucket=self.settings.bucket)
         except ObjectMissingError as error:
             raise StoreError(self._name(key), _REASONS["NoSuchBucket"]) from error
@@ -203,7 +217,7 @@ class S3Store:
         return f"{self.settings.bucket}/{key}"
 
     def _etag_of(self, key: str, data: bytes) -> str | None:
-        """The ETag of the object under `key` where it holds `data`."""
+        """The ETag of the object under `key` if its content is `data`."""
         info = self.stat(key)
         if info is None or info.size_bytes != len(data):
             return None
@@ -211,28 +225,28 @@ class S3Store:
 
     def _put_parts(self, key: str, file: int, size: int, on_bytes: OnBytes | None) -> None:
         """A multipart upload from an open file: finished, or aborted."""
-        client, place = self._client, self._place(key)
+        client, target = self._client, self._target(key)
         part_bytes = max(PART_BYTES, math.ceil(size / MAX_PARTS))
         parts: list[CompletedPartTypeDef] = []
-        with self._told(key):
-            begun = client.create_multipart_upload(**place, ContentType=_content_type(key))
-        upload = {**place, "UploadId": begun["UploadId"]}
+        with self._store_errors(key):
+            begun = client.create_multipart_upload(**target, ContentType=_content_type(key))
+        upload = {**target, "UploadId": begun["UploadId"]}
 
         def send(start: int, stop: int) -> int:
             number = start // part_bytes + 1
-            with self._told(key):
+            with self._store_errors(key):
                 body = os.pread(file, stop - start, start)
                 sent = client.upload_part(**upload, PartNumber=number, Body=body)
             parts.append({"PartNumber": number, "ETag": sent["ETag"]})
             return len(body)
 
         try:
-            _in_parts(send, size, part_bytes, on_bytes)
+            _transfer_parts(send, size, part_bytes, on_bytes)
             parts.sort(key=lambda part: part["PartNumber"])
             self._complete(key, upload, parts, size)
         except BaseException as error:
             try:
-                with self._told(key):
+                with self._store_errors(key):
                     client.abort_multipart_upload(**upload)
             except StoreError as left:
                 error.add_note(f"the unfinished upload of {key} could not be removed: {left}")
@@ -243,25 +257,25 @@ class S3Store:
     ) -> None:
         from botocore.exceptions import ClientError
 
-        with self._told(key):
+        with self._store_errors(key):
             try:
                 self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
             except ClientError as error:
-                if _code(error) != "NoSuchUpload" or not _asked_before(error):
+                if _error_code(error) != "NoSuchUpload" or not _was_retried(error):
                     raise
-                there = self.stat(key)  # an answer may have been lost on the way
-                if there is None or there.size_bytes != size:
+                existing = self.stat(key)  # the answer to the first attempt may have been lost
+                if existing is None or existing.size_bytes != size:
                     raise
 
     def _blocks(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
-        """Bytes `[start, stop)` of one version, asked for again from where a connection breaks."""
+        """Bytes `[start, stop)` of one version; asks again from where a connection breaks."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         failures = 0
         while start < stop:
-            with self._told(key):
+            with self._store_errors(key):
                 answer = self._client.get_object(
-                    **self._place(key), Range=f"bytes={start}-{stop - 1}", IfMatch=etag
+                    **self._target(key), Range=f"bytes={start}-{stop - 1}", IfMatch=etag
                 )
                 if "ContentRange" not in answer:
                     raise StoreError(self._name(key), "the store does not serve ranges of bytes")
@@ -283,7 +297,7 @@ class S3Store:
             Prefix=below,
             PaginationConfig={"PageSize": PAGE_OBJECTS},
         )
-        with self._told(below):
+        with self._store_errors(below):
             for page in pages:
                 found = page.get("Contents", ())
                 yield [
@@ -294,7 +308,7 @@ class S3Store:
     def _delete_all(self, below: str, keys: Sequence[str]) -> None:
         if not keys:
             return
-        with self._told(below):
+        with self._store_errors(below):
             answer = self._client.delete_objects(
                 Bucket=self.settings.bucket,
                 Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
@@ -303,9 +317,9 @@ class S3Store:
             raise StoreError(self._name(below), f"is not deleted ({failed.get('Code')})")
 
     def _abort_uploads(self, below: str) -> None:
-        """Drops what processes that died in the middle of an upload have left."""
+        """Aborts the uploads that processes left when they died."""
         bucket = self.settings.bucket
-        with self._told(below):
+        with self._store_errors(below):
             uploads = self._client.get_paginator("list_multipart_uploads")
             for page in uploads.paginate(Bucket=bucket, Prefix=below):
                 for each in page.get("Uploads", ()):
@@ -314,10 +328,10 @@ class S3Store:
                     )
 
     @contextmanager
-    def _told(self, key: str) -> Iterator[None]:
-        """Says in one line which object boto3's error is about, and why.
+    def _store_errors(self, key: str) -> Iterator[None]:
+        """Turns boto3's errors into a `StoreError` that names the object and the reason.
 
-        The error itself is not passed on: what a server says may hold keys and signatures.
+        The original error is not chained: a server's text may contain keys and signatures.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -325,7 +339,7 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            code = _code(error)
+            code = _error_code(error)
             if code in _MISSING:
                 raise ObjectMissingError(name, "does not exist") from None
             if code in _CHANGED:
@@ -335,19 +349,19 @@ class S3Store:
             raise StoreError(name, f"{reason} ({code}, {status})") from None
         except BotoCoreError as error:
             host = urlsplit(self.settings.endpoint_url).hostname
-            what = type(error).__name__
-            raise StoreError(name, f"the request to {host} fails ({what})") from None
+            kind = type(error).__name__
+            raise StoreError(name, f"the request to {host} fails ({kind})") from None
 
 
 def redacted(text: str) -> str:
-    """`text` with the signatures, credentials and tokens of signed addresses taken out."""
+    """`text` without the signatures, credentials and tokens of signed addresses."""
     return _SECRETS.sub(r"\1REDACTED", text)
 
 
-def _in_parts(
+def _transfer_parts(
     move: Callable[[int, int], int], size: int, part_bytes: int, on_bytes: OnBytes | None
 ) -> None:
-    """Moves `[0, size)` part by part, several at a time; the first error stops the rest."""
+    """Moves bytes `[0, size)` part by part, several at a time; the first error stops the rest."""
     moved = 0
     with ThreadPoolExecutor(PARTS_AT_ONCE, "store") as pool:
         starts = range(0, size, part_bytes)
@@ -363,14 +377,14 @@ def _in_parts(
 
 
 @lru_cache(maxsize=16)
-def _client(settings: S3Settings, process: int) -> S3Client:  # noqa: ARG001 - no client survives a fork
-    """A client with its connections. Safe for several threads."""
+def _client_for(settings: S3Settings, process: int) -> S3Client:  # noqa: ARG001 - of the key
+    """A client with its connections. Threads may share it, but it must not survive a fork."""
     import boto3
     from botocore.config import Config
 
     log = logging.getLogger("botocore")
     if log.level == logging.NOTSET:
-        log.setLevel(logging.INFO)  # its debug log prints signatures
+        log.setLevel(logging.INFO)  # its debug log contains signatures
     client = boto3.session.Session().client(
         "s3",
         endpoint_url=settings.endpoint_url,
@@ -380,34 +394,34 @@ def _client(settings: S3Settings, process: int) -> S3Client:  # noqa: ARG001 - n
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": "path"},
-            request_checksum_calculation="when_required",  # R2 lacks the newer ones
+            request_checksum_calculation="when_required",  # R2 lacks the newer checksums
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": settings.attempts},
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
         ),
     )
-    client.meta.events.register_last("before-parameter-build.s3", _stay)
+    client.meta.events.register_last("before-parameter-build.s3", _disable_region_redirects)
     return client
 
 
-def _stay(context: dict[str, Any], **_: object) -> None:
+def _disable_region_redirects(context: dict[str, Any], **_: object) -> None:
     """Keeps botocore from looking for the bucket in other regions.
 
-    The address is what the settings say, and at a store that answers 301 and names no region the
-    search calls itself without end.
+    The address is the one in the settings. At a store that answers 301 and names no region,
+    botocore's search would call itself without end.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _code(error: ClientError) -> str:
-    """What S3 calls what is wrong."""
+def _error_code(error: ClientError) -> str:
+    """S3's error code."""
     code = error.response["Error"].get("Code", "unknown")
     return code if re.fullmatch(r"\w+", code) else "unknown"
 
 
-def _asked_before(error: ClientError) -> bool:
-    """Whether the request was made before, so that the store may have done what it was asked."""
+def _was_retried(error: ClientError) -> bool:
+    """Whether the request was sent before, so that the store may already have carried it out."""
     return bool(error.response["ResponseMetadata"].get("RetryAttempts"))
 
 

@@ -1,4 +1,4 @@
-"""Which store it is, by the environment."""
+"""Chooses the store by the environment's variables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def open_store(
     environment: Mapping[str, str] | None = None,
     sign: Callable[[str, int, str | None], str] | None = None,
 ) -> Store:
-    """The bucket that the environment names in R2_BUCKET_NAME, else `LocalStore(folder, sign)`.
+    """The bucket that R2_BUCKET_NAME names, else `LocalStore(folder, sign)`.
 
-    Raises StoreError where a bucket is named and the rest of its settings is not there.
+    Raises StoreError where a bucket is named and one of its other settings, or boto3, is missing.
     """
     given = os.environ if environment is None else environment
     if not given.get("R2_BUCKET_NAME"):
@@ -35,23 +35,25 @@ def open_store(
 
 
 def s3_settings(environment: Mapping[str, str]) -> S3Settings:
-    """A bucket's settings: R2_BUCKET_NAME, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, and
-    R2_ENDPOINT_URL or R2_ACCOUNT_ID; R2_REGION where it is not `auto`.
+    """A bucket's settings from R2_BUCKET_NAME, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, and
+    R2_ENDPOINT_URL or R2_ACCOUNT_ID. R2_REGION is `auto` by default.
 
-    Raises StoreError that names what is missing.
+    Raises StoreError that names the missing variables, or an address that is not a web address.
     """
     account = environment.get("R2_ACCOUNT_ID", "")
     given = {
         "R2_ENDPOINT_URL": _ACCOUNT_URL.format(account) if account else "",
         "R2_REGION": "auto",
     } | {name: value for name, value in environment.items() if name.startswith("R2_") and value}
-    wanted = ("R2_BUCKET_NAME", "R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
-    missing = [name for name in wanted if not given.get(name)]
+    required = ("R2_BUCKET_NAME", "R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+    missing = [name for name in required if not given.get(name)]
     if missing:
         raise StoreError("settings of the store", f"{', '.join(missing)} not set")
     address = urlsplit(given["R2_ENDPOINT_URL"])
     if address.scheme not in ("https", "http") or not address.hostname:
-        raise StoreError("R2_ENDPOINT_URL", "is no address that begins with https:// or http://")
+        raise StoreError(
+            "R2_ENDPOINT_URL", "must be an address that begins with https:// or http://"
+        )
     return S3Settings(
         endpoint_url=given["R2_ENDPOINT_URL"].rstrip("/"),
         bucket=given["R2_BUCKET_NAME"],

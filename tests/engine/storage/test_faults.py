@@ -326,7 +326,7 @@ def test_a_bucket_that_goes_away(s3_address: str, tmp_path: Path) -> None:
 def test_no_log_holds_a_secret_or_a_signature(
     store: S3Store, proxy: FaultyProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine.storage.s3._client.cache_clear()
+    engine.storage.s3._client_for.cache_clear()
     proxy.fault = once((is_put, Reset()), (is_get, Refuse(500, "InternalError")))
     with caplog.at_level(logging.DEBUG):
         store.put_bytes("u/a", b"1")

@@ -403,7 +403,7 @@ def test_users_that_are_none(user_id: str) -> None:
 def test_a_users_key_and_folder() -> None:
     assert user_key("user-7@example.org", "temp/x", "a.mp4") == "user-7@example.org/temp/x/a.mp4"
     assert folder_prefix("7/temp") == folder_prefix("7/temp/") == "7/temp/"
-    with pytest.raises(StoreError, match="below the user's own"):
+    with pytest.raises(StoreError, match="must have a name below the user's own"):
         user_key("7")
     with pytest.raises(StoreError):
         user_key("7", "../8/a")
