@@ -377,7 +377,7 @@ def _transfer_parts(
 
 
 @lru_cache(maxsize=16)
-def _client_for(settings: S3Settings, process: int) -> S3Client:  # noqa: ARG001 - of the key
+def _client_for(settings: S3Settings, process: int) -> S3Client:  # noqa: ARG001 - in the cache key
     """A client with its connections. Threads may share it, but it must not survive a fork."""
     import boto3
     from botocore.config import Config
