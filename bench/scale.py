@@ -31,7 +31,9 @@ from bench.machine import Machine, as_typed, this_machine
 from bench.measured import usage_of
 from bench.tables import table
 from engine.geometry import Size
-from engine.media.join import ChapterMark, join
+from engine.media.chapters import ChapterMark
+from engine.media.inspect import read_chunk
+from engine.media.join import join
 from engine.pipeline.capacity import MOST_STARTUP_SHARE, Costs, decide, predict
 from engine.timeline.chunks import Chunk, cut_into_chunks
 from engine.timeline.edit import Clip, Edit
@@ -216,7 +218,7 @@ def _joined(parts: Sequence[Path], film_s: int, place: Path, rounds: int) -> dic
 
     def joined() -> None:
         join(
-            chunks,
+            [read_chunk(path) for path in chunks],
             sound,
             [ChapterMark("film", Fraction(0), Fraction(film_s))],
             film,

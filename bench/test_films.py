@@ -19,9 +19,11 @@ from bench.guard import Guard
 from bench.machine import ROOT
 from bench.program import ffmpeg
 from engine.geometry import Size
+from engine.media.chapters import ChapterMark
 from engine.media.chunk_writer import ChunkWriter
 from engine.media.encoders import THREADS, Encoder, choose_encoder
-from engine.media.join import ChapterMark, join
+from engine.media.inspect import read_chunk
+from engine.media.join import join
 from engine.media.probe import probe
 from engine.media.video_reader import FrameReader
 from engine.pixels.picture import Picture
@@ -85,7 +87,7 @@ def test_join(guard: Guard, footage: Footage, tmp_path: Path) -> None:
 
     def ours() -> None:
         join(
-            [chunk] * JOINED_CHUNKS,
+            [read_chunk(chunk) for _ in range(JOINED_CHUNKS)],
             None,
             [ChapterMark("all", Fraction(0), count / FPS)],
             tmp_path / "ours.mp4",

@@ -177,7 +177,7 @@ function proof(id, report) {
     h("thead", {}, h("tr", {}, ["frames", "hash of the frames given to the encoder", "rendered in"].map((each) => h("th", {}, each)))),
     h("tbody", {}, report.chunks.map((chunk) => h("tr", {},
       h("td", {}, `${chunk.start_frame}–${chunk.stop_frame - 1}`),
-      h("td", {}, h("code", {}, chunk.frame_hash)),
+      h("td", {}, chunk.frame_hash ? h("code", {}, chunk.frame_hash) : "packets copied, not encoded"),
       h("td", {}, chunk.resumed ? "earlier" : `${chunk.render_s.toFixed(2)} s`)))));
   const read = h("p", { id: "proof" }, "Reading the file …");
   const ask = async ({ target }) => {

@@ -1,4 +1,4 @@
-"""Writes the pictures of one chunk as one MP4 with a single closed GOP. Knows no plan."""
+"""Writes the pictures of one chunk as an MP4 with a single closed GOP. Knows no plan."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from engine.pixels.picture import FinishedPicture
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """What was written: how many frames, and a hash of the frames given to the encoder."""
+    """What a chunk was written from."""
 
     frame_count: int
-    frame_hash: str
+    frame_hash: str | None
+    """Hash of the frames given to the encoder, in order; None where packets were copied."""
     route: tuple[str, ...] = ()
-    """Where the frames of each layer, and those for the encoder, were copied and why; empty where
+    """Where the frames of each layer, and those for the encoder, were copied and why. Empty where
     no device took part."""
 
 
 class ChunkWriter:
     """Encodes pictures into one MP4 with a single closed GOP.
 
-    A context manager: leaving it without an error finishes the file, after which `result` tells
-    what was written. Raises `EncoderError` when the encoder refuses a frame.
+    A context manager. Leaving it without an error finishes the file; then `result` is set. Raises
+    `EncoderError` when the encoder refuses a frame.
     """
 
     def __init__(self, encoder: Encoder, path: Path, sink: FrameSink | None = None) -> None:
-        """`sink` makes the frames of this one chunk, by default in host memory."""
+        """`sink` makes the encoder's frames of this one chunk, by default in host memory."""
         self._encoder = encoder
         self._path = path
         self._sink = sink or HostFrameSink()
@@ -55,7 +56,10 @@ class ChunkWriter:
         return self
 
     def write(self, picture: FinishedPicture) -> None:
-        """Encodes the next frame. The picture may be reused afterwards."""
+        """Encodes the next frame. The picture may be reused afterwards.
+
+        Raises `ValueError` for a picture of another size than the encoder's.
+        """
         if picture.size != self._encoder.size:
             raise ValueError(f"the encoder takes {self._encoder.size}, not {picture.size}")
         try:
@@ -93,6 +97,7 @@ class ChunkWriter:
 
     @property
     def result(self) -> EncodedChunk:
+        """What was written, once the file is finished. Raises `ChunkError` for no frames."""
         if self._count == 0:
             raise ChunkError("a chunk without frames was written")
         return EncodedChunk(self._count, self._frame_hash)

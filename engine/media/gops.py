@@ -1,27 +1,40 @@
-"""The GOPs of a finished file: where they are, and copies of single ones. Decodes nothing.
+"""The closed GOPs of a finished file: where they are, and copies of single ones.
 
-Knows no plan. Frames are counted from 0 in order of presentation.
+Decodes nothing and knows no plan. Frames are counted from 0 in order of presentation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
 import av
+import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from engine.errors import ChunkError
 from engine.files import file_url, whole_file
-from engine.geometry import Size
+from engine.media.container import time_base_of
+from engine.media.inspect import (
+    FinishedFile,
+    VideoParameters,
+    inspect_file,
+    reorder_frames,
+    require_rate_and_timestamps,
+)
 from engine.timing import FrameRange
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+MAX_RATE_ERROR = Fraction(1, 10)
+"""How far a frame may lie from its place at a constant rate, in frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +42,8 @@ class GopTable:
     """What a file is made of, for a join by packet copy."""
 
     gops: tuple[FrameRange, ...]
-    """Closed, without a gap between them, and from frame 0 to the end."""
-    size: Size
-    fps: Fraction
-    codec: str
-    parameter_sets: bytes
-    """SPS and PPS as MP4 stores them; files join only where these are equal."""
+    """In the order of the file, each closed and without a missing frame inside."""
+    parameters: VideoParameters
 
 
 def gop_table(path: Path) -> GopTable:
@@ -43,24 +52,31 @@ def gop_table(path: Path) -> GopTable:
     Raises `ChunkError` that says why where they are not closed GOPs of frames at a constant rate.
     """
     try:
-        with av.open(file_url(path)) as container:
-            stream = container.streams.video[0]
-            fps = stream.average_rate
-            if fps is None:
-                raise ChunkError(f"{path}: has no frame rate")
-            return GopTable(
-                gops=tuple(_range_of(path, gop, fps) for gop in _gops(container, stream)),
-                size=Size(stream.width, stream.height),
-                fps=fps,
-                codec=stream.codec_context.name,
-                parameter_sets=stream.codec_context.extradata or b"",
-            )
-    except (FFmpegError, IndexError) as error:
+        return closed_gops(path, inspect_file(path))
+    except FFmpegError as error:
         raise ChunkError(f"{path}: has no readable video") from error
 
 
+def closed_gops(path: Path, file: FinishedFile) -> GopTable:
+    """The GOPs of the first video stream.
+
+    Raises `ChunkError` unless all are closed GOPs of frames at a constant rate.
+    """
+    if not file.videos:
+        raise ChunkError(f"{path}: has no readable video")
+    track = file.videos[0]
+    require_rate_and_timestamps(path, track)
+    frames_per_tick = track.time_base * track.parameters.fps
+    borders = np.union1d(np.flatnonzero(track.is_keyframe), [0, len(track.pts)]).tolist()
+    gops = []
+    for first, stop in pairwise(borders):
+        numbers = [_frame_number(path, tick, frames_per_tick) for tick in track.pts[first:stop]]
+        gops.append(_closed_gop(path, numbers, starts_with_key=bool(track.is_keyframe[first])))
+    return GopTable(tuple(gops), track.parameters)
+
+
 def copy_gops(path: Path, destinations: Mapping[FrameRange, Path]) -> Iterator[FrameRange]:
-    """Copies GOPs out, each into an MP4 of its own, in one pass; gives each range once it is there.
+    """Copies GOPs, each into an MP4 of its own, in one pass; yields each range once it is there.
 
     The ranges are those of the file's `gop_table`. A file under its final name is whole.
     """
@@ -68,18 +84,19 @@ def copy_gops(path: Path, destinations: Mapping[FrameRange, Path]) -> Iterator[F
         stream = container.streams.video[0]
         fps = stream.average_rate
         assert fps is not None, "its table was read"
+        frames_per_tick = time_base_of(stream) * fps
         for gop in _gops(container, stream):
-            frames = _range_of(path, gop, fps)
+            numbers = [_frame_number(path, packet.pts, frames_per_tick) for packet in gop]
+            frames = _closed_gop(path, numbers, starts_with_key=gop[0].is_keyframe)
             if frames in destinations:
                 with whole_file(destinations[frames]) as unfinished:
-                    _write(unfinished, stream, gop, frames.start, fps)
+                    places = [number - frames.start for number in numbers]
+                    _write(unfinished, stream, gop, places, fps)
                 yield frames
 
 
-def _gops(
-    container: av.container.InputContainer, stream: VideoStream
-) -> Iterator[list[VideoPacket]]:
-    """The packets of the file, a list per key frame."""
+def _gops(container: InputContainer, stream: VideoStream) -> Iterator[list[VideoPacket]]:
+    """The packets of the file, one list per key frame."""
     gop: list[VideoPacket] = []
     for packet in container.demux(stream):
         if not packet.size:
@@ -92,34 +109,33 @@ def _gops(
         yield gop
 
 
-def _range_of(path: Path, gop: list[VideoPacket], fps: Fraction) -> FrameRange:
-    numbers = sorted(_number(path, packet, fps) for packet in gop)
-    frames = FrameRange(numbers[0], numbers[0] + len(numbers))
-    if (
-        not gop[0].is_keyframe
-        or numbers != list(frames)
-        or numbers[0] != _number(path, gop[0], fps)
-    ):
-        raise ChunkError(
-            f"{path}: has a GOP at frame {numbers[0]} that is not closed or lacks some"
-        )
+def _closed_gop(path: Path, numbers: Sequence[int], *, starts_with_key: bool) -> FrameRange:
+    """The frames of a GOP, whose numbers come in decoding order."""
+    first = min(numbers)
+    frames = FrameRange(first, first + len(numbers))
+    if not starts_with_key or numbers[0] != first or sorted(numbers) != list(frames):
+        raise ChunkError(f"{path}: has a GOP at frame {first} that is not closed or lacks some")
     return frames
 
 
-def _number(path: Path, packet: VideoPacket, fps: Fraction) -> int:
-    if packet.pts is None:
+def _frame_number(path: Path, tick: int | None, frames_per_tick: Fraction) -> int:
+    if tick is None:
         raise ChunkError(f"{path}: a packet has no timestamp")
-    number = packet.pts * packet.time_base * fps
-    if abs(number - round(number)) > Fraction(1, 10):
+    exact = int(tick) * frames_per_tick
+    if abs(exact - round(exact)) > MAX_RATE_ERROR:
         raise ChunkError(f"{path}: its frames are not at a constant rate")
-    return round(number)
+    return round(exact)
 
 
 def _write(
-    path: Path, template: VideoStream, gop: list[VideoPacket], first_frame: int, fps: Fraction
+    path: Path,
+    template: VideoStream,
+    gop: Sequence[VideoPacket],
+    numbers: Sequence[int],
+    fps: Fraction,
 ) -> None:
-    numbers = [_number(path, packet, fps) - first_frame for packet in gop]
-    delay = max(place - number for place, number in enumerate(numbers))
+    """Writes the packets of one GOP, whose frames have these numbers from 0."""
+    delay = reorder_frames(numbers)
     with av.open(file_url(path), "w", format="mp4") as container:
         stream = container.add_stream_from_template(template)
         stream.time_base = 1 / fps

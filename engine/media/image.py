@@ -10,19 +10,19 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from engine.pixels.picture import Picture
 
 _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Within half a level of the formulas; libswscale's default is up to three levels off."""
+"""Within half a level of the formulas. The default of libswscale is up to three levels off."""
 
 JPEG_QUALITY = "4"
-"""Of 1, the best, to 31."""
+"""From 1, the best, to 31."""
 
 
 def png(picture: Picture) -> bytes:
-    """The picture as an 8-bit RGB PNG: BT.709 undone, chroma enlarged bicubically."""
+    """The picture as an 8-bit RGB PNG: converted from BT.709, chroma enlarged bicubically."""
     return _encoded(picture, "png", "rgb24", Colorspace.ITU709, {})
 
 
 def jpeg(picture: Picture) -> bytes:
-    """The picture as a JPEG of 4:2:0, in the full-range BT.601 that JFIF means."""
+    """The picture as a 4:2:0 JPEG, in the full-range BT.601 that JFIF prescribes."""
     options = {"qmin": JPEG_QUALITY, "qmax": JPEG_QUALITY}
     return _encoded(picture, "mjpeg", "yuvj420p", Colorspace.ITU601, options)
 

@@ -1,8 +1,8 @@
-"""Finished chunks by digest, kept beyond one export: what did not change is not rendered again.
+"""Keeps finished chunks by digest beyond one export, so that unchanged ones are not rendered again.
 
-A chunk's digest covers everything that decides its pixels, so it may be taken wherever it is met.
-It lies as two objects, its file and its record; what comes back is checked by whoever asked for it,
-exactly as what an earlier run has left.
+A chunk's digest covers everything that decides its pixels, so a chunk with the same digest can be
+used in any export. It is stored as two objects, its file and its record. The caller checks what
+comes back, exactly as it checks what an earlier run left.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ from engine.files import whole_file
 from engine.storage import ObjectInfo, Store
 
 MAX_BYTES = 10 * 10**9
+"""Default size of a cache after a sweep."""
 MAX_AGE = timedelta(days=30)
+"""Default time that an unused chunk is kept."""
 
 
 class ChunkCache(Protocol):
-    """A second place for the parts of exports. All may raise `StoreError`."""
+    """A second place for the chunks of exports. Every method may raise `StoreError`."""
 
     def fetch(self, digest: str, folder: Path) -> bool:
-        """Puts `{digest}.mp4` and `{digest}.json` into the folder. False where there are none."""
+        """Puts `{digest}.mp4` and `{digest}.json` into the folder. False where it has none."""
 
     def offer(self, digest: str, folder: Path) -> None:
-        """Keeps the two files of that name in the folder, unless they are kept already."""
+        """Keeps `{digest}.mp4` and `{digest}.json` of the folder, unless it has them already."""
 
     def forget(self, digest: str) -> None:
-        """Drops a chunk, since what came was not whole."""
+        """Deletes a chunk that turned out not to be whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep left and what it took."""
+    """How many chunks, and bytes, a sweep kept and removed."""
 
     kept: int
     kept_bytes: int
@@ -49,7 +51,7 @@ class Swept:
 class StoreCache:
     """A `ChunkCache` below a prefix of a store.
 
-    A record is written again whenever its chunk is used, so its time is that of the last use.
+    A record is written again each time its chunk is used, so its time is that of the last use.
     """
 
     store: Store
@@ -87,9 +89,9 @@ class StoreCache:
         max_age: timedelta = MAX_AGE,
         now: datetime | None = None,
     ) -> Swept:
-        """Drops what was not used for `max_age`, and then the least recently used above the size.
+        """Deletes chunks not used for `max_age`, then the least recently used above `max_bytes`.
 
-        A chunk that is fetched meanwhile may be dropped under the reader, who then renders it.
+        A chunk that another export is fetching may be deleted too; that export then renders it.
         """
         newest_first = sorted(self._kept(), key=lambda kept: kept.used, reverse=True)
         oldest = (now or datetime.now(UTC)) - max_age

@@ -1,7 +1,8 @@
 """The folder of finished chunks beside an export: what makes it resumable.
 
-A part is a chunk file and a record beside it, written last. One is accepted only when the record
-fits the file, byte for byte, and the file holds what the plan says.
+Each chunk is a file and a record beside it, which is written last. A chunk from an earlier run is
+found only where the record fits the file, byte for byte, and the file holds what the plan says. What
+it holds is read once in a run, and goes on to the join in `ChunkRecord.file`.
 """
 
 from __future__ import annotations
@@ -10,47 +11,80 @@ import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.errors import ChunkError, EngineError, OutputError
 from engine.files import whole_file
 from engine.media.chunk_writer import EncodedChunk
 from engine.media.encoders import Encoder
-from engine.media.join import chunk_facts
+from engine.media.inspect import ChunkFile, read_chunk
 from engine.timeline.chunks import Chunk
 
 _OURS = re.compile(r"\.lock|\.?(sound-)?[0-9a-f]{32}\.(mp4|m4a|json)(\.partial)?")
 """Names of the files that an export leaves in its folder."""
 
+_FRAME_HASH = re.compile(r"[0-9a-f]{32}")
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkRecord:
-    """What is known of a finished chunk."""
+    """What is known of a finished chunk. All but `file` is stored as JSON beside the file."""
 
     digest: str
     frame_count: int
-    frame_hash: str
-    """Hash of the frames given to the encoder, in order."""
+    frame_hash: str | None
+    """Hash of the frames given to the encoder, in order; None for a chunk whose packets were
+    copied."""
     file_hash: str
+    """SHA-256 of the file, in hex."""
+    file: ChunkFile
+    """What the file held when this process read it."""
     warnings: tuple[str, ...] = ()
-    """What was told while it was rendered; told again when it is found."""
+    """Raised while it was rendered, and raised again when it is found."""
     render_s: float = 0
     """Wall seconds it took."""
     route: tuple[str, ...] = ()
     """See `EncodedChunk`."""
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds each stage was at work for it, by name. Stages overlap."""
+    decoded_frames: int = 0
+    """Pictures that decoders put out for it, those on the way to a wanted one included."""
+
+    def to_document(self) -> dict[str, Any]:
+        """What is stored as JSON."""
+        document = asdict(self)
+        del document["file"]
+        return document
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], file: ChunkFile) -> ChunkRecord:
+        """What `to_document` wrote.
+
+        An earlier version wrote where a copied chunk came from in place of its `frame_hash`: that
+        is None here. Raises `LookupError` or `TypeError` for anything else than a record.
+        """
+        values: dict[str, Any] = {
+            "warnings": tuple(document["warnings"]),
+            "route": tuple(document["route"]),
+        }
+        if not _FRAME_HASH.fullmatch(document["frame_hash"] or ""):
+            values["frame_hash"] = None
+        return cls(**document | values, file=file)
 
 
 class ChunkStore:
-    """The parts of one export, in one folder. One process at a time works in it (`locked`)."""
+    """The chunks of one export, in one folder. One process at a time works in it (`locked`)."""
 
     def __init__(self, folder: Path) -> None:
+        """`folder` need not exist; `locked` makes it."""
         self.folder = folder
         self.lock_descriptor: int | None = None
-        """While it is locked. A process that works for this one inherits it, so that the folder
-        stays locked until both are gone."""
+        """Set while the folder is locked. A process that works for this one inherits it, so that
+        the folder stays locked until both are gone."""
 
     def __reduce__(self) -> tuple[type[ChunkStore], tuple[Path]]:
         return ChunkStore, (self.folder,)
@@ -82,14 +116,14 @@ class ChunkStore:
         return self.folder / f"{chunk.digest}.mp4"
 
     def find(self, chunk: Chunk, encoder: Encoder) -> ChunkRecord | None:
-        """The record of a part that is there and whole, else None."""
+        """The record of a chunk that is there and whole, else None."""
+        path = self.path(chunk)
         try:
-            fields = json.loads(self._record_path(chunk).read_text())
-            told = {name: tuple(fields[name]) for name in ("warnings", "route")}
-            record = ChunkRecord(**fields | told)
-            if record.file_hash != _file_hash(self.path(chunk)):
+            document = json.loads(self._record_path(chunk).read_text())
+            if document["file_hash"] != _file_hash(path):
                 return None
-            _check(chunk, record, self.path(chunk), encoder)
+            record = ChunkRecord.from_document(document, read_chunk(path))
+            _check(chunk, record, encoder)
         except (OSError, ValueError, TypeError, LookupError, ChunkError):
             return None  # lost, torn or foreign: it is rendered again
         return record
@@ -102,25 +136,33 @@ class ChunkStore:
         *,
         warnings: Sequence[str] = (),
         render_s: float = 0,
+        stage_s: Mapping[str, float] | None = None,
+        decoded_frames: int = 0,
     ) -> ChunkRecord:
-        """Checks a chunk that was just written to `path` and records it. Raises `ChunkError`."""
+        """Checks a chunk that was just written to `path`, and records it.
+
+        Raises `ChunkError` where the file does not hold what the plan says.
+        """
         path = self.path(chunk)
         record = ChunkRecord(
             digest=chunk.digest,
             frame_count=encoded.frame_count,
             frame_hash=encoded.frame_hash,
             file_hash=_file_hash(path),
+            file=read_chunk(path),
             warnings=tuple(warnings),
             render_s=render_s,
             route=encoded.route,
+            stage_s={name: round(seconds, 6) for name, seconds in (stage_s or {}).items()},
+            decoded_frames=decoded_frames,
         )
-        _check(chunk, record, path, encoder)
+        _check(chunk, record, encoder)
         with whole_file(self._record_path(chunk)) as unfinished:
-            unfinished.write_text(json.dumps(asdict(record), indent=1))
+            unfinished.write_text(json.dumps(record.to_document(), indent=1))
         return record
 
     def remove(self) -> None:
-        """Deletes all parts, and the folder unless something else lies in it."""
+        """Deletes all chunks and what else the export left, and the folder once it is empty."""
         for path in list(self.folder.iterdir()):
             if _OURS.fullmatch(path.name):
                 path.unlink()
@@ -131,13 +173,14 @@ class ChunkStore:
         return self.folder / f"{chunk.digest}.json"
 
 
-def _check(chunk: Chunk, record: ChunkRecord, path: Path, encoder: Encoder) -> None:
-    facts = chunk_facts(path)
-    wanted = len(chunk.frames)
-    if record.digest != chunk.digest or not record.frame_count == facts.frame_count == wanted:
-        raise ChunkError(f"{path}: holds {facts.frame_count} frames, the plan says {wanted}")
-    if (facts.size, facts.fps) != (encoder.size, encoder.fps):
-        raise ChunkError(f"{path}: is {facts.size} at {facts.fps} fps")
+def _check(chunk: Chunk, record: ChunkRecord, encoder: Encoder) -> None:
+    """Raises `ChunkError` unless record and file are the chunk's, as this encoder writes it."""
+    file, wanted = record.file, len(chunk.frames)
+    if record.digest != chunk.digest or not record.frame_count == file.frame_count == wanted:
+        raise ChunkError(f"{file.path}: holds {file.frame_count} frames, the plan says {wanted}")
+    size, fps = file.parameters.size, file.parameters.fps
+    if (size, fps) != (encoder.size, encoder.fps):
+        raise ChunkError(f"{file.path}: is {size} at {fps} fps")
 
 
 def _file_hash(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""Puts finished files end to end: packets are copied, and only what a transition touches is
-encoded again.
+"""Puts finished files end to end: copies packets, and encodes only what a transition touches.
 
-An export like any other, of a plan whose chunks are the files' own GOPs: those that show a file as
-it is are copied instead of rendered. So resume, sound, chapters and checks are the exporter's.
+This is an export like any other, of a plan whose chunks are the GOPs of the files. A chunk that
+shows a file unchanged is copied instead of rendered. The exporter does the rest: resume, sound,
+chapters and checks.
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ from engine.errors import ChunkError
 from engine.media.chunk_writer import ChunkWriter, EncodedChunk
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.gops import GopTable, copy_gops, gop_table
-from engine.media.join import ChunkFacts, chunk_facts
-from engine.pipeline.executors import Executor, InProcess, Kit, Rendered, Watch
+from engine.media.inspect import VideoParameters, read_chunk
+from engine.pipeline.executors import (
+    Executor,
+    InProcess,
+    RenderContext,
+    RenderedChunk,
+    RenderObserver,
+)
 from engine.pipeline.exporter import Listener, export, probe_sources
 from engine.pipeline.progress import StageClock
 from engine.pipeline.report import Report
@@ -46,12 +52,12 @@ def concatenate(
     work_dir: Path | str | None = None,
     listener: Listener | None = None,
 ) -> Report:
-    """Joins `clips` into one MP4 of the size and rate of the first whose GOPs could be copied.
+    """Joins `clips` into one MP4 of the size and rate of the first clip whose GOPs can be copied.
 
-    A clip that the same encoder wrote as closed GOPs keeps its packets but where a transition
-    touches them; any other is encoded again, and the report's warnings say why. The sound is mixed
-    and encoded anew. `encoder` renders what is not copied: by default the one that export would
-    choose. Each clip is a chapter, named by `titles` or its file. Raises `EngineError`.
+    A clip that the same encoder wrote as closed GOPs keeps its packets, except where a transition
+    touches them. Any other clip is encoded again, and the report's warnings say why. The sound is
+    mixed and encoded again. `encoder` renders what is not copied, by default the one that `export`
+    would choose. Each clip is a chapter, named by `titles` or by its file. Raises `EngineError`.
     """
     paths = [Path(path) for path in clips]
     tables = [_table(path) for path in paths]
@@ -73,41 +79,46 @@ def concatenate(
 
 @dataclass(frozen=True, slots=True)
 class PacketCopies:
-    """An `Executor` that copies chunks which are GOPs of a clip, and leaves the rest to another."""
+    """An `Executor` that copies chunks which are GOPs of a clip. Another one renders the rest."""
 
     tables: Mapping[int, GopTable]
     """Of the clips that may be copied, by their place in the plan."""
     others: Executor
+    """Renders what is not copied."""
 
     @property
     def name(self) -> str:
+        """See `Executor`."""
         return f"packet copies and {self.others.name}"
 
     @property
     def why(self) -> str:
+        """See `Executor`."""
         return self.others.why
 
     @property
     def workers(self) -> int:
+        """See `Executor`."""
         return self.others.workers
 
     def render(
-        self, chunks: Sequence[Chunk], kit: Kit, watch: Watch
-    ) -> Generator[Rendered, None, None]:
+        self, context: RenderContext, observer: RenderObserver
+    ) -> Generator[RenderedChunk, None, None]:
         """See `Executor`."""
+        chunks = context.job.chunks
         copies: dict[int, dict[FrameRange, Chunk]] = {}
         for chunk in chunks:
             if (gop := self._gop(chunk)) is not None:
                 copies.setdefault(chunk.layers[0].clip.index, {})[gop] = chunk
         for by_gop in copies.values():
-            yield from _copied_chunks(by_gop, kit, watch)
+            yield from _copied_chunks(by_gop, context, observer)
         with closing(
-            self.others.render([c for c in chunks if self._gop(c) is None], kit, watch)
+            self.others.render(context.only(c for c in chunks if self._gop(c) is None), observer)
         ) as rendered:
             yield from rendered
 
     def _gop(self, chunk: Chunk) -> FrameRange | None:
-        """The GOP of a clip's file that is the chunk, if there is one."""
+        """The GOP of a clip's file that the chunk shows unchanged, if there is one."""
         layer = chunk.layers[0]
         table = self.tables.get(layer.clip.index)
         if table is None or len(chunk.layers) > 1 or (layer.weights != 1).any():
@@ -118,21 +129,21 @@ class PacketCopies:
 
 
 def _copied_chunks(
-    by_gop: Mapping[FrameRange, Chunk], kit: Kit, watch: Watch
-) -> Generator[Rendered, None, None]:
-    path = next(iter(by_gop.values())).layers[0].clip.source.path
+    by_gop: Mapping[FrameRange, Chunk], context: RenderContext, observer: RenderObserver
+) -> Generator[RenderedChunk, None, None]:
+    """Copies the GOPs of one file to the places of their chunks."""
+    path = next(iter(by_gop.values())).layers[0].clip.source.location
     assert isinstance(path, Path)  # `concatenate` was given files
-    places = {gop: kit.chunk_store.path(chunk) for gop, chunk in by_gop.items()}
+    places = {gop: context.chunk_store.path(chunk) for gop, chunk in by_gop.items()}
     clock = StageClock()
     for gop in clock.timed("copy", copy_gops(path, places)):
         chunk = by_gop[gop]
-        # what the encoder was given is not known any more
-        encoded = EncodedChunk(
-            len(gop), f"frames {gop} of {chunk.layers[0].clip.source.fingerprint}"
+        encoded = EncodedChunk(len(gop), frame_hash=None)
+        record = context.chunk_store.accept(
+            chunk, encoded, context.job.encoder, stage_s=clock.taken()
         )
-        record = kit.chunk_store.accept(chunk, encoded, kit.encoder)
-        watch.frames(len(gop))
-        yield Rendered(chunk, record, clock.taken(), decoded_frames=0)
+        observer.frames(len(gop))
+        yield RenderedChunk(chunk, record)
 
 
 def _table(path: Path) -> GopTable | str:
@@ -150,7 +161,7 @@ def _edit(
     titles: Sequence[str | None] | None,
     include_audio: bool,
 ) -> Edit:
-    """The edit that shows every file from end to end, as it is where it has the target's size."""
+    """The edit that shows every file whole. A file of the target's size is shown unchanged."""
     target = next((table for table in tables if isinstance(table, GopTable)), None)
     return Edit(
         [
@@ -158,8 +169,8 @@ def _edit(
             for path, title in zip(paths, titles or [None] * len(paths), strict=True)
         ],
         transitions,
-        target_fps=target.fps if target else DEFAULT_FPS,
-        target_size=target.size if target else DEFAULT_SIZE,
+        target_fps=target.parameters.fps if target else DEFAULT_FPS,
+        target_size=target.parameters.size if target else DEFAULT_SIZE,
         include_audio=include_audio,
     )
 
@@ -168,7 +179,7 @@ def _copied(
     plan: Plan, tables: Sequence[GopTable | str], encoder: Encoder
 ) -> tuple[dict[int, GopTable], list[str]]:
     """The tables of the clips that may be copied, by place, and why the others may not."""
-    written = _facts_of(encoder)
+    written = _parameters_of(encoder)
     refusals = [
         _refusal(plan, clip, table, written.codec)
         for clip, table in zip(plan.clips, tables, strict=True)
@@ -178,34 +189,36 @@ def _copied(
         for clip, table, refusal in zip(plan.clips, tables, refusals, strict=True)
         if refusal is None and isinstance(table, GopTable)
     }
-    kinds = {table.parameter_sets for table in fitting.values()}
+    kinds = {table.parameters.parameter_sets for table in fitting.values()}
     only_cuts = all(join.type is TransitionType.CUT for join in plan.transitions)
     if not (only_cuts and len(fitting) == len(tables) and len(kinds) == 1):
         for index, table in list(fitting.items()):
-            if table.parameter_sets != written.parameter_sets:
+            if table.parameters.parameter_sets != written.parameter_sets:
                 refusals[index] = f"its stream parameters are not those that {encoder.name} writes"
                 del fitting[index]
     return fitting, [
-        f"clips[{clip.index}]: {clip.source.path} is encoded again: {refusal}"
+        f"clips[{clip.index}]: {clip.source.location} is encoded again: {refusal}"
         for clip, refusal in zip(plan.clips, refusals, strict=True)
         if refusal is not None
     ]
 
 
 def _refusal(plan: Plan, clip: PlannedClip, table: GopTable | str, codec: str) -> str | None:
+    """Why the clip's packets cannot stand in the film, None where they can."""
     if isinstance(table, str):
         return table
-    if table.codec != codec:
-        return f"it is {table.codec}, not {codec}"
-    if (table.size, table.fps) != (plan.size, plan.fps):
-        return f"it is {table.size} at {table.fps} fps, not {plan.size} at {plan.fps}"
+    found = table.parameters
+    if found.codec != codec:
+        return f"it is {found.codec}, not {codec}"
+    if (found.size, found.fps) != (plan.size, plan.fps):
+        return f"it is {found.size} at {found.fps} fps, not {plan.size} at {plan.fps}"
     if not np.array_equal(clip.pts, clip.source.frame_pts):
         return "its frames are not all shown once"
     return None
 
 
 def _with_gops(plan: Plan, tables: Mapping[int, GopTable]) -> tuple[int, ...]:
-    """The plan's borders, and those of every GOP that no transition touches."""
+    """The plan's borders between chunks, and those of every GOP that no transition touches."""
     borders = set(plan.borders)
     for index, table in tables.items():
         clip = plan.clips[index]
@@ -215,10 +228,10 @@ def _with_gops(plan: Plan, tables: Mapping[int, GopTable]) -> tuple[int, ...]:
     return tuple(sorted(borders))
 
 
-def _facts_of(encoder: Encoder) -> ChunkFacts:
-    """What every chunk of the encoder's is like, from one black frame."""
+def _parameters_of(encoder: Encoder) -> VideoParameters:
+    """The parameters of every chunk that the encoder writes, read from one black frame."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "frame.mp4"
         with ChunkWriter(encoder, path) as writer:
             writer.write(Picture(encoder.size))
-        return chunk_facts(path)
+        return read_chunk(path).parameters

@@ -16,7 +16,7 @@ from engine.files import whole_file
 from engine.geometry import Size
 from engine.media.chunk_writer import ChunkWriter
 from engine.media.encoders import ENCODERS, Encoder, check_options, choose_encoder, refusal_of
-from engine.media.join import chunk_facts
+from engine.media.inspect import read_chunk
 from engine.pixels.picture import Picture
 from tests.media import needs_ffmpeg
 from tests.witness import luma_frames, video_stream
@@ -34,7 +34,7 @@ def a_picture(seed: int, size: Size = SIZE) -> Picture:
     return picture
 
 
-def write(path: Path, count: int, encoder: Encoder) -> str:
+def write(path: Path, count: int, encoder: Encoder) -> str | None:
     with ChunkWriter(encoder, path) as writer:
         for seed in range(count):
             writer.write(a_picture(seed, encoder.size))
@@ -57,7 +57,7 @@ def test_an_encoder_asked_for_by_name_is_not_replaced() -> None:
 def test_nvenc_writes_one_closed_gop(tmp_path: Path) -> None:
     encoder = choose_encoder(Size(256, 256), F(30), name="h264_nvenc")
     write(tmp_path / "a.mp4", 30, encoder)
-    assert chunk_facts(tmp_path / "a.mp4").frame_count == 30
+    assert read_chunk(tmp_path / "a.mp4").frame_count == 30
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -119,7 +119,7 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     path = Path("final: 2-1.mp4")
     write(path, 3, choose_encoder(SIZE, F(30), name="libx264"))
-    assert chunk_facts(path).frame_count == 3
+    assert read_chunk(path).frame_count == 3
 
 
 def test_unknown_names_and_presets_are_refused() -> None:
@@ -150,15 +150,17 @@ def test_a_chunk_is_one_closed_gop(count: int, tmp_path: Path) -> None:
     """Also where the picture changes wholly from one frame to the next."""
     encoder = choose_encoder(SIZE, F(30000, 1001), name="libx264")
     write(tmp_path / "a.mp4", count, encoder)
-    facts = chunk_facts(tmp_path / "a.mp4")
-    assert (facts.frame_count, facts.size, facts.fps) == (count, SIZE, F(30000, 1001))
+    chunk = read_chunk(tmp_path / "a.mp4")
+    assert (chunk.frame_count, chunk.parameters.size) == (count, SIZE)
+    assert chunk.parameters.fps == F(30000, 1001)
 
 
 def test_parameter_sets_do_not_depend_on_the_pictures(tmp_path: Path) -> None:
     encoder = choose_encoder(SIZE, F(30), name="libx264")
     write(tmp_path / "a.mp4", 1, encoder)
     write(tmp_path / "b.mp4", 50, encoder)
-    sets = {chunk_facts(tmp_path / name).parameter_sets for name in ("a.mp4", "b.mp4")}
+    names = ("a.mp4", "b.mp4")
+    sets = {read_chunk(tmp_path / name).parameters.parameter_sets for name in names}
     assert len(sets) == 1 and sets != {b""}
 
 

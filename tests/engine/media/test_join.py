@@ -15,9 +15,11 @@ import pytest
 from engine.audio.mix import write_sound
 from engine.errors import Cancelled, ChunkError, JoinError
 from engine.geometry import Size
+from engine.media.chapters import ChapterMark, read_chapters
 from engine.media.chunk_writer import ChunkWriter
 from engine.media.encoders import Encoder, choose_encoder
-from engine.media.join import ChapterMark, chunk_facts, join
+from engine.media.inspect import read_chunk
+from engine.media.join import join
 from engine.pixels.picture import Picture
 from engine.soundtrack import Ramp, SoundSpan, TempoPiece
 from tests.clips import painted, read_number
@@ -70,7 +72,7 @@ def joined(
     let_go: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     join(
-        chunks,
+        [read_chunk(path) for path in chunks],
         sound,
         chapters,
         destination,
@@ -135,6 +137,10 @@ def test_chapters_start_at_their_first_frame(tmp_path: Path) -> None:
     # in whole ms, and never before the frame, or a player would show the one before it
     for start_s, border_s in zip(starts_s, borders_s, strict=False):
         assert border_s <= start_s < border_s + Fraction(1, 1000)
+    read = read_chapters(out)
+    assert [mark.title for mark in read] == titles
+    assert [mark.start_s for mark in read] == starts_s
+    assert read[-1].stop_s == Fraction(1001, 1000)
 
 
 @needs_ffmpeg
@@ -211,7 +217,7 @@ def test_a_chunk_of_two_gops_is_refused(tmp_path: Path) -> None:
     two = replace(one, options=tuple({**dict(one.options), "g": "10", "keyint_min": "1"}.items()))
     path = a_chunk(tmp_path / "a.mp4", range(20), two)
     with pytest.raises(ChunkError, match="is not one closed GOP"):
-        chunk_facts(path)
+        read_chunk(path)
 
 
 def test_a_chunk_with_a_frame_missing_is_refused(tmp_path: Path) -> None:
@@ -223,7 +229,7 @@ def test_a_chunk_with_a_frame_missing_is_refused(tmp_path: Path) -> None:
                 packet.stream = stream
                 target.mux(packet)
     with pytest.raises(ChunkError, match="its frames are not 0 to 18, each once"):
-        chunk_facts(holed)
+        read_chunk(holed)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a film"])
@@ -231,7 +237,27 @@ def test_a_chunk_that_is_no_video_is_refused(content: bytes, tmp_path: Path) -> 
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(ChunkError, match=r"a\.mp4: not a readable chunk"):
-        chunk_facts(path)
+        read_chunk(path)
+
+
+def test_a_chunk_that_was_replaced_after_it_was_read_is_noticed(tmp_path: Path) -> None:
+    """The join does not read chunks a second time. The film is read back."""
+    paths = chunks_of(tmp_path, 20, 10)
+    chunks = [read_chunk(path) for path in paths]
+    a_chunk(paths[0], range(19))
+    with pytest.raises(JoinError, match="holds 29 frames where the plan has 30, each once"):
+        join(
+            chunks,
+            None,
+            (),
+            tmp_path / "out.mp4",
+            frame_count=30,
+            sample_count=0,
+            fps=FPS,
+            size=SIZE,
+            on_step=lambda: None,
+        )
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_nothing_to_join_is_an_error(tmp_path: Path) -> None:

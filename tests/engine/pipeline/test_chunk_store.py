@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from engine.errors import ChunkError, EngineError, OutputError
 from engine.geometry import Size
 from engine.media.chunk_writer import ChunkWriter, EncodedChunk
 from engine.media.encoders import Encoder, choose_encoder
+from engine.media.inspect import read_chunk
 from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
 from engine.pixels.picture import Picture
 from engine.timeline.chunks import Chunk
@@ -122,14 +125,54 @@ def test_a_record_that_promises_too_much_is_not_believed(
     with pytest.raises(ChunkError, match="holds 4 frames, the plan says 5"):
         store.accept(chunk, made, encoder)
     record = accepted(store, a_chunk(), encoder)
-    lying = {
-        "digest": chunk.digest,
-        "frame_count": 5,
-        "frame_hash": record.frame_hash,
-        "file_hash": record.file_hash,
-    }
+    lying = record.to_document() | {"digest": chunk.digest, "frame_count": 5}
     store.path(chunk).with_suffix(".json").write_text(json.dumps(lying))
     assert store.find(chunk, encoder) is None
+
+
+def test_what_the_file_holds_goes_on_to_the_join(store: ChunkStore, encoder: Encoder) -> None:
+    chunk = a_chunk()
+    record = accepted(store, chunk, encoder)
+    found = store.find(chunk, encoder)
+    assert found is not None
+    assert found.file == record.file == read_chunk(store.path(chunk))
+    assert pickle.loads(pickle.dumps(record)) == record
+
+
+def test_a_copied_chunk_has_no_frame_hash(store: ChunkStore, encoder: Encoder) -> None:
+    chunk = a_chunk()
+    rendered(store.path(chunk), encoder)
+    record = store.accept(chunk, EncodedChunk(4, frame_hash=None), encoder)
+    assert store.find(chunk, encoder) == record
+    assert json.loads(store.path(chunk).with_suffix(".json").read_text())["frame_hash"] is None
+
+
+def test_records_of_earlier_versions_are_found(store: ChunkStore, encoder: Encoder) -> None:
+    """Byte for byte what version 0.1.0 wrote. It called a copied chunk by where it came from."""
+    chunk = a_chunk()
+    record = accepted(store, chunk, encoder)
+    text = """{
+ "digest": "%s",
+ "frame_count": 4,
+ "frame_hash": "%s",
+ "file_hash": "%s",
+ "warnings": [
+  "goal.mp4: 0.500 to 1.000 s: missing"
+ ],
+ "render_s": 1.5,
+ "route": []
+}"""
+    warnings = ("goal.mp4: 0.500 to 1.000 s: missing",)
+    for stored, frame_hash in (
+        (record.frame_hash, record.frame_hash),
+        ("frames 20-40 of 3c1c35ab", None),
+    ):
+        values = chunk.digest, stored, record.file_hash
+        store.path(chunk).with_suffix(".json").write_text(text % values)
+        expected = replace(record, frame_hash=frame_hash, warnings=warnings, render_s=1.5)
+        assert store.find(chunk, encoder) == expected
+    added = {"stage_s", "decoded_frames"}
+    assert json.loads(text % values).keys() | added == record.to_document().keys()
 
 
 def test_a_part_of_another_size_or_rate_is_not_believed(
