@@ -85,7 +85,7 @@ def _fade_in(out: Tensor, made: Tensor, rows: Span, columns: Span, scale: int) -
 
 def _ramp(span: Span, scale: int, like: Tensor) -> Tensor:
     """0 to 1 over what the tile shares with the one before it, then 1."""
-    shared = 2 * (span.kept_start - span.start) * scale
+    shared = min(2 * (span.kept_start - span.start), span.stop - span.start) * scale
     ramp = torch.ones((span.stop - span.start) * scale, dtype=like.dtype, device=like.device)
     if shared:
         steps = torch.arange(shared, dtype=like.dtype, device=like.device)

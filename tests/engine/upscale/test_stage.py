@@ -213,6 +213,13 @@ def test_feathered_tiles_have_no_seam() -> None:
     assert float(row.diff().abs().max()) < 1 / 60
 
 
+def test_a_feathered_tile_that_keeps_less_than_the_feather() -> None:
+    """The last one of a side that is a little longer than a whole number of tiles."""
+    for height, width in ((160, 70), (70, 160), (129, 75)):
+        image = torch.rand(1, 3, height, width)
+        assert torch.allclose(in_tiles(lambda rgb: rgb, image, 1, 64, None), image, atol=1e-6)
+
+
 def test_rgb_and_back() -> None:
     """Primary colours as ITU-R BT.709 has them, and a round trip within a code value."""
     picture = Picture(Size(16, 16))
