@@ -59,7 +59,7 @@ def longest_first(lengths: Sequence[float]) -> list[int]:
 
 
 def assigned(work_s: Sequence[float], containers: int) -> list[list[int]]:
-    """Which chunks each container renders, in order: the one that is free first takes the longest."""
+    """Which chunks each container renders, in order. The first free one takes the longest chunk."""
     if containers < 1:
         raise ValueError(f"chunks cannot be rendered in {containers} containers")
     free = [(0.0, container) for container in range(containers)]

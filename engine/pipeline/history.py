@@ -1,6 +1,6 @@
 """How fast exports were here: a small JSON file of measured runs. Knows no plan.
 
-It serves only estimates. A file that cannot be read counts as empty, and may be deleted at any time.
+It serves only estimates. A file that cannot be read counts as empty. It may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class History:
 
     @classmethod
     def of_user(cls) -> History:
-        """The history of the user who runs this program, or of the file that the environment names."""
+        """The history of the program's user, or the file that the environment names."""
         named = os.environ.get(VARIABLE)
         return cls(Path(named) if named else platformdirs.user_cache_path("framestream") / "speeds")
 

@@ -93,7 +93,7 @@ class OpenSources:
         return self._started.pop(layer, None) or self._prefetch(layer)
 
     def route(self, clip: PlannedClip) -> str:
-        """Where the frames of a clip in the present chunk are decoded, and why not on the device."""
+        """Where the frames of a clip of the present chunk are decoded; if on the CPU, why."""
         index = clip.index
         device = self._readers[index].device
         if device is None:
@@ -281,7 +281,7 @@ def _layer_pictures(
 
 
 def _crops(layer: Layer, reader: FrameReader) -> Iterator[FrameCrop]:
-    """The layer's frames with their rectangles. A source frame shown several times is decoded once."""
+    """The layer's frames with their rectangles. A frame shown several times is decoded once."""
     shown = [(pts, list(rows)) for pts, rows in groupby(range(len(layer.pts)), layer.pts.item)]
     frames = reader.surfaces([pts for pts, _ in shown])
     try:
