@@ -25,7 +25,7 @@ from engine.timeline.chunks import Chunk
 from modal_functions.chunk_bundle import put_bundle
 from modal_functions.ledger import CallLedger, poll_call
 from modal_functions.progress_dict import ProgressDict
-from modal_functions.protocol import ChunkEntry, chunk_progress_key
+from modal_functions.protocol import ChunkEntry, ExportJob, chunk_progress_key
 from modal_functions.renderer import MAX_ATTEMPTS
 
 POLL_S = 1.0
@@ -72,28 +72,18 @@ class ModalExecutor:
 
     def __init__(
         self,
-        *,
-        job_id: str,
+        job: ExportJob,
         renderer: Any,
         ledger: CallLedger,
         cache: StoreCache,
         progress: ProgressDict,
-        temp_prefix: str,
-        upscaler: str,
-        max_containers: int,
     ) -> None:
-        """`renderer` is an instance of the deployed class, `upscaler` the name that was asked for.
-
-        The bundle of chunks is stored below `temp_prefix`.
-        """
-        self._job_id = job_id
+        """`renderer` is an instance of the deployed class."""
+        self._job = job
         self._renderer = renderer
         self._ledger = ledger
         self._cache = cache
         self._progress = progress
-        self._temp_prefix = temp_prefix
-        self._upscaler = upscaler
-        self._max_containers = max_containers
         self._calls: list[_RunningCall] = []
         self._counted: dict[str, int] = {}
         self.decision = Decision(0, "there is nothing to render")
@@ -116,7 +106,7 @@ class ModalExecutor:
         job = context.job
         if not job.chunks:
             return
-        self._bundle = put_bundle(self._cache.store, self._temp_prefix, job)
+        self._bundle = put_bundle(self._cache.store, self._job.temp_prefix, job)
         self._adopt_running_calls(job.chunks)
         self._spawn_for_free_chunks(job.chunks, job.encoder.size.width * job.encoder.size.height)
         while self._calls:
@@ -139,8 +129,8 @@ class ModalExecutor:
         """Starts as many containers as are worth it, for the chunks that no call has yet."""
         taken = {chunk.digest for call in self._calls for chunk in call.left}
         free = [chunk for chunk in chunks if chunk.digest not in taken]
-        work_s = [t4_work_s(chunk.layers, target_px, self._upscaler) for chunk in free]
-        room = max(1, self._max_containers - len(self._calls))
+        work_s = [t4_work_s(chunk.layers, target_px, self._job.upscaler) for chunk in free]
+        room = max(1, self._job.max_containers - len(self._calls))
         decision = decide(work_s, startup_s=T4_COSTS.startup_s, max_containers=room)
         if free:
             for places in assigned(work_s, decision.containers):
@@ -153,7 +143,7 @@ class ModalExecutor:
         key, sha256 = self._bundle
         digests = [chunk.digest for chunk in chunks]
         handle = self._renderer.render_chunks.spawn(
-            job_id=self._job_id, bundle_key=key, bundle_sha256=sha256, digests=digests
+            job_id=self._job.job_id, bundle_key=key, bundle_sha256=sha256, digests=digests
         )
         self._calls.append(_RunningCall(handle, chunks))
         self._ledger.call_started(str(handle.object_id), digests)
@@ -182,9 +172,8 @@ class ModalExecutor:
     def _update_progress(self, call: _RunningCall, observer: RenderObserver) -> bool:
         """Counts the frames of the chunk a call is at. True where it says that it is stored."""
         chunk = call.left[0]
-        entry = ChunkEntry.from_dict(
-            self._progress.get(chunk_progress_key(self._job_id, chunk.digest))
-        )
+        key = chunk_progress_key(self._job.job_id, chunk.digest)
+        entry = ChunkEntry.from_dict(self._progress.get(key))
         if entry is None:
             return False
         if entry.frames != call.frames:
@@ -213,8 +202,7 @@ class ModalExecutor:
         self._count_frames(chunk, len(chunk.frames), observer)
         for warning in record.warnings:
             observer.warn(warning)
-        failures = self._ledger.failures_of(chunk.digest)
-        return RenderedChunk(chunk, record, {"render": record.render_s}, 0, failures)
+        return RenderedChunk(chunk, record, self._ledger.failures_of(chunk.digest))
 
     def _finish_call(
         self,

@@ -95,16 +95,7 @@ def _run(job: ExportJob, store: Store, ledger: CallLedger) -> VideoResponse:
         phases.report("model", 0, "Waiting for a container")
         renderer = modal.Cls.from_name(APP_NAME, RENDERER)()
         render_job = _render_job(renderer, job, plan, store, ledger)
-        executor = ModalExecutor(
-            job_id=job.job_id,
-            renderer=renderer,
-            ledger=ledger,
-            cache=StoreCache(store),
-            progress=progress,
-            temp_prefix=job.temp_prefix,
-            upscaler=job.upscaler,
-            max_containers=job.max_containers,
-        )
+        executor = ModalExecutor(job, renderer, ledger, StoreCache(store), progress)
         out = Path(folder) / "reel.mp4"
         report = export_job(
             plan,
@@ -133,7 +124,7 @@ def _clear_away(store: Store, prefix: str, ledger: CallLedger) -> None:
     try:
         store.delete_prefix(prefix)
     except StoreError as error:
-        log.warning("temporary keys are left: %s", error)
+        log.warning("temporary objects are left: %s", error)
 
 
 def _stored_response(store: Store, output_key: str, job_id: str) -> VideoResponse | None:
@@ -149,7 +140,7 @@ def _read_job(store: Store, user_id: str, key: str, sha256: str) -> ExportJob:
     """The job under `key`. Raises `EngineError` where it is not the one that was meant."""
     data = store.get_bytes(check_owner(user_id, key))
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise EngineError(f"{key}: is not what was meant: its SHA-256 is another")
+        raise EngineError(f"{key}: has another SHA-256 than the call gave")
     job = ExportJob.from_document(data)
     for source_key in job.source_keys.values():
         check_owner(user_id, source_key)

@@ -8,7 +8,7 @@ the same wherever they are rendered. The exporter plans, mixes the sound, joins 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from queue import SimpleQueue
@@ -55,10 +55,6 @@ class RenderedChunk:
 
     chunk: Chunk
     record: ChunkRecord
-    stage_s: Mapping[str, float]
-    """Seconds each stage was at work for it, by name. Stages overlap."""
-    decoded_frames: int
-    """Pictures that decoders put out for it, those on the way to a wanted one included."""
     failures: tuple[str, ...] = ()
     """Why earlier attempts at it failed."""
 
@@ -139,15 +135,17 @@ def render_in_turn(
             telling.pass_on()
             for event in loaded.events:
                 observer.warn(event)
+            before, decoded_frames = decoded_frames, sources.decoded_frames
             record = context.chunk_store.accept(
                 chunk,
                 encoded,
                 job.encoder,
                 warnings=telling.warnings,
                 render_s=round(time.monotonic() - start_s, 3),
+                stage_s=sources.clock.taken(),
+                decoded_frames=decoded_frames - before,
             )
-            before, decoded_frames = decoded_frames, sources.decoded_frames
-            yield RenderedChunk(chunk, record, sources.clock.taken(), decoded_frames - before)
+            yield RenderedChunk(chunk, record)
 
 
 @dataclass(frozen=True, slots=True)

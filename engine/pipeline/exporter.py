@@ -271,7 +271,7 @@ class _ExportRun:
         with closing(self.executor.render(self.context.only(missing), self)) as results:
             for each in results:
                 rendered[each.chunk.digest] = each
-                self.clock.add(each.stage_s)
+                self.clock.add(each.record.stage_s)
                 self.meter.finished(places[each.chunk.digest])
                 self._offer(each.chunk)
         return FinishedChunks(found, rendered)

@@ -133,7 +133,7 @@ def export_report(
         frames_rendered=rendered,
         frames_resumed=resumed,
         source_frames=plan.source_frame_count(),
-        source_frames_decoded=sum(each.decoded_frames for each in chunks.rendered.values()),
+        source_frames_decoded=sum(each.record.decoded_frames for each in chunks.rendered.values()),
         device=job.upscaler.device,
         upscaler=job.upscaler.name,
         upscaler_why=job.upscaler.why,

@@ -24,6 +24,15 @@ from backend.modal_client import (
     follow_export,
     start_export,
 )
+from engine import (
+    Edit,
+    Report,
+    build_plan,
+    choose_encoder,
+    choose_upscaler,
+    export,
+    probe_sources,
+)
 from engine.cli import main as cli
 from engine.pipeline.estimate import T4_COSTS
 from engine.storage import S3Store
@@ -104,6 +113,42 @@ def test_one_engine_here_and_on_modal(world: World, tmp_path: Path) -> None:
     reel = tmp_path / "there.mp4"
     world.store.get_file(job.output_key, reel)
     assert reel.read_bytes() == (tmp_path / "reel.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["it responds", "it dies before it responds"])
+def test_what_renderers_measure_is_in_the_report(world: World, tmp_path: Path, lost: bool) -> None:
+    def render_and_die(**arguments: Any) -> Any:
+        functions.Renderer().render_chunks.local(**arguments)
+        raise RuntimeError("the container dies before it tells anything")
+
+    if lost:
+        world.monkeypatch.setattr(renderer._CallProgress, "stored", lambda *_: None)
+        world.deploy(renderer_instead={"render_chunks": render_and_die})
+    job = job_of(world.footage())
+    result = exported(job, world.store)
+    check_whole(world, job, result)
+    here = rendered_here(world, job, tmp_path)
+    report = result["report"]
+    assert report["source_frames_decoded"] == here.source_frames_decoded >= here.source_frames
+    assert report["stage_s"].keys() == here.stage_s.keys()
+    assert report["retries"] == 0 and report["frames_resumed"] == 0
+    records = [json.loads(world.store.get_bytes(f"{key.removesuffix('mp4')}json"))
+               for key in chunks_in(world)]  # fmt: skip
+    for stage in ("decode", "crop", "blend", "encode"):
+        measured_s = sum(record["stage_s"].get(stage, 0) for record in records)
+        assert report["stage_s"][stage] == pytest.approx(measured_s, abs=0.001) and measured_s > 0
+
+
+def rendered_here(world: World, job: ExportJob, folder: Path) -> Report:
+    """The report of the same export in this process."""
+    edit = Edit.parse(dict(job.edit))
+    for name, key in job.source_keys.items():
+        world.store.get_file(key, folder / name)
+    plan = build_plan(edit, probe_sources(edit, folder))
+    encoder = choose_encoder(plan.size, plan.fps, name=job.encoder, preset=job.preset)
+    return export(
+        plan, folder / "here.mp4", upscaler=choose_upscaler(job.upscaler), encoder=encoder
+    )
 
 
 def test_a_second_export_renders_what_changed(world: World) -> None:
