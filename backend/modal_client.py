@@ -289,9 +289,9 @@ async def _poll(call_id: str) -> Result | None:
         except TimeoutError:
             return None
         except modal.exception.OutputExpiredError:
-            return _error("Modal keeps a result for seven days, and they are over")
+            return _error("Modal keeps a result for seven days, and has dropped this one")
         except modal.exception.FunctionTimeoutError:
-            return _error("it ran out of the time that Modal gives it")
+            return _error("it took longer than its function may take")
         except modal.exception.NotFoundError:
             return _error(f"Modal knows no call {call_id}")
         except modal.exception.RemoteError:

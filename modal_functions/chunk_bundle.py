@@ -1,8 +1,8 @@
 """A render job on its way from the orchestrator to renderers: one object, pinned by its SHA-256.
 
-It is a pickle. It is opened only when its bytes are those whose hash came with the call, and the
-same engine wrote them. A job says where its sources lie and holds no store, so no secret gets into
-the bucket: a renderer reads from its own.
+It is a pickle, and pickles can run code. It is opened only if its bytes have the hash that came
+with the call, and the same version of the engine wrote them. A job says where its sources lie and
+holds no store, so no secret gets into the bucket: a renderer reads from the bucket it knows.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def get_bundle(store: Store, key: str, sha256: str) -> RenderJob:
     """The job under `key`. Raises `EngineError` where it is not the one that was meant."""
     data = store.get_bytes(key)
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise EngineError(f"{key}: is not what was meant: its SHA-256 is another")
+        raise EngineError(f"{key}: has another SHA-256 than the call gave")
     if not data.startswith(_MARK):
         found = data.partition(b"\n")[0][:40].decode(errors="replace")
-        raise EngineError(f"{key}: is of {found}, and this is framestream {VERSION}")
+        raise EngineError(f"{key}: was written by {found}, and this is framestream {VERSION}")
     job: RenderJob = pickle.loads(data[len(_MARK) :])
     return job

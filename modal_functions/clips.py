@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from engine.errors import EngineError
 from engine.media.encoders import choose_encoder
 from engine.media.probe import probe
 from engine.pipeline.concatenate import concatenate
@@ -78,6 +79,10 @@ def concatenate_clips(
 
     `titles` are those of the chapters, one per clip. Raises `EngineError`.
     """
+    if len(titles) != len(clip_keys):
+        raise EngineError(
+            f"clip_info: describes {len(titles)} clips, and there are {len(clip_keys)}"
+        )
     store = open_bucket()
     target_key = user_object_key(user_id, output_key)
     joins = Transition(*transition)

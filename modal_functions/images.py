@@ -1,9 +1,9 @@
-"""What the containers are made of. Evaluated where `modal deploy` runs and again in each container.
+"""The images of the containers. Evaluated where `modal deploy` runs and again in each container.
 
-The engine's own requirements stand here with the ranges of pyproject.toml (a test compares them),
-but for those that must meet the machine: av brings FFmpeg 8.1, whose NVENC wants a driver from 570
-on; torch is its build for CUDA 12.8, which has kernels for a T4 (compute capability 7.5) and runs
-on drivers from 570 on. Modal's hosts had 580 in 2026.
+The requirements have the ranges of pyproject.toml (a test compares them), except for two that must
+fit the machine. av brings FFmpeg 8.1, whose NVENC needs a driver from 570 on. torch is the build
+for CUDA 12.8, which has kernels for a T4 (compute capability 7.5) and runs on drivers from 570 on.
+Modal's hosts had driver 580 in 2026.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _WEIGHTS_SOURCES = {
     "upscale/models.py",
     "upscale/weights.py",
 }
-"""What of the engine fetches weights, so that only a change of that fetches them again."""
+"""The files of the engine that fetch weights. Only a change of these fetches the weights again."""
 
 
 def fetch_weights(sha256: dict[str, str]) -> None:
-    """Puts every official model's file into the image, checked by size and SHA-256.
+    """Puts the weights of every official model into the image, checked by size and SHA-256.
 
-    `sha256`, by model, is what Modal knows this layer of the image by.
+    `sha256`, by model, is there so that Modal builds this layer again when a hash changes.
     """
     from engine.upscale.models import MODELS
     from engine.upscale.weights import weights_path
@@ -65,7 +65,7 @@ def _fetches_no_weights(path: Path) -> bool:
 
 
 def compile_kernels() -> None:
-    """Exports the demo, small, so that numba's compiled kernels are in the image.
+    """Exports a small demo, so that numba's compiled kernels are in the image.
 
     A container would take longer to compile them than to render its first chunk.
     """
@@ -84,10 +84,11 @@ def compile_kernels() -> None:
 
 
 def _with_sources(image: modal.Image, environment: dict[str, str]) -> modal.Image:
-    """The image with the project's own code, which comes last since it changes most.
+    """The image with the project's own code, which comes last since it changes most often.
 
-    The engine is copied, not mounted: compiled kernels are found by the age of their source. They
-    are compiled for a processor that every host has, or those of another would not be used.
+    The engine is copied and not mounted, since numba finds compiled kernels by the age of their
+    source. They are compiled for a processor type that every host can run: numba does not use
+    kernels that were compiled for another.
     """
     numba = {
         "NUMBA_CACHE_DIR": KERNELS_FOLDER,
@@ -103,7 +104,7 @@ def _with_sources(image: modal.Image, environment: dict[str, str]) -> modal.Imag
 
 
 def gpu_image(environment: dict[str, str]) -> modal.Image:
-    """For what renders: torch, the weights, and the driver's video libraries for NVENC."""
+    """The image for rendering: torch, the weights, and the driver's video libraries for NVENC."""
     image = (
         modal.Image.debian_slim(python_version=PYTHON)
         .uv_pip_install(TORCH, index_url=TORCH_INDEX)
@@ -123,6 +124,6 @@ def gpu_image(environment: dict[str, str]) -> modal.Image:
 
 
 def cpu_image(environment: dict[str, str]) -> modal.Image:
-    """For what plans, joins and copies: no torch, which alone would take most of the start."""
+    """The image for planning, joining and copying. Without torch, it starts much faster."""
     image = modal.Image.debian_slim(python_version=PYTHON).uv_pip_install(*REQUIREMENTS)
     return _with_sources(image, environment)

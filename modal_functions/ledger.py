@@ -15,8 +15,9 @@ import modal
 import modal.exception
 
 from engine.errors import ObjectMissingError
-from engine.storage import Store, redacted
-from modal_functions.protocol import ErrorResponse, Ledger
+from engine.storage import Store
+from modal_functions.protocol import ErrorResponse, Ledger, is_response
+from modal_functions.responses import error_response
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +80,12 @@ def poll_call(call: modal.FunctionCall[Any]) -> Mapping[str, Any] | None:
     except modal.exception.Error as error:
         return _error(f"its container was lost ({type(error).__name__})")
     except Exception as error:  # what the function raised comes as whatever it was
-        return _error(f"{type(error).__name__}: {error}")
-    return response if isinstance(response, dict) else _error(repr(response))
+        return error_response(error)
+    return response if is_response(response) else _error(f"it returned {type(response).__name__}")
 
 
 def _error(reason: str) -> ErrorResponse:
-    return {"status": "error", "error": redacted(reason)}
+    return {"status": "error", "error": reason}
 
 
 def cancel_call(call_id: str) -> None:

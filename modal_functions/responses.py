@@ -35,5 +35,5 @@ def error_response(error: Exception) -> ErrorResponse:
     text = str(error)
     if not isinstance(error, EngineError):
         log.error("unexpected error", exc_info=error)
-        text = f"unexpected {type(error).__name__}: {error}"
+        text = " ".join(f"unexpected {type(error).__name__}: {error}".split())
     return {"status": "error", "error": redacted(text)}

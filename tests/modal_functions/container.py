@@ -1,6 +1,7 @@
-"""Runs one function in a process of its own, as a container does: arguments in, result out.
+"""Runs one function in a process of its own, as a container does.
 
-SIGTERM stands for the cancelled input, which Modal raises in the main thread.
+Reads the arguments from standard input and writes the result to standard output. SIGTERM stands for
+a cancelled input, which Modal raises in the main thread.
 """
 
 from __future__ import annotations

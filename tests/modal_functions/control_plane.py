@@ -1,8 +1,8 @@
 """Modal's control plane on loopback: as much of it as the real client needs to run functions here.
 
-Deployed functions run in threads of this process, each thread a "container"; a function that is
+Deployed functions run in threads of this process, each thread a "container". A function that is
 deployed as a `Program` runs in a process of its own, which a test may kill. The wire format is
-private to modal, whose version is pinned for that.
+private to modal, so its version is pinned.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from backend import modal_client
 
 GenericResult = api_pb2.GenericResult
 ARRIVAL_S = 0.01
-"""How often a waiting request looks whether its output is there."""
+"""How often a waiting request checks for its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ Body = Callable[..., Any] | Program
 
 @dataclass(slots=True)
 class Container:
-    """One input at work."""
+    """One input of a call, and what runs it."""
 
     thread: threading.Thread | None = None
     process: subprocess.Popen[bytes] | None = None
     cancelled: bool = False
 
     def kill(self) -> None:
-        """As the machine under a container does when it goes away."""
+        """Kills the process, as happens when a container's machine is lost."""
         assert self.process is not None, "only a Program can be killed"
         self.process.kill()
 
@@ -76,7 +76,7 @@ class Container:
 
 @dataclass(slots=True)
 class Call:
-    """One function call with its inputs: a spawned one has one, a map many."""
+    """One function call with its inputs: one of a spawned call, many of a map."""
 
     id: str
     function: str
@@ -89,7 +89,7 @@ class Call:
 
 
 class ControlPlane:
-    """Deployed functions, calls, dicts and queues; the server that the client talks to."""
+    """Deployed functions, calls, dicts and queues, and the requests that the client makes."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -108,7 +108,7 @@ class ControlPlane:
         functions: Mapping[str, Body],
         classes: Mapping[str, Mapping[str, Body]] | None = None,
     ) -> None:
-        """Makes functions, and the methods of classes, known under their names."""
+        """Deploys functions, and classes with their methods, under their names."""
         for name, body in functions.items():
             self._functions[f"fu-{app}/{name}"] = body
         for name, methods in (classes or {}).items():
@@ -117,7 +117,7 @@ class ControlPlane:
                 self._functions[f"fu-{app}/{name}.*/{method}"] = body
 
     def forget(self) -> None:
-        """Nothing deployed, nothing called, nothing stored; waits for what still runs."""
+        """Removes all that was deployed, called and stored. Cancels what runs and waits for it."""
         for call in self.calls.values():
             for container in call.containers:
                 container.cancel()
@@ -136,7 +136,7 @@ class ControlPlane:
         """The calls of a function or method, by the end of its name, oldest first."""
         return [call for call in list(self.calls.values()) if call.function.endswith(function)]
 
-    # what the client asks, by the names of its requests
+    # the client's requests, by their names
 
     def FunctionGet(self, request: api_pb2.FunctionGetRequest) -> Any:  # noqa: N802
         name = f"fu-{request.app_name}/{request.object_tag}"
@@ -335,19 +335,19 @@ def _cancelled() -> GenericResult:
 def _pickled(error: BaseException) -> bytes:
     try:
         return serialize(error)
-    except Exception:  # what cannot travel is told by its text
+    except Exception:  # what cannot be serialized is known by its text
         return b""
 
 
 class _Everything:
-    """Has every attribute, so that the generated table of requests can be read."""
+    """Has every attribute, so that the generated table of requests can be built."""
 
     def __getattr__(self, name: str) -> None:
         return None
 
 
 class _Servicer:
-    """The table of requests that grpclib serves: those that `ControlPlane` has a method for."""
+    """The table of requests for grpclib: those that `ControlPlane` has a method for."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
@@ -411,9 +411,9 @@ _clients_before: list[modal.Client] = []
 
 
 def restart_client() -> None:
-    """The next use connects anew and looks everything up, as in a new process.
+    """Makes the next use connect and look everything up again, as in a new process.
 
-    Containers run in this process, too: what they have under way keeps its connection.
+    Containers run in this process too, and what they are doing keeps its connection.
     """
     _clients_before.append(modal.Client.from_env())
     _Client._set_env_client(None)
@@ -422,7 +422,7 @@ def restart_client() -> None:
 
 
 def close_clients() -> None:
-    """Ends every connection; for when all calls are over."""
+    """Ends every connection. To be called when all calls are over."""
     restart_client()
     while _clients_before:
         _clients_before.pop().close()

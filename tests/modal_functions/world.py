@@ -36,7 +36,7 @@ def environment(settings: S3Settings) -> dict[str, str]:
 
 @cache
 def painted(frames: int) -> bytes:
-    """An MP4 of numbered frames with a sound in every second."""
+    """An MP4 of numbered frames with a burst of sound in every second."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "match.mp4"
         return numbered_clip(path, frames, size=(128, 96), sound="bursts").read_bytes()
@@ -44,7 +44,7 @@ def painted(frames: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a test works in."""
+    """A bucket and a control plane, for one test."""
 
     store: S3Store
     plane: ControlPlane
@@ -52,7 +52,7 @@ class World:
 
     @classmethod
     def made(cls, address: str, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> World:
-        """An empty bucket that functions find; everything is deployed as it is, and polled fast."""
+        """An empty bucket that functions find, and the whole app deployed. Polling is fast."""
         settings = new_bucket(address)
         for name, value in environment(settings).items():
             monkeypatch.setenv(name, value)
@@ -68,7 +68,7 @@ class World:
         functions_instead: Mapping[str, Body] | None = None,
         renderer_instead: Mapping[str, Body] | None = None,
     ) -> None:
-        """Deploys the app; a test may put something else in the place of a function."""
+        """Deploys the app. A test may replace functions, and methods of the renderer."""
         deployed: dict[str, Body] = {
             "process_multi_clip_item": functions.process_multi_clip_item.local,
             "concatenate_clips_modal": functions.concatenate_clips_modal.local,
@@ -97,17 +97,18 @@ class World:
         return gate
 
     def footage(self, name: str = "match.mp4", frames: int = 60) -> str:
-        """The key of painted footage with a sound in every second."""
+        """Stores footage of numbered frames. Returns its key."""
         key = f"{USER}/raw/{name}"
         self.store.put_bytes(key, painted(frames))
         return key
 
     def keys(self, prefix: str = "") -> list[str]:
+        """The keys of all objects below a folder."""
         return [each.key for each in self.store.list(prefix)]
 
 
 def job_of(source_key: str, **changes: Any) -> ExportJob:
-    """Two clips of the footage and a dissolve: five chunks, in libx264 without B-frames."""
+    """Two clips of the footage and a dissolve: three chunks, in libx264 without B-frames."""
     clips = [
         {"fileName": "match.mp4", "segmentsData": {"trimRange": {"start": 0, "end": 0.8}}},
         {"fileName": "match.mp4", "segmentsData": {"trimRange": {"start": 1, "end": 1.8}}},
