@@ -7,6 +7,7 @@ nothing lost that was finished.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -400,6 +401,12 @@ def test_another_engine_or_another_job_than_was_meant(world: World) -> None:
     assert "framestream 0.0.9" in other["error"] and "deploy again" in other["error"]
     changed = functions.export_multi_clip.local(**call, job_sha256="0", engine_version="0.1.0")
     assert changed["status"] == "error" and "SHA-256" in changed["error"]
+    document = replace(job, job_id="job-2").document()
+    world.store.put_bytes(key, document)
+    sha256 = hashlib.sha256(document).hexdigest()
+    another = functions.export_multi_clip.local(**call, job_sha256=sha256, engine_version="0.1.0")
+    assert another["status"] == "error" and "another job" in another["error"]
+    assert world.keys(f"{USER}/temp") == []
 
 
 def test_a_bucket_that_is_down_for_a_while(world: World) -> None:
