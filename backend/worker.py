@@ -9,25 +9,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from backend.assignment import INPUT_ERRORS, LOCK_FILE, Assignment, WorkKind
+from engine.child_process import watch_lifeline
 from engine.errors import EngineError
 
 
-def run_assignment(assignment: Assignment, channel: socket.socket) -> None:
+def run_assignment(channel: socket.socket, assignment: Assignment) -> None:
     """Does the assignment and says on `channel` how it goes, in lines of JSON.
 
-    The last line is a result or an error. Ends its process group when the other side is gone.
+    The last line is a result or an error. Its process group is killed when the server closes the
+    channel or dies.
     """
-    os.setsid()  # a group of its own: Ctrl-C reaches the server only
-    threading.Thread(target=_die_with_server, args=(channel,), daemon=True).start()
+    watch_lifeline(channel)
 
     def send_event(event: str, **fields: Any) -> None:
         channel.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
@@ -60,11 +59,6 @@ def _result(assignment: Assignment, send_event: Callable[..., None]) -> dict[str
         case WorkKind.EXPORT:
             with _folder_lock(assignment.folder):
                 return export_tasks.run_export(assignment, send_event)
-
-
-def _die_with_server(channel: socket.socket) -> None:
-    channel.recv(1)
-    os.killpg(0, signal.SIGKILL)
 
 
 @contextmanager

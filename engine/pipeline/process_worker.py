@@ -11,7 +11,7 @@ until it has been told what to do, so that whoever tells does not wait.
 from __future__ import annotations
 
 import pickle
-import signal
+import socket
 import threading
 import time
 import traceback
@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
+from engine.child_process import watch_lifeline
 from engine.errors import Cancelled, EngineError
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ class Failed:
 WorkerEvent: TypeAlias = Frames | Warned | Finished | Failed
 
 
-def serve(descriptor: int) -> None:
-    """Renders what comes as orders over a connection until its other end is closed."""
-    with Connection(descriptor) as connection, suppress(EOFError):
+def serve(channel: socket.socket) -> None:
+    """Renders what comes as orders over the channel until its other end is closed."""
+    watch_lifeline(channel, END_S)
+    with Connection(channel.detach()) as connection, suppress(EOFError):
         _Worker(connection, connection.recv_bytes()).work()
 
 
@@ -130,8 +132,6 @@ class _Worker:
             while True:
                 self._orders.put(self._connection.recv())
         except (EOFError, OSError):  # closed, here or there
-            # the kernel ends what cannot be stopped between two frames
-            signal.setitimer(signal.ITIMER_REAL, END_S)
             self._over.set()
             self._orders.put(None)
 

@@ -2,32 +2,36 @@
 
     longest chunk first ─▶ whichever worker is free ─▶ parts
 
-Workers are fresh interpreters (see `worker.py`), neither forks of this process, which may hold
-threads and a CUDA context, nor `multiprocessing`'s, which run the caller's script again. Each loads
-its own network and keeps its sources open. A chunk that fails, or takes its process with it, is
-tried once more.
+Workers are fresh interpreters (see `process_worker.py`): forks would inherit the threads and the
+CUDA context of this process, and `multiprocessing` would run the caller's script again. Each worker
+loads its own network and keeps its sources open. A chunk that fails, or takes its process with it,
+is rendered once more.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from multiprocessing import Pipe
-from multiprocessing.connection import wait
-from pathlib import Path
+from multiprocessing.connection import Connection, wait
 
+from engine.child_process import start_interpreter
 from engine.errors import ChunkError, EngineError
 from engine.pipeline.capacity import longest_first
 from engine.pipeline.executors import RenderContext, RenderedChunk, RenderObserver
-from engine.pipeline.process_worker import END_S, Failed, Finished, Frames, Warned, WorkerEvent
+from engine.pipeline.process_worker import (
+    END_S,
+    Failed,
+    Finished,
+    Frames,
+    Warned,
+    WorkerEvent,
+    serve,
+)
 from engine.timeline.chunks import Chunk
 
 POLL_S = 0.1
@@ -83,18 +87,10 @@ class _Process:
     """A worker's process, its connection, and the task it is at."""
 
     def __init__(self, work: bytes, environment: Mapping[str, str], lock: int | None) -> None:
-        self.connection, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-c"),
-                    f"from engine.pipeline.process_worker import serve; serve({theirs.fileno()})",
-                ],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[theirs.fileno()] if lock is None else [theirs.fileno(), lock],
-                process_group=0,  # a Ctrl-C is the caller's, who ends the workers in order
-            )
+        self._child = start_interpreter(
+            serve, environment=environment, descriptors=[] if lock is None else [lock]
+        )
+        self.connection = Connection(self._child.channel.detach())
         self.task: _Task | None = None
         self.frames = 0
         """Rendered of the task, in this attempt."""
@@ -121,16 +117,10 @@ class _Process:
     def end(self, within_s: float) -> str:
         """Ends it, by force where it does not by itself, and says how it ended."""
         self.connection.close()
-        if self.task is None:  # there is nothing to put away
-            self._process.kill()
-        try:
-            status = self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        if status < 0:
-            return f"its process was ended by {signal.Signals(-status).name}"
-        return f"its process ended with status {status}"
+        idle = self.task is None  # it has nothing to put away
+        ended = self._child.end(0 if idle else within_s)
+        how = "was ended by" if ended.by_signal else "ended with"
+        return f"its process {how} {ended}"
 
 
 class _ProcessPool:
@@ -244,13 +234,9 @@ def _cuda_devices(device: str) -> list[str]:
 
 
 def _environments(workers: int, devices: Sequence[str]) -> list[dict[str, str]]:
-    """The environment of each worker: this one's, the same modules, its GPU, its threads."""
+    """The environment of each worker: this one's, its GPU, its threads."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    common = {
-        "OMP_NUM_THREADS": str(threads),
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-    }
+    common = {"OMP_NUM_THREADS": str(threads), **os.environ}
     return [
         common | ({"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {})
         for place in range(workers)

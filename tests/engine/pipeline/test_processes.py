@@ -34,6 +34,7 @@ from engine.upscale.options import NetworkOptions
 from engine.upscale.stage import FrameCrop, PlainResampler
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
+from tests.proc import children_of, is_alive
 from tests.waiting import wait_until
 from tests.witness import luma_frames
 
@@ -126,27 +127,12 @@ class Trapped(PlainResampler):
                 raise ValueError(what)
 
 
-def children_of(process: int) -> set[int]:
-    found: set[int] = set()
-    for each in Path(f"/proc/{process}/task").glob("*/children"):
-        found |= {int(child) for child in each.read_text().split()}
-    return found
-
-
 @pytest.fixture(autouse=True)
 def no_worker_is_left() -> Iterator[None]:
     """Other tests may have children that live as long as this process."""
     before = children_of(os.getpid())
     yield
     assert children_of(os.getpid()) <= before
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 @needs_ffmpeg
