@@ -1,8 +1,8 @@
 """The folder of finished chunks beside an export: what makes it resumable.
 
 Each chunk is a file and a record beside it, which is written last. A chunk from an earlier run is
-found only where the record fits the file, byte for byte, and the file holds what the plan says. What
-it holds is read once in a run, and goes on to the join in `ChunkRecord.file`.
+found only where the record fits the file, byte for byte, and the file holds what the plan says.
+What it holds is read once in a run, and goes on to the join in `ChunkRecord.file`.
 """
 
 from __future__ import annotations

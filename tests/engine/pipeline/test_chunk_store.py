@@ -76,7 +76,7 @@ def test_a_chunk_of_other_content_is_not_found(store: ChunkStore, encoder: Encod
 
 
 @pytest.mark.parametrize("harm", ["torn", "one bit", "file gone", "record gone", "record torn"])
-def test_a_part_that_is_not_whole_is_not_found(
+def test_a_chunk_that_is_not_whole_is_not_found(
     harm: str, store: ChunkStore, encoder: Encoder
 ) -> None:
     chunk = a_chunk()
@@ -98,16 +98,14 @@ def test_a_part_that_is_not_whole_is_not_found(
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "7", '"text"', '{"digest": 1}', '{"odd": 1}'])
-def test_a_foreign_record_is_not_believed(text: str, store: ChunkStore, encoder: Encoder) -> None:
+def test_a_foreign_record_is_not_trusted(text: str, store: ChunkStore, encoder: Encoder) -> None:
     chunk = a_chunk()
     accepted(store, chunk, encoder)
     store.path(chunk).with_suffix(".json").write_text(text)
     assert store.find(chunk, encoder) is None
 
 
-def test_another_chunks_part_under_this_name_is_not_believed(
-    store: ChunkStore, encoder: Encoder
-) -> None:
+def test_another_chunk_under_this_name_is_not_trusted(store: ChunkStore, encoder: Encoder) -> None:
     chunk, other = a_chunk(), a_chunk("b")
     accepted(store, other, encoder)
     for suffix in (".mp4", ".json"):
@@ -116,7 +114,7 @@ def test_another_chunks_part_under_this_name_is_not_believed(
     assert store.find(chunk, encoder) is None
 
 
-def test_a_record_that_promises_too_much_is_not_believed(
+def test_a_record_that_promises_too_much_is_not_trusted(
     store: ChunkStore, encoder: Encoder
 ) -> None:
     """The file is what counts: four frames are not the five of the plan."""
@@ -175,7 +173,7 @@ def test_records_of_earlier_versions_are_found(store: ChunkStore, encoder: Encod
     assert json.loads(text % values).keys() | added == record.to_document().keys()
 
 
-def test_a_part_of_another_size_or_rate_is_not_believed(
+def test_a_chunk_of_another_size_or_rate_is_not_trusted(
     store: ChunkStore, encoder: Encoder
 ) -> None:
     chunk = a_chunk()
@@ -203,7 +201,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_removing_takes_the_parts_and_nothing_else(store: ChunkStore, encoder: Encoder) -> None:
+def test_removing_takes_the_chunks_and_nothing_else(store: ChunkStore, encoder: Encoder) -> None:
     """The folder may be one that the user keeps other things in."""
     chunk = a_chunk()
     with store.locked():
@@ -218,7 +216,7 @@ def test_removing_takes_the_parts_and_nothing_else(store: ChunkStore, encoder: E
     assert sorted(store.folder.iterdir()) == sorted(kept)
 
 
-def test_removing_a_folder_of_parts_only_removes_the_folder(
+def test_removing_a_folder_of_chunks_only_removes_the_folder(
     store: ChunkStore, encoder: Encoder
 ) -> None:
     with store.locked():
