@@ -1,1 +1,1 @@
-"""The HTTP layer: uploads in, jobs, progress and finished videos out."""
+"""The HTTP server: takes uploads, runs export jobs, serves progress and finished videos."""

@@ -1,4 +1,4 @@
-"""The FastAPI app: routes over services, and what holds for every request."""
+"""The FastAPI app: its routes, middleware and error handlers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The app of one server; its services start and end with it."""
+    """The app of one server. Its services start and end with it."""
     settings = settings or Settings()
     metrics = Metrics()
 

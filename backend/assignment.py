@@ -1,4 +1,4 @@
-"""One piece of work for a worker process, as a value. Knows how no work is done (`worker.py`)."""
+"""One piece of work for a worker process, as a value. `worker.py` does the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.storage import Store
 
 LOCK_FILE = "worker.lock"
-"""Locked by a job folder's worker for as long as it lives; holds its process group's id."""
+"""A job folder's worker locks it while it runs, and writes its process group's id into it."""
 
 FILMSTRIP_FILE = "strip.jpg"
 FRAME_FILE = "frame.png"

@@ -1,9 +1,11 @@
 """Removes what jobs and uploads leave behind: work folders, temporary objects, unwanted results.
 
-A video is published in this order: file into the store, then one transaction (its row, the
-project's pointer, the job's end), then this. A crash before the transaction leaves the old state
-and a job that runs again to the same key; one after it leaves the new state and files that the
-next sweep finds by the job's row, or by their not having one.
+A video is published in three steps. First its file is put into the store. Then one transaction
+writes the video's row, the project's pointer and the job's end. Then this module cleans up.
+
+A crash before the transaction leaves the old state, and a job that runs again and writes to the
+same key. A crash after it leaves the new state, and files for the next sweep. The sweep finds them
+by the job's row, or because no row names them.
 """
 
 from __future__ import annotations
@@ -25,16 +27,16 @@ from engine.errors import StoreError
 from engine.storage import Store, user_key
 
 KEEP_FAILED_S = 24 * 3600.0
-"""How long a failed or cancelled job can be retried without sending its clips again."""
+"""How long the clips of a failed or cancelled job are kept, so that it can be retried."""
 
 KEEP_UPLOAD_S = 24 * 3600.0
-"""How long an upload that broke off can be resumed."""
+"""How long an interrupted upload can be resumed."""
 
 log = structlog.get_logger()
 
 
 class Cleanup:
-    """Knows which folders are in use by this process, and clears the rest away."""
+    """Knows which folders this process is using, and removes the others."""
 
     def __init__(self, work_dir: Path, upload_dir: Path, jobs: Jobs, store: Store) -> None:
         self._work_dir = work_dir
@@ -43,11 +45,11 @@ class Cleanup:
         self._store = store
         self._receiving: set[str] = set()
         self.lock = asyncio.Lock()
-        """Held while a job's files are removed, and while a job is queued again that needs them."""
+        """Held while a job's files are removed, and while a job that needs them is queued again."""
 
     @contextmanager
     def receiving(self) -> Iterator[Path]:
-        """A folder for what is being received, removed at the end unless a job has it by then."""
+        """A new folder for an upload. It is removed if the block raises, else the caller has it."""
         folder = self._work_dir / uuid4().hex
         folder.mkdir()
         self._receiving.add(folder.name)
@@ -60,11 +62,11 @@ class Cleanup:
             self._receiving.discard(folder.name)
 
     async def discard(self, folder: Path) -> None:
-        """Removes a folder that no job took."""
+        """Removes a folder that belongs to no job."""
         await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
 
     async def clear(self, job: Job) -> None:
-        """Removes everything temporary of a finished job, and the file it did not publish."""
+        """Removes all temporary files of a finished job, and a result that was not published."""
         async with self.lock:
             try:
                 await run_in_threadpool(self._clear, job)
@@ -72,7 +74,7 @@ class Cleanup:
                 log.warning("leftovers stay until the next sweep", export_id=job.id, why=str(error))
 
     async def sweep(self) -> None:
-        """Clears finished jobs, and folders that belong to nobody."""
+        """Clears finished jobs, and removes folders and old uploads that belong to no job."""
         for job in await run_in_threadpool(self._jobs.leftovers, KEEP_FAILED_S):
             await self.clear(job)
         async with self.lock:
@@ -103,10 +105,10 @@ class Cleanup:
 
 
 def temp_prefix(job: Job) -> str:
-    """Where a job keeps temporary objects: inside the user's own folder."""
+    """Prefix of the job's temporary objects, inside the user's own folder of the store."""
     return user_key(job.user_id, "temp", f"multi_clip_{job.folder}")
 
 
 def manifest_key(job: Job) -> str:
-    """What Modal's functions leave beside the video, to be found by."""
+    """Key of the manifest that the functions on Modal write beside the video."""
     return f"{job.output_key}.manifest.json"

@@ -15,9 +15,10 @@ _READS = "framestream_reads"
 
 
 class Database:
-    """An engine and its sessions, each one transaction.
+    """An engine and its sessions. Each session is one transaction.
 
-    `with database.begin() as session` may write; `database.read()` may not, and waits for nobody.
+    `with database.begin() as session` may write. `database.read()` may not write, and never waits
+    for a lock.
     """
 
     def __init__(self, url: str) -> None:
@@ -27,7 +28,7 @@ class Database:
         self.read = sessionmaker[Session](reader, expire_on_commit=False).begin
 
     def migrate(self) -> None:
-        """Runs the migrations that are missing; they are one transaction."""
+        """Runs the missing migrations in one transaction."""
         with self.engine.begin() as connection:
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
@@ -35,6 +36,7 @@ class Database:
             command.upgrade(config, "head")
 
     def close(self) -> None:
+        """Closes all connections."""
         self.engine.dispose()
 
 
@@ -46,13 +48,13 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")  # a job that was accepted stays accepted
+        connection.execute("PRAGMA synchronous=FULL")  # an accepted job survives a crash
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.isolation_level = None  # or the driver begins transactions too late
+        connection.isolation_level = None  # else the driver begins transactions too late
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # whoever means to write waits for the lock at once: a reader's cannot be upgraded
+        # a writer must wait for the lock at once: a read transaction cannot be upgraded later
         reads = connection.get_execution_options().get(_READS)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 

@@ -1,7 +1,7 @@
-"""What a form asks for: fields checked, clips matched with files and keys, a task made of it.
+"""Turns a form into an export request: checks its fields, matches clips with files and keys.
 
-Raises `HTTPException` 400, 413 and 422 that name the field. Opens no video: whether the clips are
-what the edit says is found out by the worker's inspection.
+Raises `HTTPException` 400, 413 and 422 that name the field. It opens no video: a worker checks
+later whether the clips fit the edit (`inspection.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.errors import StoreError
 from engine.storage import user_key
 
 CLIPS = "clips"
-"""Folder of a user's clips in the store."""
+"""The folder of a user's clips in the store."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
@@ -32,7 +32,7 @@ _MAX_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """A job to be: everything of it that the client decides."""
+    """Everything that the client decides about a job."""
 
     type: JobType
     export_id: str
@@ -40,23 +40,23 @@ class ExportRequest:
     project_name: str
     task: RenderTask | ExtractTask
     hash: str
-    """Of all that was asked for, files by name and size."""
+    """SHA-256 of the whole request. Files count by name and size."""
 
 
 def multi_clip(form: Form, user_id: str, max_clips: int) -> ExportRequest:
-    """`POST /api/export/multi-clip`: each clip has a file `video_<clipIndex>` or a `key`."""
+    """`POST /api/export/multi-clip`: each clip has either a file `video_<clipIndex>` or a `key`."""
     field = "multi_clip_data_json"
     edit = _json(form, field)
     clips = edit.get("clips") if isinstance(edit, dict) else None
     if not isinstance(clips, list) or not all(isinstance(clip, dict) for clip in clips):
         refuse(422, field, "must be an object with a list of objects, `clips`")
     if len(clips) > max_clips:
-        refuse(413, field, f"has {len(clips)} clips, at most {max_clips} are taken")
+        refuse(413, field, f"has {len(clips)} clips, at most {max_clips} are allowed")
     files, keys = dict(form.files), dict[str, str]()
     for place, clip in enumerate(clips):
         video, key = f"video_{clip.get('clipIndex', place)}", clip.pop("key", None)
         if (video in files) == (key is not None):
-            refuse(400, video, f"clips[{place}] needs either this file or a key, and no more")
+            refuse(400, video, f"clips[{place}] needs either this file or a key, not both")
         _name_source(clip, form, video, key, user_id, keys)
         files.pop(video, None)
     if files:
@@ -65,7 +65,7 @@ def multi_clip(form: Form, user_id: str, max_clips: int) -> ExportRequest:
 
 
 def upscale(form: Form, user_id: str) -> ExportRequest:
-    """`POST /api/export/upscale`: one clip, its keyframes and segments in fields of their own."""
+    """`POST /api/export/upscale`: one clip. Its keyframes and segments are separate fields."""
     keyframes, segments = _json(form, "keyframes_json"), _json(form, "segment_data_json")
     clip: dict[str, Any] = {"cropKeyframes": keyframes}
     if isinstance(segments, dict) and "segmentSpeeds" in segments:
@@ -93,7 +93,7 @@ def extract(form: Form, user_id: str) -> ExportRequest:
 
 
 def clip_key(user_id: str, key: str) -> str:
-    """Where the clip that a user calls `key` lies in the store."""
+    """The key in the store of the clip that the user calls `key`. Raises `HTTPException` 422."""
     try:
         return user_key(user_id, CLIPS, key)
     except StoreError as error:
@@ -101,20 +101,21 @@ def clip_key(user_id: str, key: str) -> str:
 
 
 def checked_id(value: str, field: str) -> str:
-    """An id as clients make them, fit for a path and a column."""
+    """A client's id, checked to fit a path and a column. Raises `HTTPException` 422."""
     if not _ID.fullmatch(value):
         refuse(422, field, "must be 1 to 128 letters, digits and _ . -")
     return value
 
 
 def refuse(status: int, field: str, reason: str) -> NoReturn:
+    """Raises `HTTPException`: the field and the reason."""
     raise HTTPException(status, f"{field}: {reason}")
 
 
 def _name_one(clip: dict[str, Any], form: Form, user_id: str, keys: dict[str, str]) -> None:
     key = form.fields.get("key")
     if form.files.keys() - {"video"} or ("video" in form.files) == (key is not None):
-        refuse(400, "video", "needs to be one file, or a key instead, and no more")
+        refuse(400, "video", "must be one file; or send a key instead")
     _name_source(clip, form, "video", key, user_id, keys)
 
 
@@ -126,7 +127,7 @@ def _name_source(
     user_id: str,
     keys: dict[str, str],
 ) -> None:
-    """Gives the clip its source's name here, and the title it would have had from its own name."""
+    """Sets the clip's `fileName` to the source's name here, and `title` from the name it had."""
     own_name = clip.get("fileName")
     if key is None:
         name = str(form.files[field].path)
@@ -145,7 +146,7 @@ def _name_source(
 def _render_order(
     kind: JobType, form: Form, edit: dict[str, Any], keys: dict[str, str]
 ) -> ExportRequest:
-    """Fields of the form go before what the edit says."""
+    """A render request. Fields of the form override the edit."""
     for field, key in (("target_width", "targetWidth"), ("target_height", "targetHeight")):
         if text := form.fields.get(field):
             if not (text.isascii() and text.isdecimal() and len(text) <= 6):
@@ -167,7 +168,7 @@ def _order(kind: JobType, form: Form, task: RenderTask | ExtractTask) -> ExportR
     project_id = form.fields.get("project_id") or None
     project_name = form.fields.get("project_name", "")
     if len(project_name) > _MAX_NAME or not project_name.isprintable():
-        refuse(422, "project_name", f"must be at most {_MAX_NAME} characters that can be seen")
+        refuse(422, "project_name", f"must be at most {_MAX_NAME} printable characters")
     sizes = {name: file.size_bytes for name, file in form.files.items()}
     asked = json.dumps([kind, project_id, task.model_dump(mode="json"), sizes], sort_keys=True)
     return ExportRequest(
@@ -181,10 +182,10 @@ def _order(kind: JobType, form: Form, task: RenderTask | ExtractTask) -> ExportR
 
 
 def _json(form: Form, field: str) -> Any:
-    """The field's content; None where it is absent or empty."""
+    """The field parsed as JSON, None if it is absent or empty. Raises `HTTPException` 422."""
 
     def no_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no JSON number")
+        raise ValueError(f"{name} is not a JSON number")
 
     try:
         text = form.fields.get(field) or "null"

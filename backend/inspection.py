@@ -1,4 +1,4 @@
-"""Asks a worker what a file or a task is, before anything is accepted."""
+"""Has a worker check a task or probe a file before the server accepts it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.storage import Store
 
 MAX_CONCURRENT = 2
 TIMEOUT_S = 120.0
-"""A file that takes longer to be understood is refused."""
+"""A file that takes longer to inspect is refused."""
 
 
 class Inspector:
-    """Runs short workers, a few at a time. Raises `WorkError` for what cannot be used."""
+    """Runs short workers, a few at a time. Raises `WorkError` for files that cannot be used."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
@@ -28,7 +28,10 @@ class Inspector:
     async def check(
         self, task: RenderTask | ExtractTask, folder: Path, user_id: str
     ) -> dict[str, Any]:
-        """`frames` and `duration_s` that a task would give. 422 and the reason where it cannot."""
+        """`frames` and `duration_s` of the task's result.
+
+        Raises `WorkError`: 422 if the task cannot be done, 413 if its result is too long.
+        """
         found = await self._run(
             Assignment(WorkKind.CHECK, folder, self._store, task=task, output_key=f"{user_id}/")
         )
@@ -38,11 +41,11 @@ class Inspector:
         return found
 
     async def probe(self, folder: Path, name: str) -> dict[str, Any]:
-        """What the file `folder / name` is, as `file` and `chapters`."""
+        """`file` and `chapters` of the file `folder / name`."""
         return await self._run(Assignment(WorkKind.PROBE, folder, self._store, probed=name))
 
     async def probe_stored(self, key: str) -> dict[str, Any]:
-        """What an object of the store is."""
+        """`file` and `chapters` of an object of the store."""
         nowhere = self._settings.work_dir
         return await self._run(Assignment(WorkKind.PROBE, nowhere, self._store, output_key=key))
 
@@ -51,6 +54,6 @@ class Inspector:
             async with self._slots, asyncio.timeout(TIMEOUT_S):
                 return await run_worker(assignment)
         except TimeoutError:
-            raise WorkError(422, f"was not understood within {TIMEOUT_S:g} s") from None
+            raise WorkError(422, f"the inspection took longer than {TIMEOUT_S:g} s") from None
         except WorkerDiedError as error:
-            raise WorkError(422, f"a file of it cannot be read: {error}") from error
+            raise WorkError(422, f"one of the files cannot be read: {error}") from error

@@ -35,4 +35,7 @@ def probe_file(assignment: Assignment) -> dict[str, Any]:
         {"title": each.title, "start_time": float(each.start_s), "end_time": float(each.stop_s)}
         for each in read_chapters(source, assignment.store)
     ]
-    return {"file": {**source_document(probe(source, assignment.store)), "path": source.name}, "chapters": chapters}
+    return {
+        "file": {**source_document(probe(source, assignment.store)), "path": source.name},
+        "chapters": chapters,
+    }

@@ -1,4 +1,4 @@
-"""Sees one job through: has it done here or on Modal, tells how far it is, writes how it ended."""
+"""Runs one job, here or on Modal: publishes its progress and writes how it ended."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from backend.modal_client import ModalProgress
 
 ROW_UPDATE_INTERVAL_S = 2.0
-"""How often the row of a running job is told how far it is."""
+"""Shortest time between two writes of a running job's progress into its row."""
 
 log = structlog.get_logger()
 
 
 class ExecutionTarget(StrEnum):
-    """Where a job is done."""
+    """Where a job runs."""
 
     LOCAL = "local"
     MODAL = "modal"
 
 
 class JobRunner:
-    """Has jobs done. What becomes of one is in its row before anybody is told."""
+    """Runs jobs. A job's end is written to its row before it is published."""
 
     def __init__(
         self, settings: Settings, jobs: Jobs, hub: ProgressHub, store: Store, metrics: Metrics
@@ -50,17 +50,18 @@ class JobRunner:
         self._store = store
         self._metrics = metrics
         self._local_slots = asyncio.Semaphore(settings.local_jobs)
-        """Met also by the jobs that Modal did not take."""
+        """Jobs that fell back from Modal wait for it too."""
 
     def target_of(self, job: Job) -> ExecutionTarget:
+        """Where the job must run. Extracts always run here."""
         on_modal = self._settings.modal_enabled and job.type != JobType.EXTRACT
         return ExecutionTarget.MODAL if on_modal else ExecutionTarget.LOCAL
 
     async def run(self, job: Job) -> Job | None:
-        """Does a job that was started; gives its row where that came to an end.
+        """Runs a started job. Returns its row if the job ended.
 
-        None: the worker died and the job is queued again, or somebody cancelled it. Cancelling
-        this ends a local worker at once, and leaves a call on Modal to `stop`.
+        Returns None if the job was queued again because its worker died, or if it was cancelled.
+        Cancelling this coroutine ends a local worker at once; `stop` ends a call on Modal.
         """
         key = job.user_id, job.id
         try:
@@ -72,14 +73,14 @@ class JobRunner:
             if job.attempts < self._settings.max_attempts:
                 await run_in_threadpool(self._jobs.requeue, *key, counts=True)
                 return None
-            told = f"{error}, {job.attempts} times in a row"
-            return await run_in_threadpool(self._jobs.fail, *key, told, 500)
+            reason = f"{error}, {job.attempts} times in a row"
+            return await run_in_threadpool(self._jobs.fail, *key, reason, 500)
         self.publish(job, phase="database", percent=progress_hub.DATABASE[0], message="Saving")
         self._metrics.frames.inc(result.details.get("frames") or 0)
         return await run_in_threadpool(self._jobs.finish, *key, result)
 
     async def stop(self, job: Job) -> None:
-        """Ends a cancelled job's call on Modal, if it has one."""
+        """Ends the call on Modal of a cancelled job, if it has one."""
         if job.modal_call_id is None:
             return
         from backend import modal_jobs
@@ -90,14 +91,14 @@ class JobRunner:
             log.warning("a cancelled call may go on", export_id=job.id, why=str(error))
 
     def publish(self, job: Job, **changes: Any) -> None:
-        """Tells of a job as its row was, and what changed since."""
+        """Publishes the job's state: its row as it was read, with `changes`."""
         percent = max(job.progress, changes.pop("percent", 0.0))
         state = replace(state_from_job(job), percent=percent, **changes)
         self._hub.publish((job.user_id, job.id), state)
 
     async def _result(self, job: Job) -> JobResult:
         if self.target_of(job) is ExecutionTarget.MODAL:
-            from backend import modal_jobs  # loads Modal's client
+            from backend import modal_jobs  # late: loads Modal's client
 
             try:
                 return await self._run_on_modal(job)
@@ -143,7 +144,7 @@ class JobRunner:
 
 
 class _ProgressRecorder:
-    """Turns what a worker says into states of its job, and now and then into its row."""
+    """Publishes a worker's events as states of its job, and writes some of them into its row."""
 
     def __init__(self, runner: JobRunner, jobs: Jobs, job: Job) -> None:
         self._runner = runner
@@ -153,6 +154,7 @@ class _ProgressRecorder:
         self._updating: asyncio.Task[None] | None = None
 
     def record(self, event: dict[str, Any]) -> None:
+        """Publishes an event. Writes the row at most every `ROW_UPDATE_INTERVAL_S`."""
         changes = _state_changes(event)
         self._runner.publish(self._job, **changes)
         now_s = time.monotonic()
@@ -171,7 +173,7 @@ class _ProgressRecorder:
 
 
 def _state_changes(event: dict[str, Any]) -> dict[str, Any]:
-    """What an event of a worker means for its job's state."""
+    """The fields of the job's state that a worker's event changes."""
     if event["event"] == "upload":
         percent = percent_within(progress_hub.PUBLISH, event["share"])
         return {"phase": "upload", "percent": percent, "message": "Storing the video"}

@@ -1,4 +1,4 @@
-"""Jobs as rows: every change of a job's state is one transaction here. Renders nothing.
+"""The job table: every change of a job's state is one transaction here. Renders nothing.
 
 queued ──▶ running ──▶ done
    ▲ │        │ ├────▶ failed ───┐
@@ -34,7 +34,7 @@ UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 class QueueFullError(Exception):
-    """No more jobs are taken now; `whose` is the user's own limit or the server's."""
+    """The queue is full. `own`: the user's own limit was reached, not the server's."""
 
     def __init__(self, limit: int, own: bool) -> None:
         super().__init__(f"{'you have' if own else 'the server has'} {limit} unfinished exports")
@@ -42,38 +42,38 @@ class QueueFullError(Exception):
 
 
 class ExportIdReusedError(Exception):
-    """The export id was used before, for something else."""
+    """The export id was used before, for a different request."""
 
 
 class SourcesGoneError(Exception):
-    """What a retry would need was cleared away."""
+    """The files that a retry needs were removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a finished job has to show."""
+    """The result of a finished job."""
 
     duration_s: float
     details: dict[str, Any]
-    """Goes into the answer."""
+    """Merged into the response."""
     report: dict[str, Any]
     modal_used: bool = False
 
 
 class Jobs:
-    """The job table. Every method is one transaction; nobody sees another user's rows."""
+    """The job table. Every method is one transaction. Users never see rows of other users."""
 
     def __init__(self, database: Database, *, limit: int, limit_per_user: int) -> None:
         self._database = database
         self._limit = limit
         self._limit_per_user = limit_per_user
 
-    # asked for by users
+    # called for users
 
     def add(
         self, requested: ExportRequest, user_id: str, folder: str, output_key: str
     ) -> tuple[Job, bool]:
-        """Takes a job, or finds the one that was asked for before under this id; True if new.
+        """Adds a job, or finds the job of the same request. The second value is True if it is new.
 
         Raises `ExportIdReusedError`, `QueueFullError`.
         """
@@ -95,13 +95,13 @@ class Jobs:
                 )
                 session.add(job)
             return job, True
-        except IntegrityError:  # PostgreSQL lets two look at the same time
+        except IntegrityError:  # on PostgreSQL two requests may look at the same time
             with self._database.read() as session:
                 existing = session.get_one(Job, (user_id, requested.export_id))
                 return _same_request(existing, requested), False
 
     def check_queue(self, user_id: str) -> None:
-        """Raises `QueueFullError` before an upload is read for nothing."""
+        """Raises `QueueFullError`. Called before an upload is read, which may take long."""
         with self._database.read() as session:
             self._check_queue(session, user_id)
 
@@ -113,6 +113,7 @@ class Jobs:
             raise QueueFullError(self._limit, own=False)
 
     def find(self, user_id: str, export_id: str) -> Job | None:
+        """The user's job, None if there is none."""
         with self._database.read() as session:
             return session.get(Job, (user_id, export_id))
 
@@ -129,7 +130,7 @@ class Jobs:
             return session.scalars(query.limit(limit)).all()
 
     def cancel(self, user_id: str, export_id: str) -> Job | None:
-        """Cancels what is not finished yet; gives the job as it is then."""
+        """Cancels a job that is not finished. Returns the job as it is afterwards."""
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is not None and job.status in UNFINISHED:
@@ -154,7 +155,7 @@ class Jobs:
                 job.progress = UPLOADED_PERCENT
             return job
 
-    # done by the scheduler
+    # called by the scheduler
 
     def queued(self) -> Sequence[Job]:
         """Queued jobs, oldest first."""
@@ -163,7 +164,7 @@ class Jobs:
             return session.scalars(query.order_by(Job.created_at, Job.id)).all()
 
     def start(self, user_id: str, export_id: str) -> Job | None:
-        """Takes a queued job into work; None where it was cancelled meanwhile."""
+        """Marks a queued job as running. None if it was cancelled meanwhile."""
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is None or job.status != JobStatus.QUEUED:
@@ -176,7 +177,7 @@ class Jobs:
             return job
 
     def update_running(self, user_id: str, export_id: str, **columns: Any) -> None:
-        """Writes columns of a job that runs (progress, phase, the id of a call), no others."""
+        """Writes columns (progress, phase, call id) of the job, only while it is running."""
         with self._database.begin() as session:
             session.execute(
                 update(Job)
@@ -186,9 +187,9 @@ class Jobs:
             )
 
     def finish(self, user_id: str, export_id: str, result: JobResult) -> Job | None:
-        """Publishes the result: the video's row, the project's pointer and the job's end at once.
+        """Publishes the result: writes the video's row, the project's pointer and the job's end.
 
-        The file lies under `output_key` already. None where the job was cancelled meanwhile.
+        The file must already be stored at `output_key`. None if the job was cancelled meanwhile.
         """
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
@@ -206,7 +207,7 @@ class Jobs:
             return job
 
     def fail(self, user_id: str, export_id: str, error: str, status: int) -> Job | None:
-        """Ends a running job in failure."""
+        """Marks a running job as failed. `status` is the HTTP status. None if it is not running."""
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is None or job.status != JobStatus.RUNNING:
@@ -216,7 +217,7 @@ class Jobs:
             return job
 
     def requeue(self, user_id: str, export_id: str, *, counts: bool) -> None:
-        """Puts a running job back in the queue; `counts` as one of its attempts."""
+        """Puts a running job back into the queue. `counts`: this run was one of its attempts."""
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is not None and job.status == JobStatus.RUNNING:
@@ -224,7 +225,7 @@ class Jobs:
                 job.attempts -= not counts
 
     def recover(self) -> int:
-        """After a restart: what was running is queued again. Gives how many."""
+        """After a restart: queues all running jobs again, and returns how many there were."""
         with self._database.begin() as session:
             running = session.scalars(select(Job).where(Job.status == JobStatus.RUNNING)).all()
             for job in running:
@@ -233,7 +234,10 @@ class Jobs:
             return len(running)
 
     def leftovers(self, keep_s: float) -> Sequence[Job]:
-        """Finished jobs whose temporary files may go: done ones, and others after `keep_s`."""
+        """Finished jobs whose temporary files may be removed.
+
+        Those of done jobs at once, those of failed and cancelled jobs after `keep_s` seconds.
+        """
         old = utc_now() - timedelta(seconds=keep_s)
         with self._database.read() as session:
             query = select(Job).where(Job.leftovers, Job.status.in_(FINISHED))
@@ -242,14 +246,14 @@ class Jobs:
             ).all()
 
     def mark_cleared(self, user_id: str, export_id: str, still: JobStatus) -> None:
-        """Notes that nothing temporary of a job is left, if it is `still` what it was."""
+        """Notes that the job has no temporary files left, if its status is still `still`."""
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is not None and job.status == still:
                 job.leftovers = False
 
     def folders(self) -> set[str]:
-        """Work folders that belong to a job."""
+        """Names of the work folders that belong to a job."""
         with self._database.read() as session:
             return set(session.scalars(select(Job.folder).where(Job.leftovers)))
 
@@ -270,7 +274,7 @@ def _queue(job: Job) -> None:
 
 
 def _new_version(session: Session, job: Job, duration_s: float) -> WorkingVideo:
-    """The project's next working video, which the project points at from now on."""
+    """Adds the project's next working video and points the project at it."""
     assert job.project_id is not None
     project = _project(session, job.user_id, job.project_id)
     highest = session.scalar(
@@ -294,10 +298,10 @@ def _new_version(session: Session, job: Job, duration_s: float) -> WorkingVideo:
 
 
 def _project(session: Session, user_id: str, project_id: str) -> Project:
-    """The project, locked; made where it is new."""
+    """The project, locked. It is created if it is new."""
     owner = (user_id, project_id)
     if session.get(Project, owner) is None:
-        # another export of the project may make it at the same time
+        # another export of the project may create it at the same time
         with contextlib.suppress(IntegrityError), session.begin_nested():
             session.add(Project(user_id=user_id, id=project_id))
     return session.get_one(Project, owner, with_for_update=True, populate_existing=True)

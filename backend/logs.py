@@ -1,4 +1,4 @@
-"""Structured logs: a line of JSON each, with the export's id where there is one. No secrets."""
+"""Structured logs: one JSON object a line, with the export's id if there is one. No secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure_logs() -> None:
-    """Sends our events and the libraries' warnings to standard error."""
+    """Sends the server's events and the libraries' warnings to standard error."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

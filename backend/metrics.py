@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. No user and no name of a file is in it."""
+"""The server's metrics for Prometheus. They hold no user ids and no file names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Metrics:
-    """The counters of one server, in a registry of its own."""
+    """The metrics of one server, in its own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -19,7 +19,7 @@ class Metrics:
         self.queued = Gauge("framestream_jobs_queued", "Jobs that wait", registry=self.registry)
         self.running = Gauge("framestream_jobs_running", "Jobs at work", registry=self.registry)
         self.watchers = Gauge(
-            "framestream_progress_watchers", "Who follows a job", registry=self.registry
+            "framestream_progress_watchers", "Clients that follow a job", registry=self.registry
         )
         self.uploaded = Counter(
             "framestream_uploaded_bytes", "Bytes of accepted uploads", registry=self.registry
@@ -29,16 +29,16 @@ class Metrics:
         )
         self.requests = Histogram(
             "framestream_request_seconds",
-            "Time to an answer",
+            "Time to a response",
             ["method", "route", "status"],
             registry=self.registry,
         )
 
 
 class MetricsMiddleware:
-    """Middleware that times requests, and closes connections whose body nobody wants to read.
+    """Middleware that times requests, and closes a connection whose body was not read to its end.
 
-    Uvicorn would else read on to the end of it, all 10 GB, after the refusal was sent.
+    Uvicorn would otherwise read the rest of the body, up to 10 GB, after the refusal was sent.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -54,13 +54,13 @@ class MetricsMiddleware:
             for name, value in scope["headers"]
         )
 
-        async def received() -> Message:
+        async def receive_message() -> Message:
             nonlocal unread
             message = await receive()
             unread = unread and message.get("more_body", False)
             return message
 
-        async def noted(message: Message) -> None:
+        async def send_message(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if unread:
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
@@ -69,4 +69,4 @@ class MetricsMiddleware:
                 labels.observe(time.perf_counter() - started_s)
             await send(message)
 
-        return await self._app(scope, received, noted)
+        return await self._app(scope, receive_message, send_message)

@@ -2,8 +2,9 @@
 
     python -m backend.modal_export edit.json -o reel.mp4
 
-Uploads what is not in the bucket yet, follows the export, fetches the film. The same edit of the
-same files is the same job: after a lost connection the same command finds what was made.
+Uploads the files that the bucket does not have, follows the export and fetches the film. The same
+edit of the same files is the same job: after a lost connection, run the same command again to get
+the result.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def export(
     upscaler: Annotated[str, typer.Option(metavar="auto|none|NAME")] = "auto",
     max_containers: Annotated[int, typer.Option(min=1)] = 10,
 ) -> None:
-    """Export an edit on Modal. The bucket is that of R2_* in the environment."""
+    """Export an edit on Modal. R2_* in the environment name the bucket."""
     try:
         store = S3Store(s3_settings(os.environ))
         job = _job(edit, user, upscaler, max_containers, store)
@@ -59,7 +60,7 @@ def export(
 
 
 def _job(edit: Path, user: str, upscaler: str, max_containers: int, store: Store) -> ExportJob:
-    """The job of an edit, its sources in the bucket."""
+    """The job of an edit. Uploads the sources that the bucket does not have."""
     document = Edit.load(edit).to_document()
     keys: dict[str, str] = {}
     for clip in document["clips"]:
@@ -78,7 +79,7 @@ def _job(edit: Path, user: str, upscaler: str, max_containers: int, store: Store
 
 
 def _upload_source(path: Path, user: str, store: Store) -> str:
-    """The key of a source, named by its content."""
+    """The key of a source, made from its content. Uploads it if needed."""
     try:
         key = user_key(user, "sources", fingerprint(path) + path.suffix.lower())
     except OSError as error:

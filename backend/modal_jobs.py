@@ -1,7 +1,7 @@
-"""Sees a job through on Modal: sources into the store, one call, its progress, its result.
+"""Runs a job on Modal: puts its sources into the store, starts one call, follows it to its result.
 
-The call's id is in the job's row before it is followed, so that a restarted server follows the
-same call. Loads Modal's client: imported only where Modal is enabled.
+The call's id is written into the job's row before the call is followed, so that a restarted server
+follows the same call. Loads Modal's client: imported only if Modal is enabled.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from engine.storage import Store
 
 
 class RemoteFailedError(Exception):
-    """Modal did the work and says that it failed."""
+    """The export ran on Modal and failed."""
 
 
 def export_job(job: Job, settings: Settings) -> ExportJob:
-    """The job as Modal's functions know it: the same for the same row."""
+    """The job for the functions on Modal. The same row always gives the same value."""
     task = _task(job)
-    careful = task.mode is ExportMode.QUALITY
+    best_quality = task.mode is ExportMode.QUALITY
     return ExportJob(
         job_id=job.folder,
         user_id=job.user_id,
@@ -43,8 +43,8 @@ def export_job(job: Job, settings: Settings) -> ExportJob:
         source_keys={name: _key_of(job, task, name) for name in _file_names(task)},
         output_key=job.output_key,
         upscaler=settings.upscaler,
-        encoder="libx264" if careful and settings.encoder == "auto" else settings.encoder,
-        preset="medium" if careful else None,
+        encoder="libx264" if best_quality and settings.encoder == "auto" else settings.encoder,
+        preset="medium" if best_quality else None,
     )
 
 
@@ -55,16 +55,16 @@ async def render(
     on_call: Callable[[str], Awaitable[None]],
     on_progress: ProgressCallback,
 ) -> JobResult:
-    """The result of the job's call, which is made if there is none yet.
+    """The result of the job's call. Starts a call if the job has none yet.
 
-    `on_call` keeps the call's id. Cancelling leaves the call alone, see `stop`. Raises `ModalError`
-    where Modal cannot take the job, and `RemoteFailedError`.
+    `on_call` must save the call's id. Cancelling this coroutine does not end the call; `stop` does.
+    Raises `ModalError` if Modal cannot take the job, and `RemoteFailedError` if the export failed.
     """
     task, export = _task(job), export_job(job, settings)
     call_id = job.modal_call_id
     if call_id is None:
         await run_in_threadpool(_put_sources, job, task, store, settings.work_dir / job.folder)
-        # once it is asked for, the call exists: its id is kept even if nobody waits any more
+        # a call that was asked for exists: its id must be saved even if this coroutine is cancelled
         call_id = await asyncio.shield(_start(export, store, on_call))
     result = await follow_export(call_id, export, store, on_progress)
     if result["status"] != "success":
@@ -75,7 +75,7 @@ async def render(
 
 
 async def stop(job: Job, store: Store, settings: Settings) -> None:
-    """Ends the job's call and its containers. Raises `ModalError`."""
+    """Ends the job's call and its containers, if it has a call. Raises `ModalError`."""
     if job.modal_call_id is not None:
         await cancel_export(job.modal_call_id, export_job(job, settings), store)
 
@@ -88,12 +88,12 @@ async def _start(export: ExportJob, store: Store, on_call: Callable[[str], Await
 
 def _task(job: Job) -> RenderTask:
     task = task_adapter.validate_python(job.request)
-    assert isinstance(task, RenderTask), "nothing else is done on Modal"
+    assert isinstance(task, RenderTask), "only render tasks run on Modal"
     return task
 
 
 def _put_sources(job: Job, task: RenderTask, store: Store, folder: Path) -> None:
-    """Uploads go where the containers can read them; they are removed with the job."""
+    """Stores uploaded sources where containers can read them. They are removed with the job."""
     for name in _file_names(task):
         key = _key_of(job, task, name)
         if name not in task.keys and store.stat(key) is None:

@@ -1,4 +1,4 @@
-"""The tables: projects, working videos, export jobs, API keys. Alembic's migrations make them."""
+"""The database tables: projects, working videos, export jobs, API keys. Migrations create them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite forgets the zone, so it is put back."""
+    """A moment in UTC. SQLite drops the time zone, so it is added again on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """See `TypeDecorator`."""
         return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def utc_now() -> datetime:
+    """The time now, in UTC."""
     return datetime.now(UTC)
 
 
 UPLOADED_PERCENT = 10.0
-"""Where a job's progress begins: its upload is behind it."""
+"""Percent at which a new job starts: its upload is complete."""
 
 
 class JobStatus(StrEnum):
-    """Where a job stands; the last three are for good unless it is retried."""
+    """The status of a job. The last three are final, unless the job is retried."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -44,7 +46,7 @@ FINISHED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 class JobType(StrEnum):
-    """What a job makes."""
+    """The kind of request that a job came from."""
 
     MULTI_CLIP = "multi_clip"
     UPSCALE = "upscale"
@@ -52,13 +54,13 @@ class JobType(StrEnum):
 
 
 class Base(DeclarativeBase):
-    """Base of all tables."""
+    """Base class of all tables."""
 
     type_annotation_map = {dict[str, Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
 
 
 class Project(Base):
-    """A user's project and the newest videos made of it."""
+    """A user's project, and its newest videos."""
 
     __tablename__ = "projects"
 
@@ -67,12 +69,12 @@ class Project(Base):
     name: Mapped[str] = mapped_column(Text, default="")
     working_video_id: Mapped[int | None]
     final_video_id: Mapped[int | None]
-    """The app's own; a new working video takes it away."""
+    """Set by the app. A new working video resets it."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class WorkingVideo(Base):
-    """One finished export of a project; the highest version is the project's."""
+    """One finished export of a project. The project shows the highest version."""
 
     __tablename__ = "working_videos"
     __table_args__ = (
@@ -87,13 +89,13 @@ class WorkingVideo(Base):
     version: Mapped[int]
     filename: Mapped[str] = mapped_column(String(255))
     key: Mapped[str] = mapped_column(String(512))
-    """Where it lies in the store."""
+    """Its key in the store."""
     duration_s: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Job(Base):
-    """An export from the moment it is accepted. Ids are the client's, so they are per user."""
+    """An export, from the moment it is accepted. Clients choose the ids, so ids are per user."""
 
     __tablename__ = "export_jobs"
     __table_args__ = (
@@ -108,34 +110,34 @@ class Job(Base):
     project_id: Mapped[str | None] = mapped_column(String(128))
     project_name: Mapped[str] = mapped_column(Text, default="")
     folder: Mapped[str] = mapped_column(String(32))
-    """Name of its folder below `Settings.work_dir`."""
+    """Name of its folder in `Settings.work_dir`."""
     output_key: Mapped[str] = mapped_column(String(512))
-    """Where its result goes, known before there is one."""
+    """Key of its result in the store, chosen before the job runs."""
     request: Mapped[dict[str, Any]]
     """A `backend.tasks.Task` as JSON."""
     request_hash: Mapped[str] = mapped_column(String(64))
-    """By which a repeated request is told from another one with the same id."""
+    """Tells a repeated request from a different one with the same id."""
     result: Mapped[dict[str, Any] | None]
     report: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(Text)
     error_status: Mapped[int | None]
     """The HTTP status that fits the error."""
     progress: Mapped[float] = mapped_column(default=UPLOADED_PERCENT)
-    """Percent, as last written; the hub knows better while it runs."""
+    """Percent, as last written. While the job runs, the progress hub is newer."""
     phase: Mapped[str] = mapped_column(String(16), default="queued")
     message: Mapped[str] = mapped_column(Text, default="Waiting")
     attempts: Mapped[int] = mapped_column(default=0)
     modal_call_id: Mapped[str | None] = mapped_column(String(64))
     modal_used: Mapped[bool] = mapped_column(default=False)
     leftovers: Mapped[bool] = mapped_column(default=True)
-    """True until its work folder and temporary objects are known to be gone."""
+    """True until its work folder and its temporary objects have been removed."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
 
 class ApiKey(Base):
-    """A key's hash and whose it is; the key itself is shown once and kept nowhere."""
+    """The hash of a key, and its user. The key itself is shown once and never stored."""
 
     __tablename__ = "api_keys"
 

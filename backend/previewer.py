@@ -1,6 +1,6 @@
-"""Asks workers for what the page shows: clips at a glance, exact frames, estimates.
+"""Has workers make what the page shows: clip previews, exact frames, estimates.
 
-What a clip looks like is kept in a folder, by the content it was made of.
+Clip previews are cached in a folder, by the clip's key and ETag.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from engine.storage import ObjectInfo, Store
 
 MAX_CONCURRENT = 2
 TIMEOUT_S = 300.0
-"""A network takes its time over a frame where there is no GPU."""
+"""Without a GPU, a network may take minutes for one frame."""
 PREVIEW_VERSION = 2
-"""Raised when a clip's preview holds something else, so that no cached one is taken for it."""
+"""Increase it when the content of clip previews changes, so that cached ones are not used."""
 CACHE_LIFETIME_S = 30 * 86_400
-"""How long the glance at a clip is kept that nobody asks for."""
+"""How long an unused clip preview is kept."""
 
 
 class Previewer:
-    """Runs workers for the page, a few at a time. Raises `WorkError` for what cannot be shown."""
+    """Runs preview workers, a few at a time. Raises `WorkError` if a preview is not possible."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
@@ -43,7 +43,7 @@ class Previewer:
         self._folder = settings.data_dir / "glances"
 
     async def clip_preview(self, clip: ObjectInfo) -> dict[str, Any]:
-        """Facts, filmstrip and peaks of a stored clip; the strip's picture by `strip`."""
+        """Facts, filmstrip layout and sound peaks of a stored clip."""
         path = self._cached_path(clip, ".json")
         if (found := await run_in_threadpool(_read_cached, path)) is not None:
             document: dict[str, Any] = json.loads(found)
@@ -54,7 +54,7 @@ class Previewer:
         return made
 
     async def filmstrip(self, clip: ObjectInfo) -> bytes:
-        """The filmstrip of a stored clip, as a JPEG."""
+        """The filmstrip of a stored clip, as a JPEG file."""
         path = self._cached_path(clip, ".jpg")
         if (found := await run_in_threadpool(_read_cached, path)) is None:
             await self.clip_preview(clip)
@@ -64,7 +64,7 @@ class Previewer:
     async def frame(
         self, task: RenderTask, user_id: str, frame: int, upscaler: str
     ) -> tuple[dict[str, Any], bytes]:
-        """One output frame as a PNG, and what is to be said of it."""
+        """Facts about one output frame, and the frame as a PNG file."""
         assignment = self._assignment(WorkKind.FRAME_PREVIEW, task, user_id)
         made, picture = await self._run(
             replace(assignment, frame=frame, upscaler=upscaler), FRAME_FILE
@@ -79,7 +79,7 @@ class Previewer:
         return made
 
     async def read_back(self, key: str) -> dict[str, Any]:
-        """What the finished film under a key of the store holds, read back."""
+        """What a finished film in the store holds, read from its file."""
         made, _ = await self._run(
             Assignment(WorkKind.READ_BACK, Path(), self._store, output_key=key), ""
         )
@@ -98,7 +98,7 @@ class Previewer:
         )
 
     async def _run(self, assignment: Assignment, picture: str) -> tuple[dict[str, Any], bytes]:
-        """A worker's answer, and the picture it left in a folder that is gone then."""
+        """A worker's result, and the picture that it wrote (empty if none)."""
         try:
             async with self._slots, asyncio.timeout(TIMEOUT_S):
                 with TemporaryDirectory() as name:
@@ -109,10 +109,12 @@ class Previewer:
         except TimeoutError:
             raise WorkError(504, f"took longer than {TIMEOUT_S:g} s") from None
         except WorkerDiedError as error:
-            raise WorkError(422, f"a file of it cannot be read: {error}") from error
+            raise WorkError(422, f"one of the files cannot be read: {error}") from error
 
     def _cached_path(self, clip: ObjectInfo, suffix: str) -> Path:
-        name = hashlib.sha256(f"{PREVIEW_VERSION}\n{clip.key}\n{clip.etag}".encode()).hexdigest()[:40]
+        name = hashlib.sha256(f"{PREVIEW_VERSION}\n{clip.key}\n{clip.etag}".encode()).hexdigest()[
+            :40
+        ]
         return self._folder / f"{name}{suffix}"
 
     def _cache(self, clip: ObjectInfo, made: dict[str, Any], picture: bytes) -> None:
@@ -127,7 +129,7 @@ class Previewer:
 
 
 def _read_cached(path: Path) -> bytes | None:
-    """What is kept at a path, from now on as if it were new; None where there is nothing."""
+    """The cached file, None if there is none. Reading it renews its age."""
     try:
         os.utime(path)
         return path.read_bytes()

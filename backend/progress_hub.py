@@ -1,7 +1,7 @@
-"""The hub of progress: the last state of every job that moves, and those who watch it.
+"""The progress hub: the latest state of every active job, and the clients that watch it.
 
-Memory is one state per moving job and one slot per watcher, however slow. Lives in the event loop's
-thread; knows no HTTP and no database.
+It holds one state per active job and one event per watcher, however slow the watcher is. It runs in
+the event loop's thread, and knows no HTTP and no database.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from backend.models import FINISHED, Job, JobStatus
 
 INTERVAL_S = 0.25
-"""Shortest time between two states that a watcher is given."""
+"""Shortest time between two states sent to a watcher."""
 
 UPLOAD, CLIPS, JOIN, PUBLISH, DATABASE = (5, 10), (10, 80), (80, 90), (90, 95), (95, 100)
-"""Percent from where to where, by what is being done."""
+"""Start and end of each phase, in percent."""
 
 _APP_STATUS: dict[JobStatus | None, str] = {
     JobStatus.DONE: "complete",
@@ -32,7 +32,7 @@ JobKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ProgressState:
-    """How far a job is. `status` is None while there is only an upload, and no job yet."""
+    """How far a job is. `status` is None during the upload, before there is a job."""
 
     status: JobStatus | None
     phase: str
@@ -46,18 +46,18 @@ class ProgressState:
     eta_s: float | None = None
     bottleneck: str | None = None
     chunks_done: tuple[int, ...] = ()
-    """By index: those that lie finished."""
+    """Indices of the finished chunks."""
     error: str | None = None
     working_video_id: int | None = None
     working_filename: str | None = None
 
     @property
     def is_final(self) -> bool:
-        """True where nothing more comes, unless the job is retried."""
+        """True if no state follows, unless the job is retried."""
         return self.status in FINISHED
 
     def document(self) -> dict[str, Any]:
-        """In the app's spelling, and more."""
+        """The state as JSON: the app's field names, and more."""
         document: dict[str, Any] = {
             "progress": round(self.percent, 1),
             "message": self.message,
@@ -85,13 +85,13 @@ class ProgressState:
 
 
 def percent_within(span: tuple[int, int], share: float) -> float:
-    """Percent of the whole that a share of one span is."""
+    """The percentage at `share` (0 to 1) of a phase that spans `span` percent."""
     start, stop = span
     return start + (stop - start) * share
 
 
 def state_from_job(job: Job) -> ProgressState:
-    """What a job's row says."""
+    """The state that a job's row describes."""
     return ProgressState(
         status=JobStatus(job.status),
         phase=job.phase,
@@ -106,7 +106,7 @@ def state_from_job(job: Job) -> ProgressState:
 
 
 def public_id(project_id: str | None) -> int | str | None:
-    """The app's project ids are numbers; others are text."""
+    """A project id as the app sent it: decimal ids are numbers, others are text."""
     if project_id is not None and project_id.isdecimal() and str(int(project_id)) == project_id:
         return int(project_id)
     return project_id
@@ -119,13 +119,13 @@ class _Channel:
 
 
 class ProgressHub:
-    """Takes states, and hands each watcher the newest, at most every `INTERVAL_S`."""
+    """Takes states, and gives each watcher the newest one, at most every `INTERVAL_S`."""
 
     def __init__(self) -> None:
         self._channels: dict[JobKey, _Channel] = {}
 
     def publish(self, key: JobKey, state: ProgressState) -> None:
-        """Tells a new state. The percentage never falls, but where a job begins anew."""
+        """Publishes a new state. The percentage never falls, unless the job starts again."""
         channel = self._channels.setdefault(key, _Channel())
         before = channel.state
         if before is not None and not before.is_final and not state.is_final:
@@ -137,43 +137,45 @@ class ProgressHub:
             self._forget_unwatched(key)
 
     def state(self, key: JobKey) -> ProgressState | None:
+        """The latest state, None if the hub knows none."""
         channel = self._channels.get(key)
         return None if channel is None else channel.state
 
     @property
     def watchers(self) -> int:
+        """How many watchers there are."""
         return sum(len(channel.watchers) for channel in self._channels.values())
 
     async def watch(
         self, key: JobKey, read_row: Callable[[], Awaitable[ProgressState | None]]
     ) -> AsyncGenerator[ProgressState, None]:
-        """The state now, and each newer one; ends after the final one.
+        """Yields the current state and each newer one. Ends after the final one.
 
-        `read_row` tells what the job's row says, for where the hub knows nothing of the job.
+        `read_row` gives the state of the job's row, used if the hub does not know the job.
         """
         channel = self._channels.setdefault(key, _Channel())
-        news = asyncio.Event()
-        channel.watchers.add(news)
+        changed = asyncio.Event()
+        channel.watchers.add(changed)
         try:
-            row = await read_row()  # after being registered: nothing is missed in between
-            state, told = channel.state or row, None
+            row = await read_row()  # after registering, so that no state is missed
+            state, sent = channel.state or row, None
             while True:
-                if state is not None and state != told:
-                    told = state
-                    told_s = time.monotonic()
+                if state is not None and state != sent:
+                    sent = state
+                    sent_s = time.monotonic()
                     yield state
                     if state.is_final:
                         return
-                    await asyncio.sleep(max(0, told_s + INTERVAL_S - time.monotonic()))
-                await news.wait()
-                news.clear()
+                    await asyncio.sleep(max(0, sent_s + INTERVAL_S - time.monotonic()))
+                await changed.wait()
+                changed.clear()
                 state = channel.state
         finally:
-            channel.watchers.discard(news)
+            channel.watchers.discard(changed)
             self._forget_unwatched(key)
 
     def _forget_unwatched(self, key: JobKey) -> None:
-        """A finished job's row says as much as the hub."""
+        """Forgets an unwatched job if it is finished (its row says the same) or has no state."""
         channel = self._channels.get(key)
         if channel and not channel.watchers and (channel.state is None or channel.state.is_final):
             del self._channels[key]

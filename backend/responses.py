@@ -1,4 +1,4 @@
-"""What clients are told about jobs and videos: rows in, JSON out. Changes nothing."""
+"""Builds the JSON responses about jobs and videos from their rows. Changes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backend.tasks import ExtractTask, task_adapter
 
 
 def finished_document(job: Job, services: Services, base_url: str) -> dict[str, Any]:
-    """What the app's frontend expects of an export that is done: both its spellings at once."""
+    """The response for a finished export, with both names of each field that the app reads."""
     filename = job.output_key.rpartition("/")[2]
     result: dict[str, Any] = job.result or {}
     task = task_adapter.validate_python(job.request)
@@ -36,14 +36,14 @@ def finished_document(job: Job, services: Services, base_url: str) -> dict[str, 
 
 
 def video_url(job: Job, services: Services, base_url: str) -> str:
-    """A signed, expiring address of a finished job's file, whole also for a server without name."""
+    """A signed URL of a finished job's file. It is absolute, also without `PUBLIC_URL`."""
     name = job.output_key.rpartition("/")[2]
     url = services.store.url(job.output_key, services.settings.url_lifetime_s, file_name=name)
     return urljoin(base_url, url)
 
 
 def job_document(job: Job, services: Services, base_url: str) -> dict[str, Any]:
-    """A job as it is now, `result` being what `POST` answers when it is done."""
+    """A job as it is now. `result` is the response that `POST` gives for a finished job."""
     state = services.hub.state((job.user_id, job.id))
     return {
         "export_id": job.id,

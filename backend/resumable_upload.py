@@ -1,4 +1,4 @@
-"""Files that come in pieces, so that an upload that broke off goes on where it stopped."""
+"""Receives a file in pieces, so that an interrupted upload can continue where it stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """Which bytes of a file a request brings: `[start, stop)` of `total`."""
+    """The bytes of a file that a request carries: `[start, stop)` of `total`."""
 
     start: int
     stop: int
@@ -30,11 +30,14 @@ class ContentRange:
 
     @classmethod
     def from_request(cls, content_range: str | None, request: Request) -> Self:
-        """From the request's headers; without a range it is the whole file."""
+        """Parsed from the headers. Without `Content-Range` it is the whole file.
+
+        Raises `RequestRefused` 400, 411 or 422.
+        """
         if content_range is None:
             length = request.headers.get("content-length")
             if length is None:
-                raise RequestRefused(411, "a clip needs Content-Length, or Content-Range")
+                raise RequestRefused(411, "a clip needs Content-Length or Content-Range")
             if int(length) == 0:
                 raise RequestRefused(422, "the clip is empty")
             return cls(0, int(length), int(length))
@@ -43,18 +46,18 @@ class ContentRange:
             raise RequestRefused(400, "Content-Range: must be like bytes 0-99/1000")
         first, last, total = map(int, found.groups())
         if not first <= last < total:
-            raise RequestRefused(400, "Content-Range: is no range of bytes of the file")
+            raise RequestRefused(400, "Content-Range: is not a byte range of the file")
         return cls(first, last + 1, total)
 
 
 def upload_path(upload_dir: Path, user_id: str, key: str) -> Path:
-    """Where the bytes of a clip that is not whole lie."""
+    """The file that holds the bytes received so far of an unfinished clip."""
     return upload_dir / hashlib.sha256(f"{user_id}/{key}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """How much of a file is there; `whole` is the file once that is all."""
+    """How many bytes of a file have come. `whole` is the file once it is complete."""
 
     size_bytes: int
     whole: Path | None
@@ -63,11 +66,12 @@ class AppendResult:
 async def append(
     request: Request, path: Path, key: str, span: ContentRange, settings: Settings
 ) -> AppendResult:
-    """Adds the request's bytes to the file, as many as come before the sender goes away.
+    """Appends the request's bytes to the file. If the sender disconnects, it keeps what came.
 
-    The whole file is moved to a folder of its own, under a name like `key`, by which it is told.
-    Raises `RequestRefused` 409 if the bytes do not follow what is there or another upload of the
-    file is running, and what `check_length` and `read_body` raise; bytes that came are kept.
+    A complete file is moved into a new folder. Its name is made from `key`, since messages name it.
+    Raises `RequestRefused` 409 if the bytes do not follow those already received or if another
+    upload of this clip is running, and what `check_length` and `read_body` raise. Bytes that were
+    received are kept.
     """
     if span.total > settings.max_request_bytes:
         raise RequestRefused(
@@ -78,7 +82,7 @@ async def append(
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RequestRefused(409, "another upload of this clip is under way") from None
+            raise RequestRefused(409, "another upload of this clip is running") from None
         try:
             size = await _append(request, file, span, settings)
         finally:
@@ -97,7 +101,7 @@ async def _append(request: Request, file: BinaryIO, span: ContentRange, settings
         file.truncate(0)
     size = file.seek(0, os.SEEK_END)
     if span.start != size:
-        raise RequestRefused(409, f"offset: {size} bytes have come, go on from there")
+        raise RequestRefused(409, f"offset: {size} bytes have been received, continue from there")
     block = bytearray()
     try:
         async for piece in read_body(request, settings):
@@ -105,13 +109,13 @@ async def _append(request: Request, file: BinaryIO, span: ContentRange, settings
             if len(block) >= BLOCK_BYTES:
                 size += await _write_block(file, block, span.stop - size)
     except ClientDisconnect:
-        pass  # what came is kept: this is what resuming is for
+        pass  # what came is kept, so that the upload can continue
     return size + await _write_block(file, block, span.stop - size)
 
 
 async def _write_block(file: BinaryIO, block: bytearray, room: int) -> int:
     if len(block) > room:
-        raise RequestRefused(400, "the body is longer than the range it is said to be")
+        raise RequestRefused(400, "the body is longer than its Content-Range")
     data = bytes(block)
     block.clear()
     await run_in_threadpool(file.write, data)

@@ -1,4 +1,4 @@
-"""Decides which job runs when: bounded slots, fair between users. Does no job itself."""
+"""Decides which job runs when: a few at once, fair between users. Runs no job itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Scheduler:
-    """Takes queued jobs into work, one asyncio task each."""
+    """Starts queued jobs, each in its own asyncio task."""
 
     def __init__(
         self, settings: Settings, jobs: Jobs, runner: JobRunner, cleanup: Cleanup, metrics: Metrics
@@ -41,14 +41,14 @@ class Scheduler:
         }
         self._running: dict[JobKey, tuple[ExecutionTarget, asyncio.Task[None]]] = {}
         self._last_starts: dict[str, int] = {}
-        """By user: their last start, counted in starts."""
+        """By user: the serial number of the last start of a job of theirs."""
         self._starting = asyncio.Lock()
-        """Held while a job's row says that it runs and its task is not there yet."""
+        """Held from the moment a job's row says that it runs until its task exists."""
         self._wake_event = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Takes up what an earlier server left, and begins."""
+        """Resumes the jobs of an earlier server, and begins to start jobs."""
         orphans = await run_in_threadpool(end_orphans, self._settings.work_dir)
         resumed = await run_in_threadpool(self._jobs.recover)
         await self._cleanup.sweep()
@@ -58,23 +58,23 @@ class Scheduler:
         self.wake()
 
     async def stop(self) -> None:
-        """Ends all workers; their jobs go on when the server starts again."""
+        """Ends all workers. Their jobs continue when the server starts again."""
         tasks = [*self._tasks, *(task for _, task in self._running.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake(self) -> None:
-        """Something may have changed: a job that waits, a slot that is free."""
+        """Looks for jobs to start: one was queued, or a slot became free."""
         self._wake_event.set()
 
     def queued(self, job: Job) -> None:
-        """Tells of a job that is in the queue now."""
+        """Publishes a job that was just queued, and wakes the scheduler."""
         self._runner.publish(job)
         self.wake()
 
     async def cancel(self, key: JobKey) -> Job | None:
-        """Cancels a job that is not finished; gives it as it is then, None where there is none."""
+        """Cancels a job that is not finished. Returns it as it is then, None if there is none."""
         async with self._starting:
             job = await run_in_threadpool(self._jobs.cancel, *key)
         if job is None or job.status != JobStatus.CANCELLED:
@@ -103,7 +103,7 @@ class Scheduler:
             try:
                 await self._fill_slots()
             except Exception:
-                log.exception("the queue could not be read")
+                log.exception("the queue cannot be read")
                 await asyncio.sleep(1)
                 self.wake()
 
@@ -139,7 +139,7 @@ class Scheduler:
             try:
                 ended = await self._runner.run(job)
             except Exception:
-                log.exception("the job went wrong")
+                log.exception("the job failed unexpectedly")
                 ended = await self._fail_or_requeue(job)
             finally:
                 del self._running[job.user_id, job.id]
@@ -152,7 +152,10 @@ class Scheduler:
                     await self._cleanup.clear(ended)
 
     async def _fail_or_requeue(self, job: Job) -> Job | None:
-        """Ends or requeues a job that failed for a reason of ours, once the database answers."""
+        """After an error of the server: queues the job again, or fails it after the last attempt.
+
+        Tries until the database answers.
+        """
         key = job.user_id, job.id
         while True:
             await asyncio.sleep(1)
@@ -179,9 +182,11 @@ class Scheduler:
 
 
 def next_job(queued: Sequence[Job], busy: Mapping[str, int], last_starts: Mapping[str, int]) -> Job:
-    """The job whose user has the fewest at work, then waited longest for a turn, then came first.
+    """The next job to start, fair between users.
 
-    `busy`: running jobs by user; `turns`: when a user last had one started.
+    Its user has the fewest running jobs. Among equals, it is the user whose last start is longest
+    ago, and then the oldest job. `busy`: running jobs by user. `last_starts`: serial number of each
+    user's last start.
     """
     return min(
         queued,

@@ -1,4 +1,4 @@
-"""`framestream serve` and `framestream key`: the server as a program."""
+"""The commands `framestream serve` and `framestream key`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK_HOSTS = {"127.0.0.1", "::1", "localhost"}
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Database, clips and videos lie here (framestream-data).")
+        Path | None,
+        typer.Option(help="Folder of the database, clips and videos (framestream-data)."),
     ] = None,
 ) -> None:
     """Serve exports over HTTP.
@@ -34,7 +35,7 @@ def serve(
 
     settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
     configure_logs()
-    if host not in LOOPBACK:
+    if host not in LOOPBACK_HOSTS:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database)
         database.migrate()
@@ -54,14 +55,14 @@ def serve(
 
 
 def key(
-    user: Annotated[str, typer.Argument(metavar="USER", help="Whose key it is to be.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="User that the key is for.")],
     data_dir: Annotated[
         Path | None, typer.Option(help="The server's data folder (framestream-data).")
     ] = None,
 ) -> None:
     """Make an API key for a user, and show it once.
 
-    From the first key on, the server answers to nobody without one.
+    From the first key on, the server refuses every request without a key.
     """
     with _backend_extra():
         from backend.access import Access
@@ -83,10 +84,10 @@ def key(
 
 @contextmanager
 def _backend_extra() -> Iterator[None]:
-    """The engine is installed without what only a server needs."""
+    """Exits with a hint if the libraries of the server are not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        wanted = "pip install 'framestream[backend]'"
-        typer.echo(f"error the server needs {error.name}: {wanted}", err=True)
+        install = "pip install 'framestream[backend]'"
+        typer.echo(f"error the server needs {error.name}: {install}", err=True)
         raise typer.Exit(1) from None

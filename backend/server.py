@@ -1,4 +1,4 @@
-"""Uvicorn as this server needs it: patient with slow bodies (`uploads.py`), not with slow heads."""
+"""Runs uvicorn with a time limit for request heads. `uploads.py` limits the time of bodies."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ log = structlog.get_logger()
 
 BACKLOG = 2048
 GRACE_S = 5
-"""How long requests may take to end when the server is stopped."""
+"""How long running requests may take when the server is stopped."""
 
 
 def run(settings: Settings, host: str, port: int) -> None:
-    """Serves until a signal; says where it listens.
+    """Serves until a signal arrives. Logs the URL it listens on.
 
-    Raises `EngineError` where another server works in the data folder.
+    Raises `EngineError` if another server is using the data folder, `OSError` if it cannot listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with data_dir_lock(settings.data_dir), socket.socket(family) as listening:
@@ -42,7 +42,7 @@ def run(settings: Settings, host: str, port: int) -> None:
 
 @contextmanager
 def data_dir_lock(data_dir: Path) -> Iterator[None]:
-    """Keeps other servers out of the folder."""
+    """Locks the folder against other servers. Raises `EngineError` if one is using it."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / ".lock").open("w") as lock:
         try:
@@ -53,7 +53,7 @@ def data_dir_lock(data_dir: Path) -> Iterator[None]:
 
 
 def create_server(settings: Settings) -> uvicorn.Server:
-    """The server, not listening yet."""
+    """The server. It does not listen yet."""
     return uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
@@ -62,13 +62,13 @@ def create_server(settings: Settings) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            ws_max_size=4096,  # clients have nothing to say
+            ws_max_size=4096,  # clients send nothing of use
         )
     )
 
 
 def http_protocol(head_s: float) -> type[HttpToolsProtocol]:
-    """HTTP that closes a connection whose request's head takes longer than `head_s`."""
+    """A protocol class that closes a connection whose request head takes longer than `head_s`."""
 
     class HeadTimeoutProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
@@ -79,7 +79,7 @@ def http_protocol(head_s: float) -> type[HttpToolsProtocol]:
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            if self._deadline is None:  # a further request on the same connection
+            if self._deadline is None:  # a later request on the same connection
                 self._deadline = self.loop.call_later(head_s, self.transport.abort)
 
         def on_headers_complete(self) -> None:

@@ -1,4 +1,4 @@
-"""The parts of a running server, put together once and handed to the routes."""
+"""The parts of a running server, built once and given to the routes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from engine.storage import LocalStore, Store, open_store
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One of each."""
+    """The parts of one server."""
 
     settings: Settings
     database: Database
@@ -45,7 +45,10 @@ class Services:
 
 @asynccontextmanager
 async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
-    """A server's parts, at work; leaving ends them. One server at a time works in a data folder."""
+    """Starts the parts of a server, and ends them on leaving.
+
+    Only one server at a time may use a data folder.
+    """
     for folder in (settings.data_dir, settings.work_dir, settings.upload_dir):
         folder.mkdir(parents=True, exist_ok=True)
     services = _build(settings, metrics)
@@ -85,6 +88,7 @@ def _build(settings: Settings, metrics: Metrics) -> Services:
 
 
 def _services(connection: HTTPConnection) -> Services:
+    """FastAPI dependency: the services of the app."""
     services: Services = connection.app.state.services
     return services
 

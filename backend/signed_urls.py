@@ -1,4 +1,4 @@
-"""Signed addresses of a local store's files, served by `routes/files.py`."""
+"""Signed URLs of a local store's files, which `routes/files.py` serves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from urllib.parse import quote, urlencode
 
 @dataclass(frozen=True, slots=True)
 class UrlSigner:
-    """Makes and checks addresses that hold for a while. A value: goes to workers with the store."""
+    """Makes and checks URLs that expire. It is a value, and is sent to workers with the store."""
 
     secret: bytes = field(repr=False)
     public_url: str
 
     @classmethod
     def load_or_create(cls, data_dir: Path, public_url: str) -> Self:
-        """With the secret that lies in `data_dir`, made when it is first needed."""
+        """With the secret in `data_dir`. Creates the secret if there is none."""
         path = data_dir / "signing.key"
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -33,7 +33,7 @@ class UrlSigner:
         return cls(path.read_bytes(), public_url)
 
     def sign(self, key: str, expires_s: int, file_name: str | None) -> str:
-        """The address of `key`, good for `expires_s` seconds."""
+        """The URL of `key`, valid for `expires_s` seconds. Browsers save it as `file_name`."""
         until = int(time.time()) + expires_s
         asked = {"expires": str(until), "name": file_name or ""}
         signature = self._signature(key, until, file_name or "")
@@ -41,7 +41,7 @@ class UrlSigner:
         return f"{self.public_url}/api/files/{quote(key)}?{query}"
 
     def is_valid(self, key: str, expires: int, file_name: str, signature: str) -> bool:
-        """Whether an address was signed here and is not over."""
+        """True if the URL was signed with this secret and has not expired."""
         right = self._signature(key, expires, file_name)
         return hmac.compare_digest(right.encode(), signature.encode()) and time.time() < expires
 

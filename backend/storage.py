@@ -1,8 +1,9 @@
-"""The names by which the app's own code stores things: thin calls of `engine.storage`.
+"""Storage functions that the app imports by name: thin calls of `engine.storage`.
 
-As that code expects, `key` is relative to the user's folder, and failure is an answer (`False`, or
-`None` for an address) and a line in the log, not an exception. New code uses `engine.storage` and
-hears why. Without R2_BUCKET_NAME it is the server's own folder and its own signed addresses.
+`key` is relative to the user's folder. As the app expects, a failure is a return value (`False`, or
+`None` for a URL) and a line in the log, not an exception. New code should use `engine.storage`,
+which raises errors with the reason. Without R2_BUCKET_NAME the files lie in the server's data
+folder, and the URLs are signed by this server.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ _log = logging.getLogger(__name__)
 
 
 def upload_to_r2(user_id: str, key: str, path: Path | str) -> bool:
-    """Stores a file."""
+    """Stores a file. False if it failed."""
     return _tried(lambda store: store.put_file(user_key(user_id, key), Path(path))) is not None
 
 
 def upload_bytes_to_r2(user_id: str, key: str, data: bytes) -> bool:
-    """Stores bytes."""
+    """Stores bytes. False if it failed."""
     return _tried(lambda store: store.put_bytes(user_key(user_id, key), data)) is not None
 
 
 def download_from_r2(user_id: str, key: str, path: Path | str) -> bool:
-    """Fetches a file; its folder is made, and it is there whole or not at all."""
+    """Fetches a file and creates its folder. The file is written whole or not at all.
+
+    False if it failed.
+    """
 
     def fetch(store: Store) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -43,18 +47,18 @@ def download_from_r2(user_id: str, key: str, path: Path | str) -> bool:
 
 
 def generate_presigned_url(user_id: str, key: str, expires_in: int = 3600) -> str | None:
-    """An address that holds for `expires_in` seconds. Whether anything lies there is not asked."""
+    """A URL valid for `expires_in` seconds, None if it failed. The object need not exist."""
     tried = _tried(lambda store: store.url(user_key(user_id, key), expires_in))
     return tried and tried[0]
 
 
 def delete_from_r2(user_id: str, key: str) -> bool:
-    """Deletes; what was not there counts as deleted."""
+    """Deletes an object. False if it failed; a missing object counts as deleted."""
     return _tried(lambda store: store.delete(user_key(user_id, key))) is not None
 
 
 def _tried(act: Callable[[Store], T]) -> tuple[T] | None:
-    """What came of it, None where it failed."""
+    """The result in a tuple, None if it failed."""
     settings = Settings()
 
     def sign(key: str, expires_s: int, file_name: str | None) -> str:

@@ -1,4 +1,4 @@
-"""From a form to a job: received, read, inspected, written down, and waited for if so asked."""
+"""Takes a job from a form: receives it, checks it, adds the job, and waits for it if asked to."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ log = structlog.get_logger()
 async def submit_job(
     request: Request, user_id: str, server: Services, read_form: ReadForm, max_files: int
 ) -> JSONResponse:
-    """Takes the request's job and answers when it is done, or at once if `respond-async` is
-    preferred. The same request again, by `export_id`, is answered for the same job."""
+    """Takes the request's job. Responds when it is done, or at once with `Prefer: respond-async`.
+
+    The same request again, with the same `export_id`, gets the response for the same job.
+    Raises `HTTPException`.
+    """
     job = await _receive_job(request, user_id, server, read_form, max_files)
     return await respond(request, server, job)
 
 
 async def respond(request: Request, server: Services, job: Job) -> JSONResponse:
-    """The job's end, or 202 and where to ask, as the client prefers."""
+    """Waits for the job's end and responds. With `Prefer: respond-async`, responds 202 at once."""
     if "respond-async" in request.headers.get("prefer", ""):
         return accepted_response(request, server, job)
     key = job.user_id, job.id
@@ -54,14 +57,14 @@ async def respond(request: Request, server: Services, job: Job) -> JSONResponse:
 
 
 def accepted_response(request: Request, server: Services, job: Job) -> JSONResponse:
-    """202: the job is written down."""
+    """202: the job was accepted. `Location` says where its state is."""
     location = {"Location": f"/api/exports/{job.id}"}
     document = job_document(job, server, str(request.base_url))
     return JSONResponse(document, 202, location)
 
 
 def queue_full_error(error: QueueFullError) -> HTTPException:
-    """429 where it is the user's own limit, else 503."""
+    """429 if the user's own limit was reached, 503 if the server's was."""
     status = 429 if error.own else 503
     return HTTPException(status, f"{error}; try again later", {"Retry-After": str(RETRY_AFTER_S)})
 
@@ -87,8 +90,8 @@ async def _receive_job(
     except QueueFullError as error:
         raise queue_full_error(error) from error
     except ExportIdReusedError as error:
-        upload_progress.failed("this export id was used for another request")
-        raise HTTPException(409, "export_id: was used for another request") from error
+        upload_progress.failed("this export id was used for a different request")
+        raise HTTPException(409, "export_id: was used for a different request") from error
     except WorkError as error:
         upload_progress.failed(error.detail)
         raise HTTPException(error.status, error.detail) from error
@@ -107,8 +110,8 @@ async def _receive_job(
 async def _record_job(
     requested: ExportRequest, user_id: str, server: Services, folder: Path
 ) -> tuple[Job, bool]:
-    there = await run_in_threadpool(server.jobs.find, user_id, requested.export_id)
-    if there is None:  # else what comes is compared, and not inspected again
+    existing = await run_in_threadpool(server.jobs.find, user_id, requested.export_id)
+    if existing is None:  # else the request is compared with it, and not inspected again
         await server.inspector.check(requested.task, folder, user_id)
     key = _output_key(requested, user_id, folder.name)
     return await run_in_threadpool(server.jobs.add, requested, user_id, folder.name, key)
@@ -122,13 +125,13 @@ def _output_key(requested: ExportRequest, user_id: str, unique: str) -> str:
 
 
 async def stored_state(server: Services, key: JobKey) -> ProgressState | None:
-    """What a job's row says, None where there is none."""
+    """The state in the job's row, None if there is no such job."""
     job = await run_in_threadpool(server.jobs.find, *key)
     return None if job is None else state_from_job(job)
 
 
 class _UploadProgress:
-    """Tells who watches an export how much of it has come, while there is no job yet."""
+    """Publishes how much of an upload has come, while there is no job yet."""
 
     def __init__(self, server: Services, user_id: str) -> None:
         self._hub = server.hub
@@ -136,6 +139,7 @@ class _UploadProgress:
         self._key: JobKey | None = None
 
     def report(self, form: Form, share: float) -> None:
+        """Publishes the share (0 to 1) received, once the form's `export_id` is known."""
         export_id = form.fields.get("export_id")
         if export_id is None:
             return
@@ -146,8 +150,8 @@ class _UploadProgress:
         percent = percent_within(progress_hub.UPLOAD, share)
         self._hub.publish(key, ProgressState(None, "upload", percent, "Uploading"))
 
-    def failed(self, why: str) -> None:
-        """Tells those who watch that nothing will come of it."""
+    def failed(self, reason: str) -> None:
+        """Publishes that the upload was refused."""
         if self._key is not None:
-            state = ProgressState(JobStatus.FAILED, "upload", 0.0, "Refused", error=why)
+            state = ProgressState(JobStatus.FAILED, "upload", 0.0, "Refused", error=reason)
             self._hub.publish(self._key, state)

@@ -1,6 +1,6 @@
-"""What a job asks of the engine, as values that are kept as JSON in its row.
+"""The tasks of jobs: what the engine must do, as values that are stored as JSON in a job's row.
 
-Nothing here opens a file: `worker.py` does a task, in a process of its own.
+Nothing here opens a file. A worker process does a task (`worker.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class ExportMode(StrEnum):
-    """How much work goes into the encoding."""
+    """How much time the encoder takes for quality."""
 
     FAST = "fast"
     QUALITY = "quality"
@@ -40,7 +40,7 @@ class ExtractTask(_Task):
     kind: Literal["extract"] = "extract"
     file_name: str
     start_s: str
-    """Source times as decimal text: floats would not be exact."""
+    """Source times in seconds as decimal text, since floats are not exact."""
     stop_s: str
 
 

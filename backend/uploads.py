@@ -1,7 +1,7 @@
-"""Multipart bodies, streamed to disk. Holds half a megabyte of each, whatever its size.
+"""Receives multipart bodies and streams them to disk. Holds half a megabyte of each in memory.
 
-Every limit is met here: declared size, real size, number and size of parts, silence and slowness,
-room on the disk. Knows no job and no video.
+All limits of uploads are checked here: declared size, real size, number and size of parts, pauses,
+speed, free disk space. Knows no job and no video.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 BLOCK_BYTES = 1 << 19
-"""Gathered before a thread parses and writes them."""
+"""Bytes collected before a thread parses and writes them."""
 
 MAX_FIELDS = 64
 _NAME_CHARS = 100
 
 
 class RequestRefused(HTTPException):
-    """A body that is not read to its end."""
+    """The request is refused, and its body is not read to the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """A file part: `path` is below the form's folder, `name` what the sender calls it."""
+    """A file part. `path` is relative to the form's folder, `name` is the sender's name for it."""
 
     path: Path
     name: str
@@ -48,30 +48,31 @@ class ReceivedFile:
 
 @dataclass(slots=True)
 class Form:
-    """A form as received."""
+    """A received form: text fields and files, by field name."""
 
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, ReceivedFile] = field(default_factory=dict)
 
 
 def check_length(request: Request, settings: Settings, folder: Path) -> None:
-    """Refuses early, by the declared length. Raises `RequestRefused` 411, 413 or 507."""
+    """Checks the declared length before the body is read. Raises `RequestRefused` 411, 413, 507."""
     declared = request.headers.get("content-length")
     if declared is None and "chunked" not in request.headers.get("transfer-encoding", ""):
-        raise RequestRefused(411, "the request says neither Content-Length nor chunked")
+        raise RequestRefused(411, "the request has neither Content-Length nor chunked encoding")
     length = int(declared or 0)  # uvicorn's parser has checked that it is a number
     if length > settings.max_request_bytes:
         raise RequestRefused(
             413, f"the body is {length} bytes, at most {settings.max_request_bytes} are"
         )
     if shutil.disk_usage(folder).free - length < settings.min_free_bytes:
-        raise RequestRefused(507, "there is no room for this upload")
+        raise RequestRefused(507, "there is not enough disk space for this upload")
 
 
 async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
-    """The body in pieces; ends a sender who is silent or too slow (408) or sends too much (413).
+    """Yields the body in pieces.
 
-    Raises `ClientDisconnect` when the sender goes away.
+    Raises `RequestRefused` 408 if the sender pauses too long or is too slow, 413 if it sends too
+    much, and `ClientDisconnect` if it disconnects.
     """
     started_s, received = time.monotonic(), 0
     stream = request.stream().__aiter__()
@@ -80,7 +81,7 @@ async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes
             async with asyncio.timeout(settings.upload_idle_s):
                 piece = await anext(stream)
         except TimeoutError:
-            raise RequestRefused(408, f"nothing came for {settings.upload_idle_s:g} s") from None
+            raise RequestRefused(408, f"no data came for {settings.upload_idle_s:g} s") from None
         except StopAsyncIteration:
             return
         received += len(piece)
@@ -89,7 +90,9 @@ async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes
         took_s = time.monotonic() - started_s
         slow = received < settings.upload_min_bytes_per_s * took_s
         if took_s > settings.upload_idle_s and slow:
-            raise RequestRefused(408, f"slower than {settings.upload_min_bytes_per_s:g} bytes/s")
+            raise RequestRefused(
+                408, f"the upload is slower than {settings.upload_min_bytes_per_s:g} bytes/s"
+            )
         yield piece
 
 
@@ -101,10 +104,10 @@ async def receive_form(
     max_files: int,
     on_bytes: Callable[[Form, float], None] | None = None,
 ) -> Form:
-    """Reads a multipart request into `folder`; files lie at `<field>/<name>` and are synced.
+    """Reads a multipart request into `folder`. Files are written to `<field>/<name>` and synced.
 
-    `on_bytes` is told now and then the form so far and the share of the declared length (0 to 1).
-    Raises `RequestRefused` for what is broken (400) or over a limit (408, 413, 507).
+    `on_bytes` is called from time to time with the form so far and the share of the declared length
+    (0 to 1). Raises `RequestRefused`: 400 or 415 for a broken body, 408, 413 or 507 for a limit.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
@@ -131,16 +134,16 @@ async def receive_form(
     except FormParserError as error:
         raise RequestRefused(400, f"the multipart body is broken: {error}") from error
     except ClientDisconnect:
-        raise RequestRefused(400, "the sender went away") from None
+        raise RequestRefused(400, "the sender disconnected") from None
     except OSError as error:
-        raise RequestRefused(507, f"the upload cannot be kept: {error.strerror}") from error
+        raise RequestRefused(507, f"the upload cannot be stored: {error.strerror}") from error
     finally:
         writer.close()
     return writer.form
 
 
 def safe_name(name: str) -> str:
-    """The last part of a file name as senders write it, fit to be a file's name here."""
+    """The last part of a sender's file name, made safe as a file name here."""
     last = PurePosixPath(name.replace("\\", "/")).name
     seen = (each for each in last if each.isprintable() and each not in ':*?"<>|')
     kept = "".join(seen).strip(". ")
@@ -150,7 +153,7 @@ def safe_name(name: str) -> str:
 
 
 class _FormWriter:
-    """Takes the parser's events and writes the parts; runs in a thread, one block at a time."""
+    """Handles the parser's events and writes the parts. Runs in a thread, one block at a time."""
 
     def __init__(self, folder: Path, settings: Settings, max_files: int) -> None:
         self.form = Form()
@@ -166,6 +169,7 @@ class _FormWriter:
         self._received: ReceivedFile | None = None
 
     def callbacks(self) -> MultipartCallbacks:
+        """The handlers for `MultipartParser`."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._add_header(0, data[start:end]),
@@ -178,6 +182,7 @@ class _FormWriter:
         }
 
     def close(self) -> None:
+        """Closes the file that was being written, if any."""
         if self._file is not None:
             self._file.close()
 

@@ -1,4 +1,4 @@
-"""A user's clips in the store: put there in resumable pieces, listed, fetched, removed."""
+"""Routes of a user's stored clips: upload in resumable pieces, list, fetch, remove."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Key = Annotated[str, Path(min_length=1, max_length=200)]
 
 @router.get("")
 def list_clips(user: User, server: Server) -> dict[str, Any]:
-    """One's own clips, by key."""
+    """The user's clips, by key."""
     return {"clips": [_document(each) for each in server.store.list(user_key(user, CLIPS))]}
 
 
 @router.get("/{key}")
 async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
-    """What a clip is: size, rotation, colours, frames, sound, chapters."""
+    """Facts about a clip: size, rotation, colours, frames, sound, chapters."""
     info = await _stored(server, user, key)
     try:
         return _document(info) | await server.inspector.probe_stored(info.key)
@@ -39,7 +39,7 @@ async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
 
 @router.get("/{key}/file")
 async def fetch(request: Request, user: User, server: Server, key: Key) -> RedirectResponse:
-    """The clip itself, by way of an address that expires; byte ranges are served there."""
+    """The clip's file: redirects to a URL that expires and serves byte ranges."""
     info = await _stored(server, user, key)
     url = server.store.url(info.key, server.settings.url_lifetime_s, file_name=key)
     return RedirectResponse(urljoin(str(request.base_url), url), 307)
@@ -47,7 +47,7 @@ async def fetch(request: Request, user: User, server: Server, key: Key) -> Redir
 
 @router.get("/{key}/upload")
 async def upload_state(user: User, server: Server, key: Key) -> dict[str, Any]:
-    """How many bytes of a clip have come: where to go on."""
+    """How many bytes of a clip have been received: where to continue."""
     stored = await run_in_threadpool(server.store.stat, clip_key(user, key))
     if stored is not None:
         return {"key": key, "offset": stored.size_bytes, "complete": True}
@@ -57,7 +57,10 @@ async def upload_state(user: User, server: Server, key: Key) -> dict[str, Any]:
 
 @router.put(
     "/{key}",
-    responses={201: {"description": "the clip is whole"}, 202: {"description": "more is awaited"}},
+    responses={
+        201: {"description": "the clip is complete"},
+        202: {"description": "more must follow"},
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -72,9 +75,9 @@ async def upload(
     key: Key,
     content_range: Annotated[str | None, Header()] = None,
 ) -> JSONResponse:
-    """A clip, or with `Content-Range: bytes 0-99/1000` the next piece of it.
+    """Upload a clip, or with `Content-Range: bytes 0-99/1000` the next piece of it.
 
-    409 and the `offset` to go on from where a piece does not follow what has come.
+    409 and the `offset` to continue from if a piece does not follow the bytes received so far.
     """
     stored_as = clip_key(user, key)
     piece = ContentRange.from_request(content_range, request)
@@ -82,7 +85,7 @@ async def upload(
     if there is not None:
         if there.size_bytes == piece.total:
             return JSONResponse(_document(there))
-        raise HTTPException(409, f"{key}: is there already, with another size")
+        raise HTTPException(409, f"{key}: exists already, with another size")
     path = upload_path(server.settings.upload_dir, user, key)
     received = await append(request, path, key, piece, server.settings)
     if (whole := received.whole) is None:
@@ -100,7 +103,7 @@ async def upload(
 
 @router.delete("/{key}", status_code=204)
 async def remove(user: User, server: Server, key: Key) -> Response:
-    """Remove a clip, and what has come of one."""
+    """Remove a clip, also an unfinished one."""
     await run_in_threadpool(server.store.delete, clip_key(user, key))
     upload_path(server.settings.upload_dir, user, key).unlink(missing_ok=True)
     return Response(status_code=204)

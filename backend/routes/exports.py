@@ -1,4 +1,4 @@
-"""Exports: begun, listed, looked at, cancelled, retried, fetched."""
+"""Routes of exports: start, list, show, cancel, retry, fetch."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ExportId = Annotated[str, Path(max_length=128)]
 
 
 def form_body(required: list[str], **fields: str) -> dict[str, Any]:
-    """The OpenAPI of a form that is read as it streams in; `fields` by name: what they are."""
+    """OpenAPI description of a form that is read as a stream. `fields`: name to description."""
     properties = {
-        name: {"type": "string", "description": what}
+        name: {"type": "string", "description": description}
         | ({"format": "binary"} if name.startswith("video") else {})
-        for name, what in fields.items()
+        for name, description in fields.items()
     }
     schema = {"type": "object", "properties": properties, "required": required}
     return {
@@ -59,7 +59,7 @@ _COMMON = {
     ),
 )
 async def multi_clip(request: Request, user: User, server: Server) -> JSONResponse:
-    """Export clips to one video. Answers when it is done, with `Prefer: respond-async` at once."""
+    """Export clips to one video. Responds when it is done, with `Prefer: respond-async` at once."""
     limit = server.settings.max_clips
     read = partial(export_form.multi_clip, user_id=user, max_clips=limit)
     return await submit_job(request, user, server, read, max_files=limit)
@@ -87,7 +87,7 @@ async def upscale(request: Request, user: User, server: Server) -> JSONResponse:
     openapi_extra=form_body(["video"], video="a video with chapters"),
 )
 async def chapters(request: Request, user: User, server: Server) -> dict[str, Any]:  # noqa: ARG001
-    """The chapters of a video, and what the engine takes it for. Nothing is kept."""
+    """The chapters and facts of a video. The server does not keep the video."""
     with server.cleanup.receiving() as folder:
         try:
             form = await receive_form(request, folder, server.settings, max_files=1)
@@ -113,7 +113,7 @@ async def chapters(request: Request, user: User, server: Server) -> dict[str, An
     ),
 )
 async def extract(request: Request, user: User, server: Server) -> JSONResponse:
-    """Cut a range out of a video, exact to the frame, into a stored clip."""
+    """Cut a range out of a video, exact to the frame, and store it as a clip."""
     read = partial(export_form.extract, user_id=user)
     return await submit_job(request, user, server, read, max_files=1)
 
@@ -127,7 +127,7 @@ def list_exports(
     before: datetime | None = None,
     status: JobStatus | None = None,
 ) -> dict[str, Any]:
-    """One's own exports, newest first; `before` goes on from a `created_at`."""
+    """The user's exports, newest first. `before` continues from a `created_at`."""
     if before is not None and before.tzinfo is None:
         raise HTTPException(422, "before: needs a time zone")
     jobs = server.jobs.list(user, limit=limit, before=before, status=status)
@@ -146,18 +146,18 @@ def get_export(request: Request, user: User, server: Server, export_id: ExportId
 async def cancel(
     request: Request, user: User, server: Server, export_id: ExportId
 ) -> dict[str, Any]:
-    """Cancel an export that is not finished; a finished one stays as it is."""
+    """Cancel an export that is not finished. A finished one does not change."""
     job = existing(await server.scheduler.cancel((user, export_id)))
     return job_document(job, server, str(request.base_url))
 
 
 @router.post("/exports/{export_id}/retry")
 async def retry(request: Request, user: User, server: Server, export_id: ExportId) -> JSONResponse:
-    """Queue a failed or cancelled export again; its finished chunks are kept."""
+    """Queue a failed or cancelled export again. Its finished chunks are reused."""
     try:
         job = existing(await server.scheduler.retry((user, export_id)))
     except SourcesGoneError:
-        raise HTTPException(410, "its clips were cleared away; send them again") from None
+        raise HTTPException(410, "its clips were removed; send them again") from None
     except QueueFullError as error:
         raise queue_full_error(error) from error
     return accepted_response(request, server, job)
@@ -165,7 +165,7 @@ async def retry(request: Request, user: User, server: Server, export_id: ExportI
 
 @router.get("/exports/{export_id}/report")
 def report(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
-    """What was done, with what and why, and where the time went."""
+    """The report: what was done, with what and why, and how long each part took."""
     job = existing(server.jobs.find(user, export_id))
     if job.report is None:
         raise HTTPException(409, f"the export is {job.status}: there is no report yet")
@@ -174,7 +174,7 @@ def report(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
 
 @router.get("/exports/{export_id}/download")
 def download(request: Request, user: User, server: Server, export_id: ExportId) -> RedirectResponse:
-    """The finished video, by way of an address that expires."""
+    """The finished video: redirects to a URL that expires."""
     job = existing(server.jobs.find(user, export_id))
     if job.status != JobStatus.DONE:
         raise HTTPException(409, f"the export is {job.status}: there is no video yet")
@@ -182,7 +182,7 @@ def download(request: Request, user: User, server: Server, export_id: ExportId) 
 
 
 def existing(job: Job | None) -> Job:
-    """404 for what does not exist and for what is another's."""
+    """The job. Raises 404 if there is none, or if it belongs to another user."""
     if job is None:
         raise HTTPException(404, "there is no such export")
     return job

@@ -1,4 +1,4 @@
-"""Files of a local store, by signed address. A bucket serves its own."""
+"""Serves files of a local store by signed URL. A bucket serves its files itself."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ router = APIRouter(tags=["files"])
 def fetch(
     server: Server, key: str, expires: int = 0, signature: str = "", name: str = ""
 ) -> FileResponse:
-    """The file; byte ranges are served. 403 where the address is not signed here, or is over."""
+    """The file, or byte ranges of it. 403 if the URL is not signed here or has expired."""
     if not server.url_signer.is_valid(key, expires, name, signature):
-        raise HTTPException(403, "this address is over, or was never right")
+        raise HTTPException(403, "this URL has expired or is not valid")
     try:
         path = server.store.source(key)
     except ObjectMissingError:
@@ -27,5 +27,5 @@ def fetch(
     except StoreError as error:
         raise HTTPException(404, str(error)) from error
     if not isinstance(path, FilePath):
-        raise HTTPException(404, "files of this server lie in a bucket")
+        raise HTTPException(404, "the files of this server are in a bucket")
     return FileResponse(path, filename=name or None, content_disposition_type="inline")

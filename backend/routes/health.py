@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it is ready, and what it counts."""
+"""Routes of health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/api/health")
 def health() -> dict[str, str]:
-    """It answers, so it lives."""
+    """The server is running."""
     return {"status": "healthy", "version": VERSION}
 
 
 @router.get("/api/ready")
 def ready(server: Server) -> JSONResponse:
-    """Database and store answer; 503 and the reason where one does not."""
+    """Whether database and store answer. 503 and the reason if one does not."""
     parts = {"database": "ok", "store": "ok"}
     try:
         with server.database.read() as session:
@@ -40,5 +40,5 @@ def ready(server: Server) -> JSONResponse:
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(server: Server) -> Response:
-    """For Prometheus."""
+    """The metrics, for Prometheus."""
     return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""What the page shows before anything is exported: clips at a glance, exact frames, estimates."""
+"""Routes of what the page shows before an export: clip previews, exact frames, estimates."""
 
 from __future__ import annotations
 
@@ -32,19 +32,21 @@ Key = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 class LimitedBodyRoute(APIRoute):
-    """A route whose body is read whole, so its length is looked at first."""
+    """A route whose body is read into memory. Its declared length is checked first."""
 
     def get_route_handler(self) -> Handler:
-        """See `APIRoute`."""
+        """The handler, with the check of the length before it."""
         handle = super().get_route_handler()
 
         async def limited(request: Request) -> Response:
             length = request.headers.get("content-length")
             limit = request.app.state.services.settings.max_field_bytes
             if request.method == "POST" and length is None:
-                raise RequestRefused(411, "the request does not say Content-Length")
+                raise RequestRefused(411, "the request has no Content-Length")
             if int(length or 0) > limit:
-                raise RequestRefused(413, f"the body is {length} bytes, at most {limit} are taken")
+                raise RequestRefused(
+                    413, f"the body is {length} bytes, at most {limit} are allowed"
+                )
             return await handle(request)
 
         return limited
@@ -54,31 +56,31 @@ router = APIRouter(prefix="/api", tags=["previews"], route_class=LimitedBodyRout
 
 
 class PreviewUpscaler(StrEnum):
-    """What enlarges the crop."""
+    """What enlarges the crop in a preview."""
 
     EXPORT = "export"
-    """Whatever an export would take here."""
+    """The same as in an export on this server."""
     NETWORK = "network"
-    """A network, also where that is slow."""
+    """A network, even if it is slow."""
     PLAIN = "plain"
     """Bicubic resampling."""
 
 
 class EditRequest(BaseModel):
-    """An edit whose clips lie in the store: each has a `key`."""
+    """An edit whose clips are in the store: each has a `key`."""
 
     edit: dict[str, Any]
 
 
 class FrameRequest(EditRequest):
-    """One frame of its export."""
+    """An edit, and the number of one frame of its export."""
 
     frame: int = Field(0, ge=0, le=10**9)
     through: PreviewUpscaler = PreviewUpscaler.EXPORT
 
 
 def _previewer(request: Request, server: Server) -> Previewer:
-    """One of each app."""
+    """FastAPI dependency: the app's previewer."""
     state = request.app.state
     if not hasattr(state, "previews"):
         state.previewer = Previewer(server.settings, server.store)
@@ -100,7 +102,7 @@ async def glance(user: User, server: Server, previewer: PreviewerDep, key: Key) 
 
 @router.get("/clips/{key}/filmstrip", response_class=Response)
 async def filmstrip(user: User, server: Server, previewer: PreviewerDep, key: Key) -> Response:
-    """Pictures of a clip side by side, as a JPEG; `glance` says how many."""
+    """Pictures of a clip side by side, as a JPEG. `glance` says how many."""
     try:
         picture = await previewer.filmstrip(await _clip(server, user, key))
     except WorkError as error:
@@ -114,7 +116,7 @@ async def filmstrip(user: User, server: Server, previewer: PreviewerDep, key: Ke
 async def preview(
     user: User, server: Server, previewer: PreviewerDep, wanted: FrameRequest
 ) -> Response:
-    """One frame of an export, exactly: the picture that its encoder is given, as a PNG."""
+    """One exact frame of an export as a PNG: the picture that its encoder is given."""
     network = server.settings.upscaler
     names = {
         PreviewUpscaler.EXPORT: network,
@@ -135,7 +137,7 @@ async def preview(
 async def estimate(
     user: User, server: Server, previewer: PreviewerDep, edited: EditRequest
 ) -> dict[str, Any]:
-    """What an edit would become, and what its export would take; renders nothing."""
+    """The plan of an edit, and an estimate of its export. Renders nothing."""
     try:
         return await previewer.estimate(_task(edited.edit, user, server), user)
     except WorkError as error:
@@ -146,7 +148,7 @@ async def estimate(
 async def proof(
     user: User, server: Server, previewer: PreviewerDep, export_id: ExportId
 ) -> dict[str, Any]:
-    """What the finished film holds, read back from its file: frames, samples, tags."""
+    """What the finished film holds, read from its file: frames, samples, tags."""
     job = existing(await run_in_threadpool(server.jobs.find, user, export_id))
     if job.status != JobStatus.DONE:
         raise HTTPException(409, f"the export is {job.status}: there is no film yet")
@@ -157,7 +159,7 @@ async def proof(
 
 
 def _task(edit: dict[str, Any], user_id: str, server: Services) -> RenderTask:
-    """As an export of the same edit would be."""
+    """The task that an export of the same edit would have."""
     form = Form(fields={"multi_clip_data_json": json.dumps(edit)})
     requested = export_form.multi_clip(form, user_id=user_id, max_clips=server.settings.max_clips)
     assert isinstance(requested.task, RenderTask)

@@ -1,4 +1,4 @@
-"""How far an export is: once, as server-sent events, or over a WebSocket."""
+"""Routes of an export's progress: once, as server-sent events, or over a WebSocket."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from backend.services import Server, Services
 from backend.submission import stored_state
 
 KEEP_ALIVE_S = 15.0
-"""A comment is sent after this much silence, for proxies."""
+"""After this much silence a comment is sent, so that proxies keep the connection open."""
 
 router = APIRouter(tags=["progress"])
 
 
 @router.get("/api/export/progress/{export_id}")
 async def progress(request: Request, user: User, server: Server, export_id: ExportId) -> Response:
-    """The state now; with `Accept: text/event-stream` each state until the last."""
+    """The current state. With `Accept: text/event-stream`, each state until the final one."""
     key = user, export_id
     if server.hub.state(key) is None:
         existing(await run_in_threadpool(server.jobs.find, *key))
@@ -39,7 +39,7 @@ async def progress(request: Request, user: User, server: Server, export_id: Expo
 
 @router.websocket("/ws/export/{export_id}")
 async def follow(socket: WebSocket, user: User, server: Server, export_id: str) -> None:
-    """Each state until the last. May be opened before the export is begun."""
+    """Each state until the final one. It may be opened before the export starts."""
     await socket.accept()
     key = user, export_id
     sending = asyncio.create_task(_send_states(socket, server, key))
@@ -61,7 +61,7 @@ async def _send_states(socket: WebSocket, server: Services, key: JobKey) -> None
 
 
 async def _until_disconnect(socket: WebSocket) -> None:
-    """What a client says is of no account; that it goes away is."""
+    """Returns when the client disconnects. What it sends is ignored."""
     try:
         while True:
             await socket.receive_text()

@@ -1,4 +1,4 @@
-"""For pages: a key, once given, is kept in a cookie that scripts cannot read."""
+"""Routes of the page's login: an API key is kept in a cookie that scripts cannot read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backend.services import Server
 
 router = APIRouter(prefix="/api/session", tags=["session"])
 
-_KEPT_S = 30 * 86_400
+_COOKIE_LIFETIME_S = 30 * 86_400
 
 
 class Login(BaseModel):
@@ -22,21 +22,21 @@ class Login(BaseModel):
 
 @router.get("")
 def who(user: User) -> dict[str, str]:
-    """Who one is; 401 where a key is needed."""
+    """The user's id. 401 if a key is required."""
     return {"user_id": user}
 
 
 @router.post("")
 async def enter(request: Request, server: Server, login: Login) -> Response:
-    """Take a key and answer with a cookie."""
+    """Check a key and set the cookie."""
     user_id = await run_in_threadpool(server.access.user_of_key, login.key)
     if user_id is None:
-        raise HTTPException(401, "no such key")
+        raise HTTPException(401, "there is no such key")
     response = Response(status_code=204)
     response.set_cookie(
         COOKIE,
         login.key,
-        max_age=_KEPT_S,
+        max_age=_COOKIE_LIFETIME_S,
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="strict",
@@ -46,7 +46,7 @@ async def enter(request: Request, server: Server, login: Login) -> Response:
 
 @router.delete("", status_code=204)
 def leave() -> Response:
-    """Forget the cookie."""
+    """Delete the cookie."""
     response = Response(status_code=204)
     response.delete_cookie(COOKIE)
     return response

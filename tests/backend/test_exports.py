@@ -212,7 +212,7 @@ def test_a_new_version_of_a_project_does_not_replace_the_file_of_the_one_before(
         ("{", 422, "multi_clip_data_json: is not JSON"),
         ("[]", 422, "multi_clip_data_json: must be an object"),
         ('{"clips": [1]}', 422, "multi_clip_data_json: must be an object"),
-        ('{"clips": [{"x": NaN}]}', 422, "NaN is no JSON number"),
+        ('{"clips": [{"x": NaN}]}', 422, "NaN is not a JSON number"),
         (edit_of(1), 400, "video_1: belongs to no clip"),
         (edit_of(3), 400, "video_2: clips[2] needs either this file or a key"),
         (edit_of(2, targetFps=0), 422, "targetFps: must be above 0"),
