@@ -10,7 +10,7 @@ from bench.noise import shots_of_noise
 from engine.geometry import Fit, Size
 from engine.upscale.inference import Runner, best_precision
 from engine.upscale.network import Network
-from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.regions import covering
 from tests.engine.upscale.material import SEED, SHAPES
 from tests.sources import a_source
@@ -26,7 +26,7 @@ def test_upscale(guard: Guard) -> None:
     network = Network(shape, shape.build().eval().requires_grad_(False))
     device = torch.device("cpu")
     runner = Runner(network, device, best_precision(device))
-    stage = RealESRGAN(runner, batch=1)
+    stage = NetworkStage(runner, batch=1)
     source, shots = a_source(size=FRAME), shots_of_noise(FRAME, CROP, SHOTS, 100)
     region = covering(np.array([shots[0].rect]), FRAME, shape.multiple)
     image = torch.rand(1, 3, region.height, region.width)

@@ -41,7 +41,7 @@ from engine.pixels.picture import Picture
 from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.models import MODELS, Model
 from engine.upscale.network import Network, Shape
-from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.regions import covering
 from engine.upscale.stage import FrameCrop, StageSpec
 from tests.engine.upscale.material import SHAPES
@@ -145,8 +145,8 @@ class _Bench:
     def runner(self) -> Runner:
         return Runner(self.network, self.device, self.precision, compiled=self.compiled)
 
-    def stage(self, batch: int) -> RealESRGAN:
-        return RealESRGAN(self.runner(), batch=batch)
+    def stage(self, batch: int) -> NetworkStage:
+        return NetworkStage(self.runner(), batch=batch)
 
     def bare(self) -> Callable[[Tensor], Tensor]:
         copy = self.network.to(self.device, self.precision.dtype)
@@ -194,7 +194,7 @@ def _batch(model: Model, bench: _Bench, crop: Size, batch: int, rounds: int) -> 
 class _Only:
     """An upscaler that sends every clip through one stage."""
 
-    stage: RealESRGAN
+    stage: NetworkStage
     name: str = "benchmark"
     why: str = "benchmark"
 
@@ -210,14 +210,14 @@ class _Only:
 class _Loaded:
     """The spec of a stage that is there already."""
 
-    stage: RealESRGAN
+    stage: NetworkStage
     key: str = "benchmark"
 
-    def load(self) -> RealESRGAN:
+    def load(self) -> NetworkStage:
         return self.stage
 
 
-def _export(stage: RealESRGAN, crop: Size, best: dict[str, Any]) -> dict[str, Any]:
+def _export(stage: NetworkStage, crop: Size, best: dict[str, Any]) -> dict[str, Any]:
     """A whole export with that stage: its rate once it runs, and how busy each part of it was."""
     frames = round(min(max(EXPORT_S * best["bare_fps"], LEAST_FRAMES), MOST_FRAMES))
     reached: list[tuple[float, int]] = []
@@ -288,7 +288,7 @@ def _in_turns(
     return {name: median(seconds) for name, seconds in taken.items()}
 
 
-def _drained(stage: RealESRGAN, shots: Sequence[FrameCrop]) -> int:
+def _drained(stage: NetworkStage, shots: Sequence[FrameCrop]) -> int:
     made = stage.pictures(shots, a_source(size=FRAME), TARGET, Fit.STRETCH)
     return sum(picture.on_host().size == TARGET for picture in made)
 

@@ -1,7 +1,8 @@
-"""CUDA streams of a stage: pictures come up while the network is at work, and go down meanwhile.
+"""CUDA streams of a stage: pictures are uploaded and downloaded while the network computes.
 
-FFmpeg works on CUDA's default stream, and so does what cuts its frames and what feeds its encoder;
-those must not wait for a network that is busy for seconds. On a CPU all of this is nothing.
+FFmpeg works on CUDA's default stream, and so does what cuts its frames and what feeds its encoder.
+None of them may wait for a network that is busy for seconds. On a CPU there are no streams, and
+every method is a plain copy or nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 
-class Lanes:
-    """The streams of one device. Several threads may use them."""
+class DeviceStreams:
+    """The upload and the compute stream of one device. Several threads may use them."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -23,14 +24,14 @@ class Lanes:
             upload, compute = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
             self._streams = upload, compute
 
-    def empty(self, shape: tuple[int, ...]) -> Tensor:
-        """Host memory that is copied to the device without waiting; uint8."""
+    def host_buffer(self, shape: tuple[int, ...]) -> Tensor:
+        """Empty host memory, uint8, from which an upload need not wait for the device."""
         return torch.empty(shape, dtype=torch.uint8, pin_memory=self._streams is not None)
 
-    def gathered(self, pictures: Sequence[Tensor]) -> Tensor:
-        """The pictures stacked on the device, to be used in `computing`.
+    def upload(self, pictures: Sequence[Tensor]) -> Tensor:
+        """The pictures stacked on the device, for use in `computing`.
 
-        They have to live until the device has come that far.
+        The caller must keep them until the device has copied them.
         """
         if self._streams is None:
             return torch.stack(list(pictures))
@@ -41,7 +42,7 @@ class Lanes:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """What is done on tensors inside comes after all that was gathered before."""
+        """What is computed inside comes after all uploads that were begun before."""
         if self._streams is None:
             yield
             return
@@ -50,8 +51,8 @@ class Lanes:
         with torch.cuda.stream(compute):
             yield
 
-    def handed_out(self, tensor: Tensor) -> Tensor:
-        """A tensor that was computed and is complete, for use on the default stream."""
+    def for_default_stream(self, tensor: Tensor) -> Tensor:
+        """A tensor whose computation has ended, for use on the default stream."""
         if self._streams is not None:
             tensor.record_stream(torch.cuda.default_stream(self._device))
         return tensor

@@ -11,9 +11,9 @@ from engine.errors import UpscalerError
 from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.models import Model, model_named
 from engine.upscale.network import Network, blend_denoise, load_network
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.options import NetworkOptions
 from engine.upscale.other_networks import load_user_network
-from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.weights import weights_path
 
 
@@ -42,7 +42,7 @@ def precision_on(device: str, name: str | None) -> Precision:
 
 def load_stage(
     name: str, device: str, weights: str, precision: str, options: NetworkOptions
-) -> RealESRGAN:
+) -> NetworkStage:
     """The model of that name on the device, ready to run.
 
     `weights` is what `checkpoint_digest` gave. Raises `UpscalerError` where the weights are not
@@ -57,7 +57,7 @@ def load_stage(
         companion = load_network(_companion_path(model, options))
         network = blend_denoise(network, companion, options.denoise)
     runner = Runner(network, torch.device(device), _possible(precision, network, options))
-    return RealESRGAN(runner, batch=options.batch, name=name)
+    return NetworkStage(runner, batch=options.batch, name=name)
 
 
 def _possible(name: str, network: Network, options: NetworkOptions) -> Precision:

@@ -10,7 +10,7 @@ from engine.upscale.options import NetworkOptions
 from engine.upscale.stage import PlainResampler, StageSpec
 
 if TYPE_CHECKING:
-    from engine.upscale.realesrgan import RealESRGAN
+    from engine.upscale.network_stage import NetworkStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class NetworkSpec:
         """See `StageSpec`."""
         return f"{self.weights}:{self.precision}:{self.device.partition(':')[0]}"
 
-    def load(self) -> RealESRGAN:
+    def load(self) -> NetworkStage:
         """See `StageSpec`. Raises `UpscalerError` where other weights than these are found."""
         from engine.upscale.load import load_stage
 

@@ -44,7 +44,7 @@ class Stage(Protocol):
         """What had to be done about memory or precision so far, one line each."""
 
     def pictures(
-        self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+        self, crops: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
     ) -> Iterator[FinishedPicture]:
         """One picture per crop, in order.
 
@@ -127,7 +127,7 @@ class PlainResampler:
         return self
 
     def pictures(
-        self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+        self, crops: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
     ) -> Iterator[Picture]:
         """See `Stage`."""
         sampler = CropSampler(
@@ -139,10 +139,10 @@ class PlainResampler:
         )
         last: FrameCrop | None = None
         picture = Picture(target)
-        for shot in shots:
-            assert isinstance(shot.frame, SourceFrame)
-            if last is None or shot.frame is not last.frame or (shot.rect != last.rect).any():
+        for crop in crops:
+            assert isinstance(crop.frame, SourceFrame)
+            if last is None or crop.frame is not last.frame or (crop.rect != last.rect).any():
                 picture = Picture(target)
-                sampler.sample(shot.frame, shot.rect, picture)
-            last = shot
+                sampler.sample(crop.frame, crop.rect, picture)
+            last = crop
             yield picture

@@ -17,7 +17,7 @@ from engine.pipeline.exporter import export, probe_sources
 from engine.pipeline.report import Report
 from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transition
 from engine.timeline.plan import Plan, build_plan
-from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.stage import PlainResampler, Stage
 from tests.clips import numbered_clip
 from tests.engine.media.test_video_reader import damaged_h264
@@ -29,17 +29,17 @@ NETWORK = seeded(TINY)
 TARGET = Size(54, 96)
 
 
-class HostFrames(RealESRGAN):
+class HostFrames(NetworkStage):
     """Frames in host memory, and rectangles by torch, as where CUDA has neither NVDEC nor NVENC."""
 
-    _on_host = RealESRGAN._on_device
+    _on_host = NetworkStage._on_device
 
 
-def on_device() -> RealESRGAN:
+def on_device() -> NetworkStage:
     return stage(NETWORK, 3, on_device=True)
 
 
-def in_host_memory() -> RealESRGAN:
+def in_host_memory() -> NetworkStage:
     return HostFrames(on_device()._runner, batch=3)
 
 

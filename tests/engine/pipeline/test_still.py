@@ -24,7 +24,7 @@ from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transit
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import CompactShape, Network
-from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.stage import PlainResampler, StageSpec, Upscaler
 from tests.clips import numbered_clip
 from tests.engine.upscale.stages import Loaded
@@ -38,7 +38,7 @@ PLAIN = PlainResampler("asked for")
 class OneStage:
     """An upscaler that sends every clip through a network of random weights."""
 
-    stage: RealESRGAN
+    stage: NetworkStage
     name: str = "seeded"
     why: str = "test"
     device: str = "cpu"
@@ -53,7 +53,7 @@ def a_network() -> Upscaler:
     shape = CompactShape(features=8, inner_convs=2, scale=4)
     network = Network(shape, shape.build().eval().requires_grad_(False))
     runner = Runner(network, torch.device("cpu"), Precision.FP32)
-    return OneStage(RealESRGAN(runner))
+    return OneStage(NetworkStage(runner))
 
 
 def reel(folder: Path) -> Plan:

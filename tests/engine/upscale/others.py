@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from engine.pixels.picture import Picture
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import Network
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.other_networks import network_of_descriptor
-from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.stage import FrameCrop
 from tests.engine.upscale.test_stage import pictures
 
@@ -75,7 +75,7 @@ def by_descriptor(descriptor: Any, given: list[FrameCrop]) -> list[Picture]:
     """The pictures of a stage whose network is the descriptor's own call, in float32."""
     network = Network(network_of_descriptor(descriptor).shape, OneByOne(descriptor))
     runner = Runner(network, torch.device("cpu"), Precision.FP32)
-    return pictures(RealESRGAN(runner, batch=1), given)
+    return pictures(NetworkStage(runner, batch=1), given)
 
 
 def unknown_checkpoint(folder: Path) -> Path:

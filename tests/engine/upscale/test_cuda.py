@@ -36,7 +36,7 @@ from engine.source import Colour, Matrix, SourceInfo, Transfer
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import Network
-from engine.upscale.realesrgan import RealESRGAN
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.stage import PlainResampler
 from tests.clips import numbered_clip
 from tests.engine.gpu.test_frames import host_planes, noise, on_device, woven
@@ -45,7 +45,7 @@ from tests.engine.media.test_video_reader import erase
 from tests.engine.upscale.material import SHAPES, psnr_db
 from tests.engine.upscale.seeded import seeded_module
 from tests.engine.upscale.stages import PerClip
-from tests.engine.upscale.test_stage import TINY, apart, pictures, seeded, shots, stage
+from tests.engine.upscale.test_stage import TINY, apart, crops, pictures, seeded, stage
 from tests.sources import a_source
 
 pytestmark = pytest.mark.skipif(
@@ -62,10 +62,10 @@ def on_cuda(
     precision: Precision = Precision.FP32,
     *,
     network: Network | None = None,
-    stays_there: bool | None = None,
-) -> RealESRGAN:
+    keep_on_device: bool | None = None,
+) -> NetworkStage:
     runner = Runner(network or seeded(TINY), CUDA, precision)
-    return RealESRGAN(runner, batch=batch, stays_there=stays_there)
+    return NetworkStage(runner, batch=batch, keep_on_device=keep_on_device)
 
 
 # The stage
@@ -74,27 +74,27 @@ def on_cuda(
 @pytest.mark.parametrize("batch", [None, 1, 3])
 def test_the_pictures_are_those_of_the_cpu(batch: int | None) -> None:
     """Of many batches, so that one that overtakes another on its stream shows."""
-    given_shots = shots(40, of_each=2)
-    made = pictures(on_cuda(batch), given_shots)
-    assert apart(pictures(stage(seeded(TINY)), given_shots), made) <= 1
+    given_crops = crops(40, of_each=2)
+    made = pictures(on_cuda(batch), given_crops)
+    assert apart(pictures(stage(seeded(TINY)), given_crops), made) <= 1
 
 
 def test_half_precision_is_near() -> None:
-    given_shots = shots(4)
-    made = pictures(on_cuda(precision=Precision.FP16), given_shots)
-    assert apart(pictures(stage(seeded(TINY)), given_shots), made) <= 4
+    given_crops = crops(4)
+    made = pictures(on_cuda(precision=Precision.FP16), given_crops)
+    assert apart(pictures(stage(seeded(TINY)), given_crops), made) <= 4
 
 
 def test_pictures_stay_there_until_somebody_wants_them() -> None:
     source, target = a_source(size=Size(192, 128)), Size(180, 320)
-    made = next(iter(on_cuda().pictures(shots(1), source, target, Fit.CONTAIN)))
+    made = next(iter(on_cuda().pictures(crops(1), source, target, Fit.CONTAIN)))
     assert isinstance(made, DevicePicture) and made.buffer.is_cuda
 
 
 def test_two_clips_at_once_share_a_network() -> None:
     """As in a dissolve: two threads, one runner."""
     upscaler = on_cuda(2)
-    left, right = shots(12), shots(12, pace=-0.2)
+    left, right = crops(12), crops(12, pace=-0.2)
     made: tuple[list[Picture], list[Picture]] = ([], [])
     size, source = Size(180, 320), a_source(size=Size(192, 128))
     pairs = zip(
@@ -105,8 +105,8 @@ def test_two_clips_at_once_share_a_network() -> None:
     for pair in pairs:
         for pictures_of, picture in zip(made, pair, strict=True):
             pictures_of.append(picture.on_host())
-    for ours, given_shots in zip(made, (left, right), strict=True):
-        assert apart(pictures(stage(seeded(TINY)), given_shots), ours) <= 1
+    for ours, given_crops in zip(made, (left, right), strict=True):
+        assert apart(pictures(stage(seeded(TINY)), given_crops), ours) <= 1
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_an_export_that_stays_there_gives_the_same_frames(tmp_path: Path) -> Non
     plain, encoder = PlainResampler("test"), encoder_for(plan.size, plan.fps)
     reports = [
         export(plan, tmp_path / "out.mp4", upscaler=PerClip(stage, plain), encoder=encoder)
-        for stage in (on_cuda(3), on_cuda(3, stays_there=False))
+        for stage in (on_cuda(3), on_cuda(3, keep_on_device=False))
     ]
     there, copied = ([chunk.frame_hash for chunk in report.chunks] for report in reports)
     assert there == copied

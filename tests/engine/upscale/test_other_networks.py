@@ -25,13 +25,13 @@ from engine.upscale import load
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.models import X2PLUS
 from engine.upscale.network import CompactShape, Network
+from engine.upscale.network_stage import NetworkStage
 from engine.upscale.options import NetworkOptions
 from engine.upscale.other_networks import load_user_network, network_of_descriptor
-from engine.upscale.realesrgan import RealESRGAN
 from engine.upscale.regions import covering
 from tests.engine.upscale.others import by_descriptor, unknown_checkpoint
 from tests.engine.upscale.seeded import noise, seeded_module
-from tests.engine.upscale.test_stage import FRAME, TARGET, apart, pictures, shots
+from tests.engine.upscale.test_stage import FRAME, TARGET, apart, crops, pictures
 from tests.sources import a_source
 
 CPU = torch.device("cpu")
@@ -117,8 +117,8 @@ def sizes_of(network: Network) -> list[tuple[int, ...]]:
     return inner.sizes
 
 
-def stage(network: Network, batch: int | None = None) -> RealESRGAN:
-    return RealESRGAN(Runner(network, CPU, Precision.FP32), batch=batch)
+def stage(network: Network, batch: int | None = None) -> NetworkStage:
+    return NetworkStage(Runner(network, CPU, Precision.FP32), batch=batch)
 
 
 def test_what_the_descriptor_says_is_what_is_known() -> None:
@@ -142,7 +142,7 @@ def test_regions_have_sides_of_the_network_s_multiple(multiple: int) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_stream_gives_what_the_descriptor_itself_gives(batch: int) -> None:
     """Of every crop: the descriptor called on the whole frame, and its result sampled."""
-    fake, given = blocks(8, 2), shots(4)
+    fake, given = blocks(8, 2), crops(4)
     network = network_of_descriptor(fake)
     assert apart(pictures(stage(network, batch), given), by_descriptor(fake, given)) <= 1
 
@@ -151,8 +151,8 @@ def test_images_reach_the_descriptor_one_by_one_and_in_whole_blocks() -> None:
     runner = Runner(network_of_descriptor(blocks(24)), CPU, Precision.FP32)
     made = [
         picture.on_host()
-        for picture in RealESRGAN(runner, batch=3).pictures(
-            shots(5), a_source(size=FRAME), TARGET, Fit.CONTAIN
+        for picture in NetworkStage(runner, batch=3).pictures(
+            crops(5), a_source(size=FRAME), TARGET, Fit.CONTAIN
         )
     ]
     assert len(made) == 5 == runner.images
@@ -229,9 +229,9 @@ def test_what_is_not_finite_in_half_precision_is_computed_again(wrong: float) ->
             return made if rgb.dtype == torch.float32 else made * wrong
 
     network = network_of_descriptor(Fake(Overflowing(8, 2), 2, Sides(0, 8)))
-    upscaler = RealESRGAN(Runner(network, CPU, Precision.BF16), batch=2)
-    wanted = pictures(stage(network_of_descriptor(blocks(8, 2))), shots(3))
-    assert apart(pictures(upscaler, shots(3)), wanted) == 0
+    upscaler = NetworkStage(Runner(network, CPU, Precision.BF16), batch=2)
+    wanted = pictures(stage(network_of_descriptor(blocks(8, 2))), crops(3))
+    assert apart(pictures(upscaler, crops(3)), wanted) == 0
     assert any("again in float32" in event for event in upscaler.events)
 
 
@@ -262,7 +262,7 @@ def test_other_kinds_are_refused(change: dict[str, Any], why: str) -> None:
 
 def loaded(
     path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, fake: Fake
-) -> RealESRGAN:
+) -> NetworkStage:
     """The stage of a file, whose network the fake stands for."""
     monkeypatch.setattr(load, "load_user_network", lambda _path: network_of_descriptor(fake))
     options = NetworkOptions(model_path=path, precision=asked)

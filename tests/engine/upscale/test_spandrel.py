@@ -19,7 +19,7 @@ from engine.upscale.other_networks import load_user_network, network_of_descript
 from tests.engine.upscale.material import real_weights
 from tests.engine.upscale.others import by_descriptor, installed_spandrel, unknown_checkpoint
 from tests.engine.upscale.seeded import noise, seeded_module
-from tests.engine.upscale.test_stage import apart, pictures, shots
+from tests.engine.upscale.test_stage import apart, crops, pictures
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_other_architectures_give_what_spandrel_gives(spandrel: Any, other: Path
 
 
 def test_the_stream_of_other_architectures(spandrel: Any, other: Path) -> None:
-    given = shots(2, of_each=2)
+    given = crops(2, of_each=2)
     upscaler = choose_upscaler(
         "realesrgan", "cpu", NetworkOptions(model_path=other, precision="fp32")
     )

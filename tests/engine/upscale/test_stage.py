@@ -29,7 +29,7 @@ from engine.timeline.plan import build_plan
 from engine.upscale.choice import QUALITY, UPSCALERS, choose_upscaler, network_for
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import CompactShape, Network, RRDBShape, load_network
-from engine.upscale.realesrgan import Ready, RealESRGAN, Still
+from engine.upscale.network_stage import NetworkStage, Pending, UpscaleRegion
 from engine.upscale.regions import BUCKET_PX, covering
 from engine.upscale.stage import FrameCrop, PlainResampler, Stage, StageSpec
 from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
@@ -100,13 +100,13 @@ def seeded(shape: CompactShape | RRDBShape, seed: int = 0) -> Network:
     return Network(shape, shape.build().eval().requires_grad_(False))
 
 
-def stage(network: Network, batch: int | None = None, *, on_device: bool = False) -> RealESRGAN:
+def stage(network: Network, batch: int | None = None, *, on_device: bool = False) -> NetworkStage:
     """On the CPU, which may be taken for a device of its own."""
     runner = Runner(network, CPU, Precision.FP32)
-    return RealESRGAN(runner, batch=batch, stays_there=on_device)
+    return NetworkStage(runner, batch=batch, keep_on_device=on_device)
 
 
-def forwarded(upscaler: RealESRGAN) -> list[int]:
+def forwarded(upscaler: NetworkStage) -> list[int]:
     """Batch sizes of every forward pass."""
     module = upscaler._runner._fast.module
     assert isinstance(module, Nearest)
@@ -123,7 +123,7 @@ def a_frame(seed: int, size: Size = FRAME) -> SourceFrame:
     return SourceFrame(seed, planes, 8, (2, 2), (0.0, 0.5), None)
 
 
-def shots(count: int, pace: float = 0.37, of_each: int = 1) -> list[FrameCrop]:
+def crops(count: int, pace: float = 0.37, of_each: int = 1) -> list[FrameCrop]:
     frames = [a_frame(seed) for seed in range(count)]
     return [
         FrameCrop(frames[k // of_each], np.array([20.3 + pace * k, 10.6, 54.0, 96.0]))
@@ -132,9 +132,9 @@ def shots(count: int, pace: float = 0.37, of_each: int = 1) -> list[FrameCrop]:
 
 
 def pictures(
-    upscaler: Stage, given_shots: list[FrameCrop], fit: Fit = Fit.CONTAIN
+    upscaler: Stage, given_crops: list[FrameCrop], fit: Fit = Fit.CONTAIN
 ) -> list[Picture]:
-    made = upscaler.pictures(given_shots, source(), TARGET, fit)
+    made = upscaler.pictures(given_crops, source(), TARGET, fit)
     return [picture.on_host() for picture in made]
 
 
@@ -261,8 +261,8 @@ def test_rgb_is_what_ffmpeg_makes_of_it(tmp_path: Path) -> None:
 def test_a_network_that_only_enlarges_gives_the_plain_picture() -> None:
     """So the crop, its place to the fraction of a pixel, and the colours survive the detour."""
     network = Network(TINY, nn.Upsample(scale_factor=4, mode="bicubic"))
-    ours = pictures(stage(network), shots(3))
-    plain = pictures(PlainResampler("test"), shots(3))
+    ours = pictures(stage(network), crops(3))
+    plain = pictures(PlainResampler("test"), crops(3))
     for a, b in zip(ours, plain, strict=True):
         for mine, theirs in zip(a.planes, b.planes, strict=True):
             assert np.abs(mine.astype(int) - theirs).mean() < 0.8
@@ -272,18 +272,18 @@ def test_a_network_that_only_enlarges_gives_the_plain_picture() -> None:
 def test_both_ways_to_finish_agree(fit: Fit) -> None:
     """The integer sampler of the CPU, and the torch resampler of a GPU, here on a CPU."""
     network = seeded(TINY)
-    given_shots = [FrameCrop(shot.frame, shot.rect * [1, 1, 1.3, 1]) for shot in shots(2)]
-    on_host = pictures(stage(network), given_shots, fit)
-    assert apart(on_host, pictures(stage(network, on_device=True), given_shots, fit)) <= 1
+    given_crops = [FrameCrop(crop.frame, crop.rect * [1, 1, 1.3, 1]) for crop in crops(2)]
+    on_host = pictures(stage(network), given_crops, fit)
+    assert apart(on_host, pictures(stage(network, on_device=True), given_crops, fit)) <= 1
 
 
 @pytest.mark.parametrize("batch", [2, 4])
 def test_batches_of_any_size_give_the_same_pictures(batch: int) -> None:
     network = seeded(TINY)
-    given_shots = shots(7)
+    given_crops = crops(7)
     assert (
         apart(
-            pictures(stage(network, 1), given_shots), pictures(stage(network, batch), given_shots)
+            pictures(stage(network, 1), given_crops), pictures(stage(network, batch), given_crops)
         )
         <= 1
     )
@@ -292,12 +292,12 @@ def test_batches_of_any_size_give_the_same_pictures(batch: int) -> None:
 @pytest.mark.parametrize("cut", [1, 4])
 def test_a_chunk_border_changes_no_picture(cut: int) -> None:
     """Between source frames, where batches then fall otherwise: 4 and 3, not 5 and 2, say."""
-    upscaler, given_shots = stage(seeded(TINY), 4), shots(7)
-    parts = pictures(upscaler, given_shots[:cut]) + pictures(upscaler, given_shots[cut:])
-    assert apart(parts, pictures(upscaler, given_shots)) <= 1
+    upscaler, given_crops = stage(seeded(TINY), 4), crops(7)
+    parts = pictures(upscaler, given_crops[:cut]) + pictures(upscaler, given_crops[cut:])
+    assert apart(parts, pictures(upscaler, given_crops)) <= 1
     upscaler = stage(seeded(TINY), 1)
-    parts = pictures(upscaler, given_shots[:cut]) + pictures(upscaler, given_shots[cut:])
-    assert apart(parts, pictures(upscaler, given_shots)) == 0
+    parts = pictures(upscaler, given_crops[:cut]) + pictures(upscaler, given_crops[cut:])
+    assert apart(parts, pictures(upscaler, given_crops)) == 0
 
 
 def test_tiles_for_want_of_memory_give_the_same_pictures() -> None:
@@ -305,14 +305,14 @@ def test_tiles_for_want_of_memory_give_the_same_pictures() -> None:
     wide = Rect(20.3, 8.6, 300, 140)
     frames = [a_frame(seed, Size(400, 180)) for seed in range(2)]
     sides = np.array([wide.x, wide.y, wide.width, wide.height])
-    given_shots = [FrameCrop(frame, sides) for frame in frames]
+    given_crops = [FrameCrop(frame, sides) for frame in frames]
     network = seeded(TINY)
     tight = Network(TINY, Tight(network.module, 150 * 150))
     upscaler = stage(tight)
     ours, whole = (
         [
             made.on_host()
-            for made in each.pictures(given_shots, a_source(size=Size(400, 180)), TARGET, Fit.COVER)
+            for made in each.pictures(given_crops, a_source(size=Size(400, 180)), TARGET, Fit.COVER)
         ]
         for each in (upscaler, stage(network))
     )
@@ -346,17 +346,17 @@ def test_a_batch_is_not_padded_beyond_what_fits() -> None:
 def test_the_network_sees_each_source_frame_once() -> None:
     """Slow motion with a moving crop: five source frames, four rectangles each."""
     upscaler = stage(Network(TINY, Nearest(4)), 2)
-    made = pictures(upscaler, shots(5, of_each=4))
+    made = pictures(upscaler, crops(5, of_each=4))
     assert (len(made), sum(forwarded(upscaler))) == (20, 5)
     assert forwarded(upscaler) == [2, 2, 1]
 
 
 def test_out_of_memory_halves_the_batch_and_says_so() -> None:
-    region = covering(np.array([shots(1)[0].rect]), FRAME)
+    region = covering(np.array([crops(1)[0].rect]), FRAME)
     fussy = Network(TINY, Fussy(2 * region.width * region.height))
     upscaler = stage(fussy, 4)
-    expected = pictures(stage(Network(TINY, Nearest(4)), 1), shots(8, pace=0))
-    assert apart(expected, pictures(upscaler, shots(8, pace=0))) == 0
+    expected = pictures(stage(Network(TINY, Nearest(4)), 1), crops(8, pace=0))
+    assert apart(expected, pictures(upscaler, crops(8, pace=0))) == 0
     assert forwarded(upscaler) == [2, 2, 2, 2]
     assert upscaler._runner.events == ["out of memory: batches of 2 from here on"]
 
@@ -364,18 +364,20 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
 def test_finished_pictures_that_do_not_fit_halve_the_batch_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    upscaler, given_shots = stage(seeded(TINY), 4, on_device=True), shots(5)
-    wanted = pictures(upscaler, given_shots)
-    finish = RealESRGAN._on_device
+    upscaler, given_crops = stage(seeded(TINY), 4, on_device=True), crops(5)
+    wanted = pictures(upscaler, given_crops)
+    finish = NetworkStage._on_device
 
-    def fussy(self: RealESRGAN, made: Tensor, batch: list[Still], *how: Any) -> Ready:
+    def fussy(self: NetworkStage, made: Tensor, batch: list[UpscaleRegion], *how: Any) -> Pending:
         if len(batch) > 1:
             raise torch.OutOfMemoryError("too many pictures")
         return finish(self, made, batch, *how)
 
-    monkeypatch.setattr(RealESRGAN, "_on_device", fussy)
-    assert apart(pictures(upscaler, given_shots), wanted) <= 1
-    assert upscaler.events == [f"out of memory: batches of {most} from here on" for most in (2, 1)]
+    monkeypatch.setattr(NetworkStage, "_on_device", fussy)
+    assert apart(pictures(upscaler, given_crops), wanted) <= 1
+    assert upscaler.events == [
+        f"network: out of memory: batches of {most} from here on" for most in (2, 1)
+    ]
 
 
 @needs_ffmpeg
@@ -385,7 +387,7 @@ def test_the_report_tells_when_memory_ran_out(tmp_path: Path) -> None:
     plan = build_plan(edit, probe_sources(edit, tmp_path))
     fussy = stage(Network(TINY, Fussy(2 * 160 * 96)), 4)
     report = export(plan, tmp_path / "out.mp4", upscaler=Everywhere(fussy))
-    assert report.warnings == ("out of memory: batches of 2 from here on",)
+    assert report.warnings == ("network: out of memory: batches of 2 from here on",)
 
 
 def test_out_of_memory_for_one_picture_tiles_it() -> None:
@@ -406,9 +408,9 @@ def test_too_little_memory_for_any_tile_is_an_error() -> None:
 
 
 def test_what_is_not_finite_is_computed_again_in_float32() -> None:
-    upscaler = RealESRGAN(Runner(Network(TINY, Overflowing(4)), CPU, Precision.BF16), batch=2)
-    expected = pictures(stage(Network(TINY, Nearest(4))), shots(3))
-    assert apart(expected, pictures(upscaler, shots(3))) == 0
+    upscaler = NetworkStage(Runner(Network(TINY, Overflowing(4)), CPU, Precision.BF16), batch=2)
+    expected = pictures(stage(Network(TINY, Nearest(4))), crops(3))
+    assert apart(expected, pictures(upscaler, crops(3))) == 0
     assert len(upscaler._runner.events) == 2
 
 
@@ -418,12 +420,12 @@ def test_never_finite_is_an_error() -> None:
             return super().forward(rgb) * torch.nan
 
     with pytest.raises(UpscalerError, match="not finite, in float32 either"):
-        pictures(stage(Network(TINY, Broken(4))), shots(1))
+        pictures(stage(Network(TINY, Broken(4))), crops(1))
 
 
 def test_a_network_of_scale_2_takes_even_sides() -> None:
     shape = RRDBShape(features=8, growth=4, blocks=1, scale=2)
-    assert len(pictures(stage(seeded(shape)), shots(2))) == 2
+    assert len(pictures(stage(seeded(shape)), crops(2))) == 2
 
 
 def test_names_and_devices() -> None:
@@ -498,7 +500,7 @@ class Everywhere:
 
     name, why, device = "test", "test", "cpu"
 
-    def __init__(self, only: RealESRGAN) -> None:
+    def __init__(self, only: NetworkStage) -> None:
         self._only = Loaded(only)
 
     def stage_for(self, scale: float) -> StageSpec:
@@ -514,14 +516,14 @@ def test_real_weights_on_a_real_crop_are_sharper_and_as_faithful() -> None:
     (found,) = probe_sources(edit)
     plan = build_plan(edit, [found])
     with FrameReader(found, strict=True, on_warning=pytest.fail) as reader:
-        shot = FrameCrop(next(reader.frames([int(plan.clips[0].pts[0])])), plan.clips[0].rects[0])
+        crop = FrameCrop(next(reader.frames([int(plan.clips[0].pts[0])])), plan.clips[0].rects[0])
     size, source_size = Size(288, 512), Size(72, 128)
     by_network, by_bicubic = (
-        next(iter(one.pictures([shot], found, size, Fit.STRETCH))).on_host()
+        next(iter(one.pictures([crop], found, size, Fit.STRETCH))).on_host()
         for one in (stage(network), PlainResampler("test"))
     )
     assert sharpness(by_network.y) > 1.5 * sharpness(by_bicubic.y)
-    plain = next(PlainResampler("test").pictures([shot], found, source_size, Fit.STRETCH))
+    plain = next(PlainResampler("test").pictures([crop], found, source_size, Fit.STRETCH))
     shrunk = by_network.y.reshape(128, 4, 72, 4).mean((1, 3))
     error = np.square(shrunk - plain.y).mean()
     assert 10 * np.log10(255**2 / error) > 28
