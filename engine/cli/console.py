@@ -21,7 +21,7 @@ stdout, stderr = Console(), Console(stderr=True)
 
 
 def say(*parts: str | tuple[str, str], to: Console = stderr) -> None:
-    """Print one line. A part is plain text, or text with its style.
+    """Prints one line. A part is plain text, or text with its style.
 
     Characters that cannot be printed are escaped, so that a file's name can neither add a line nor
     control the terminal.
@@ -35,19 +35,19 @@ def say(*parts: str | tuple[str, str], to: Console = stderr) -> None:
 
 
 def warn(message: str) -> None:
-    """Print a warning on stderr."""
+    """Prints a warning on stderr."""
     say(("warning", "yellow"), " ", message)
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    """Print an error on stderr and end the program with that exit code."""
+    """Prints an error on stderr and ends the program with that exit code."""
     say(("error", "bold red"), " ", message)
     raise typer.Exit(exit_code)
 
 
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
-    """Turn each error of the engine into one line on stderr and an exit code.
+    """Turns each error of the engine into one line on stderr and an exit code.
 
     Also works as a decorator of a command.
     """
@@ -70,7 +70,7 @@ def errors_as_exit_codes() -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C or SIGTERM has come.
+    """Yields a function that says whether Ctrl-C or SIGTERM has come.
 
     The export asks it between two frames. A second signal raises `KeyboardInterrupt` at once.
     """

@@ -1,4 +1,4 @@
-"""Makes three small clips of a match that never was, and an edit that uses everything."""
+"""The material of the demo: three small clips of an invented match, and an edit of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRASS = ((46, 125, 50), (56, 142, 60))
 
 
 def make_demo(folder: Path, target_width: int, target_height: int) -> Path:
-    """Writes `clip_1.mp4` to `clip_3.mp4` and `edit.json` into `folder`; gives the edit's path."""
+    """Writes `clip_1.mp4` to `clip_3.mp4` and `edit.json` into `folder`. Returns the edit."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in (1, 2, 3):
         _write_clip(folder / f"clip_{number}.mp4", number)
@@ -76,7 +76,7 @@ def _write_clip(path: Path, number: int) -> None:
 
 
 def _pictures(seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Players who run, a ball that bounces; RGB of shape (HEIGHT, WIDTH, 3)."""
+    """Running players and a bouncing ball; RGB of shape (HEIGHT, WIDTH, 3)."""
     random = np.random.default_rng(seed)
     pitch = _pitch()
     places = random.uniform((60, 90), (WIDTH - 60, HEIGHT - 90), (10, 2))
@@ -117,7 +117,7 @@ def _disc(
 
 
 def _tune(number: int) -> av.AudioFrame:
-    """A chord that names the clip, with a beep on every second; planar stereo float."""
+    """A chord that is different for each clip, with a beep every second; planar stereo float."""
     time_s = np.arange(SAMPLE_RATE_HZ * DURATION_S) / SAMPLE_RATE_HZ
     root_hz = 220 * 2 ** (number / 4)
     chord = sum(0.06 * np.sin(2 * np.pi * root_hz * ratio * time_s) for ratio in (1, 1.25, 1.5))

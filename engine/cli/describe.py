@@ -60,7 +60,7 @@ def estimate_table(estimate: Estimate) -> Table:
 
 
 def write_frames(plan: Plan, out: TextIO) -> None:
-    """Write CSV: the source time, the crop in source pixels, and the weight of each frame's layers.
+    """Writes CSV, a row per layer of each frame: source time, crop in source pixels, weight.
 
     A frame of a transition has two layers, hence two rows.
     """

@@ -1,4 +1,4 @@
-"""What this machine can do, found by trying."""
+"""What this machine can do: each encoder, decoder and network is tried."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TRIAL_FPS = Fraction(30)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `works` is None where there is nothing to pass or fail."""
+    """One fact about this machine. `works` is None for a fact that cannot pass or fail."""
 
     what: str
     works: bool | None
@@ -38,7 +38,7 @@ class Finding:
 
 
 def findings(folder: Path) -> Iterator[Finding]:
-    """Looks at everything an export needs; `folder` is where output would go."""
+    """Tries everything that an export needs. `folder` is where its output would go."""
     yield Finding("framestream", None, version("framestream"))
     yield Finding("Python", None, f"{platform.python_version()} on {platform.platform()}")
     yield Finding("processors", None, str(os.cpu_count()))

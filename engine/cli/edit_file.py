@@ -38,7 +38,7 @@ def load_plan(edit: Path, *, lenient: bool) -> Plan:
 
 
 def check_output_files(edit: Path, output: Path, report: Path | None = None) -> None:
-    """Check, before the work, that the output files can be written and overwrite no file needed.
+    """Checks, before the work, that outputs can be written and overwrite no file that is needed.
 
     Raises `EngineError`.
     """

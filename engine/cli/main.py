@@ -38,5 +38,5 @@ for entry in entry_points(group="framestream.commands"):
 
 
 def main() -> None:
-    """Run the command that the program was given."""
+    """Runs the command that the program was given."""
     app()

@@ -147,7 +147,7 @@ class WorkOptions:
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command with dataclass parameters one that Typer can call.
+    """Makes a command with dataclass parameters one that Typer can call.
 
     Typer sees each field of such a dataclass as a parameter in its place. The command is called
     with the dataclass made of them.

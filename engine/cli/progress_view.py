@@ -1,4 +1,4 @@
-"""How the command line shows work under way: a bar on a terminal, plain lines elsewhere."""
+"""How the progress of an export is shown: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class ProgressView(Protocol):
     """Shows the state of an export."""
 
     def show(self, progress: Progress) -> None:
-        """Called at most ten times a second."""
+        """Shows this state. It is called at most ten times a second."""
 
 
 @contextmanager
 def progress_view(console: Console, *, quiet: bool) -> Iterator[ProgressView]:
-    """The view that fits the console; what it drew is tidied up when the block ends."""
+    """The view that fits the console. What it drew is erased when the block ends."""
     if quiet:
         yield _Nothing()
     elif console.is_terminal and not console.is_dumb_terminal:
@@ -43,7 +43,7 @@ def progress_view(console: Console, *, quiet: bool) -> Iterator[ProgressView]:
 
 
 def clock_text(seconds: float | None) -> str:
-    """`1:02:03`, `2:03`, or `-:--` where it is not known."""
+    """`1:02:03`, `2:03`, or `-:--` if the time is not known."""
     if seconds is None:
         return "-:--"
     minutes, rest = divmod(round(seconds), 60)

@@ -59,7 +59,7 @@ def export_with_progress(
     *,
     quiet: bool = False,
 ) -> Report:
-    """Export a plan, show progress on stderr, and print the result on stdout.
+    """Exports a plan, shows progress on stderr, and prints the result on stdout.
 
     Ctrl-C stops the export between two frames. Raises what `engine.export` raises.
     """
@@ -98,7 +98,7 @@ def export_with_progress(
 
 
 def _remember(plan: Plan, report: Report) -> None:
-    """Add the speed of this export to the history that estimates are made from."""
+    """Adds the speed of this export to the history that estimates are made from."""
     from engine.pipeline.estimate import measured
     from engine.pipeline.history import History
 
