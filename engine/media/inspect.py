@@ -120,11 +120,13 @@ class _PacketArrays:
         self._pts, self._dts, self._is_keyframe = array("q"), array("q"), array("b")
 
     def append(self, packet: Packet[Stream]) -> None:
+        """Takes the numbers of the next packet."""
         self._pts.append(NO_TIMESTAMP if packet.pts is None else packet.pts)
         self._dts.append(NO_TIMESTAMP if packet.dts is None else packet.dts)
         self._is_keyframe.append(packet.is_keyframe)
 
     def track(self, stream: VideoStream) -> VideoTrack:
+        """The stream with all packets so far; none may be added afterwards."""
         return VideoTrack(
             parameters=_parameters(stream),
             time_base=time_base_of(stream),

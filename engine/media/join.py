@@ -135,8 +135,8 @@ def _joined(
     """The packets of all chunks on one time line, each with its decoding time in seconds.
 
     An encoder that was given fewer frames than it holds back spaces its decoding times otherwise
-    than for a long chunk. So they are counted anew: packet k of the export is decoded at
-    k - (the longest reordering of any chunk).
+    than for a long chunk. So they are counted again: packet k of the export is decoded
+    at k - (the longest reordering of any chunk).
     """
     delay = max(chunk.reorder_frames for chunk in chunks)
     decoded = first_frame = 0

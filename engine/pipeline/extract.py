@@ -264,6 +264,7 @@ class _Writer:
     """Frames written."""
 
     def write(self, path: Path, sound: Path | None) -> None:
+        """Writes the file at `path`, with the track of `sound` beside the picture."""
         with av.open(file_url(path), "w", format="mp4", options=MP4_OPTIONS) as container:
             if self.copied.frames:
                 with open_container(self.source.location, self.store) as template:
