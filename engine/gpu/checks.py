@@ -1,6 +1,6 @@
-"""Proofs, before anything relies on it, that frames can stay on a device: decoded, and encoded.
+"""Checks that frames can stay on a device, before anything relies on it: decoding and encoding.
 
-A refusal is one readable reason, for the report; what cannot be proved goes through host memory.
+A refusal is one readable reason for the report. What a check refuses goes through host memory.
 """
 
 from __future__ import annotations
@@ -33,24 +33,27 @@ from engine.source import Matrix, SourceInfo, Transfer
 from engine.storage.objects import Store
 
 CODECS = ("h264", "hevc", "vp9")
-"""Whose decoders all give the same bits, and which NVDEC has."""
+"""NVDEC decodes these, and all decoders of them give the same bits."""
 TRIAL_FRAMES = 3
 MOST_APART = 2.0
-"""Mean distance, in codes, of what comes out of the encoder by one way in and by the other."""
+"""The largest mean difference, in 8-bit codes, between what is encoded from the device and from
+host memory."""
 
 
 def decoding_refusal(
     source: SourceInfo, device: str, *, strict: bool, store: Store | None = None
 ) -> str | None:
-    """Why the source is not decoded on the device, None where it is: its first frame was, and
-    it is the CPU's, bit for bit."""
+    """Why the source is not decoded on the device, None where it can be.
+
+    Its first frame is decoded there and must be the CPU's, bit for bit.
+    """
     if strict:
         return "strict, and NVDEC does not tell of damage"
     return _unsuitable(source) or _first_frame_refusal(source, device, store)
 
 
 def _unsuitable(source: SourceInfo) -> str | None:
-    """Why frames of this source need more than whole pixels cut out of them."""
+    """Why it is not enough to cut whole pixels out of this source's frames."""
     colour, size = source.colour, source.coded_size
     reasons = {
         f"{colour.transfer} source": colour.transfer is not Transfer.SDR,
@@ -93,7 +96,7 @@ def _same(luma: NDArray[np.uint8], chroma: NDArray[np.uint8], wanted: SourceFram
 def encoder_input(encoder: Encoder, device: str) -> tuple[Compositor, FrameSink, str]:
     """How the pictures of a chunk that are made on the device are blended and become frames.
 
-    The text says for the report whether they are copied, and why.
+    The text tells the report whether they are copied, and why.
     """
     refusal = encoding_refusal(encoder, device)
     if refusal is not None:
@@ -106,8 +109,11 @@ def encoder_input(encoder: Encoder, device: str) -> tuple[Compositor, FrameSink,
 
 @cache
 def encoding_refusal(encoder: Encoder, device: str) -> str | None:
-    """Why the encoder takes no frames on the device, None where it does: a few pictures were
-    encoded from the device and from host memory, as the same stream, and look the same."""
+    """Why the encoder takes no frames on the device, None where it does.
+
+    A few pictures are encoded from the device and from host memory. Both must give a stream with
+    the same parameter sets, and pictures that look the same.
+    """
     if device.startswith("cuda") and not encoder.is_on_cuda:
         return f"{encoder.name}: {encoder.why}"
     try:
@@ -124,7 +130,7 @@ def encoding_refusal(encoder: Encoder, device: str) -> str | None:
 
 
 def _trial_chunk(encoder: Encoder, path: Path, sink: FrameSink) -> tuple[bytes, NDArray[np.uint8]]:
-    """The parameter sets of a small chunk, and its pictures, decoded: (frames, h * 3 / 2, w)."""
+    """The parameter sets of a small chunk, and its decoded pictures: (frames, h * 3 / 2, w)."""
     with ChunkWriter(encoder, path, sink) as writer:
         for index in range(TRIAL_FRAMES):
             writer.write(_slope(encoder.size, index))
@@ -135,7 +141,7 @@ def _trial_chunk(encoder: Encoder, path: Path, sink: FrameSink) -> tuple[bytes, 
 
 
 def _slope(size: Size, index: int) -> Picture:
-    """No two places, planes or pictures are alike, so a row or plane out of place shows."""
+    """A picture with no two places, planes or indices alike: a row out of place shows."""
     picture = Picture(size)
     for plane, (right, down) in zip(picture.planes, ((1, 1), (1, -1), (-1, 1)), strict=True):
         across, along = np.linspace(0, right, plane.shape[1]), np.linspace(0, down, plane.shape[0])

@@ -1,4 +1,4 @@
-"""An encoder's frames on a device: finished pictures become NV12 without leaving it."""
+"""The encoder's frames on a device: finished pictures become NV12 without leaving it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from engine.gpu.pictures import DevicePicture, on_device
 from engine.pixels.picture import FinishedPicture, Picture
 
 PITCH_BYTES = 256
-"""Rows start at multiples of this, as CUDA's own pitched allocations do."""
+"""Rows start at multiples of this, as in CUDA's own pitched allocations."""
 HASHED_BEHIND = 2
-"""Pictures whose copies for the hash are on their way while the next is encoded."""
+"""How many pictures may be on their way to the hash while the next is encoded."""
 
 
 class DeviceFrameSink:
     """A `FrameSink` (see `media/frame_sink.py`) for the pictures of one chunk on `device`.
 
-    NVENC knows its inputs by their address and reads them until their packets are out, so frames
-    lie in slots that live as long as the encoder, and none is filled again before that. Only a
-    copy for the hash leaves the device, beside the encoding.
+    NVENC knows its inputs by their address and reads them until their packets are out. So frames
+    lie in slots that live as long as the encoder, and no slot is filled again before its packet is
+    out. Only a copy for the hash leaves the device, while the encoder works.
     """
 
     def __init__(self, size: Size, device: torch.device) -> None:
@@ -35,11 +35,11 @@ class DeviceFrameSink:
         self._size = size
         self._device = device
         self._held: deque[Tensor] = deque()
-        """Slots with the encoder, in the order of their frames."""
+        """Slots that the encoder reads, in the order of their frames."""
         self._free: list[Tensor] = []
         self._first_held = 0
         self._out: set[int] = set()
-        """Frames from `_first_held` on whose packets are out."""
+        """Frames from `_first_held` on whose packets are out already."""
         self._hash = xxhash.xxh3_128()
         self._on_the_way: deque[Callable[[], Picture]] = deque()
 
@@ -54,7 +54,11 @@ class DeviceFrameSink:
         return self._frame_of(slot)
 
     def released(self, index: int) -> None:
-        """See `FrameSink`. Slots come back in order: FFmpeg releases them in its packets' order."""
+        """See `FrameSink`.
+
+        Slots are freed in the order of their frames. FFmpeg releases frames in the order of its
+        packets.
+        """
         self._out.add(index)
         while self._first_held in self._out:
             self._out.remove(self._first_held)
@@ -81,7 +85,7 @@ class DeviceFrameSink:
 
 
 def _slot(size: Size, device: torch.device) -> Tensor:
-    """Memory of one NV12 frame, Y and then CbCr, in one piece: uint8 (h * 3 / 2, w), pitched."""
+    """Memory of one NV12 frame in one piece, Y then CbCr: uint8 (h * 3 / 2, w), pitched."""
     pitch = -(-size.width // PITCH_BYTES) * PITCH_BYTES
     shape = (size.height * 3 // 2, pitch)
     return torch.empty(shape, dtype=torch.uint8, device=device)[:, : size.width]
@@ -96,8 +100,8 @@ def _fill(slot: Tensor, picture: DevicePicture) -> None:
 
 @cache
 def _cuda_context(index: int) -> CudaContext:
-    """FFmpeg's hold on torch's own CUDA context, in which alone its pointers mean something.
+    """FFmpeg's handle of torch's CUDA context: torch's pointers are valid in no other.
 
-    First called when torch has worked in this thread, which makes that context the current one.
+    It is first called after torch has worked in this thread, which makes that context current.
     """
     return CudaContext(index, primary_ctx=False, current_ctx=True)

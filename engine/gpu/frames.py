@@ -1,7 +1,7 @@
-"""A decoded frame on a device, and a region of it made what a network is given.
+"""A decoded frame on a device, and how a region of it is cut out for a network.
 
-The same bits come out as `crop.CropSampler` gives for that region, since on whole pixels it is
-integer arithmetic on single samples. Knows tensors on any device, the CPU too; no CUDA.
+The bits are those that `crop.CropSampler` gives for that region: on whole pixels both are integer
+arithmetic on single samples. Knows tensors on any device, the CPU too. It knows no CUDA.
 """
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ from engine.source import Colour, Matrix
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceFrame:
-    """One decoded 8-bit 4:2:0 frame, upright, as NV12; chroma is sited "left"."""
+    """One decoded, upright 8-bit 4:2:0 frame as NV12. Chroma is sited "left"."""
 
     pts: int
     luma: Tensor
-    """uint8 (h, w), rows a pitch apart."""
+    """uint8 (h, w). Rows may have padding between them."""
     chroma: Tensor
     """uint8 (h / 2, w / 2, 2): Cb and Cr."""
 
 
 def device_frame(picture: av.VideoFrame, pts: int) -> DeviceFrame:
-    """The picture where it lies, without a copy; planar ones, of the CPU's decoders, are woven.
+    """The picture where it lies, without a copy.
 
-    What FFmpeg has under way for it is under way on CUDA's default stream.
+    Planar pictures, from the CPU's decoders, are interleaved into a copy.
+
+    FFmpeg's own work on it may still run on CUDA's default stream.
     """
     if picture.format.name not in ("cuda", "nv12"):
         same = {"src_color_range": ColorRange.JPEG, "dst_color_range": ColorRange.JPEG}
         picture = picture.reformat(format="nv12", **same)
-    # by capsule: handed a plane, torch asks for a stream, which PyAV does not know on CUDA
+    # by capsule: given a plane, torch asks for a stream, which PyAV does not know on CUDA
     luma, chroma = (torch.utils.dlpack.from_dlpack(plane.__dlpack__()) for plane in picture.planes)
     return DeviceFrame(pts, luma, chroma)
 
@@ -69,7 +71,7 @@ def _levelled(plane: Tensor, level: Levels, bits: int) -> Tensor:
 
 
 def _from_bt601(luma: Tensor, chroma: Tensor) -> tuple[Tensor, Tensor]:
-    """`colour._matrix_kernel` on tensors: fine codes of BT.601 to 8-bit codes of BT.709."""
+    """`colour._matrix_kernel` on tensors: fine BT.601 codes to 8-bit BT.709 codes."""
     weights = [int(weight) for weight in matrix_weights(Matrix.BT601)]
     cb, cr = chroma
     grey = torch.full_like(cb, 128 << FINE_BITS)
@@ -85,7 +87,10 @@ def _mixed(base: Tensor, cb: Tensor, cr: Tensor, of_cb: int, of_cr: int) -> Tens
 
 
 def _at_luma(chroma: Tensor) -> Tensor:
-    """Chroma, int32 (2, h / 2, w / 2), at luma samples: it sits between rows, on even columns."""
+    """Chroma, int32 (2, h / 2, w / 2), at the luma samples.
+
+    It sits between rows and on even columns.
+    """
     above = torch.cat([chroma[:, :1], chroma[:, :-1]], 1)
     below = torch.cat([chroma[:, 1:], chroma[:, -1:]], 1)
     here = torch.stack([chroma * 3 + above, chroma * 3 + below], 2).flatten(1, 2)

@@ -14,9 +14,9 @@ from engine.gpu.frames import DeviceFrame, device_frame
 
 @dataclass(frozen=True, slots=True)
 class SurfaceDecoder:
-    """What a `FrameReader` decodes with so that its frames stay on `device`, as torch spells it.
+    """Decodes for a `FrameReader` so that its frames stay on `device`, as torch spells it.
 
-    On CUDA that is NVDEC. On the CPU it is FFmpeg's own decoder, so that tests can run the path.
+    On CUDA that is NVDEC. On the CPU it is FFmpeg's own decoder, so tests can run the same path.
     """
 
     device: str
@@ -33,9 +33,12 @@ class SurfaceDecoder:
 
 
 def nvdec_context(stream: av.VideoStream, device: str) -> VideoCodecContext:
-    """A decoder of the stream's packets on a CUDA device. Raises FFmpegError where it cannot be."""
+    """A decoder of the stream's packets on a CUDA device.
+
+    Raises `FFmpegError`, or `NotImplementedError` for a codec that NVDEC lacks.
+    """
     index = torch.device(device).index or 0
-    # makes torch's context current in this thread; one of FFmpeg's own would be another world
+    # makes torch's context current in this thread: pointers of FFmpeg's own would not fit it
     torch.zeros(1, device=device).item()
     accelerator = HWAccel(
         "cuda",
@@ -49,5 +52,5 @@ def nvdec_context(stream: av.VideoStream, device: str) -> VideoCodecContext:
     if not context.is_hwaccel:
         raise NotImplementedError(f"there is no NVDEC for {context.codec.name}")
     context.extradata = stream.codec_context.extradata
-    context.thread_count = 1  # each thread more takes surfaces, of which a decoder has 32
+    context.thread_count = 1  # every further thread takes surfaces, of which a decoder has 32
     return context

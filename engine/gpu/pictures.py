@@ -1,4 +1,4 @@
-"""A finished picture on a device: made there, blended there, copied only where it has to be."""
+"""A finished picture on a device: made there, blended there, copied only where it must be."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from engine.pixels.picture import BLACK, FinishedPicture, Picture
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DevicePicture:
-    """A `Picture` on a device: `buffer` is its I420, uint8 (h * 3 / 2, w), and complete.
+    """A `Picture` on a device. `buffer` is its I420, uint8 (h * 3 / 2, w), and complete.
 
-    On CUDA, whoever reads or writes it does so on the default stream.
+    On CUDA it must be read and written on the default stream.
     """
 
     size: Size
     buffer: Tensor
 
     def on_host(self) -> Picture:
-        """A copy of it in host memory."""
+        """A copy of it in host memory. Waits for it."""
         return self.download()()
 
     def download(self) -> Callable[[], Picture]:
-        """Starts to copy it to host memory; the result waits for the copy and gives it."""
+        """Starts to copy it to host memory. Calling the result waits for the copy and gives it."""
         if not self.buffer.is_cuda:
             return lambda: Picture(self.size, self.buffer.numpy())
         host = torch.empty(self.buffer.shape, dtype=torch.uint8, pin_memory=True)
@@ -62,7 +62,7 @@ class DeviceCompositor:
 
 
 def on_device(picture: FinishedPicture, device: torch.device) -> DevicePicture:
-    """The picture itself where it lies on a device, else a copy of it on `device`."""
+    """The picture itself where it lies on a device already, else a copy of it on `device`."""
     return picture if isinstance(picture, DevicePicture) else uploaded(picture.on_host(), device)
 
 
@@ -75,7 +75,10 @@ def uploaded(picture: Picture, device: torch.device) -> DevicePicture:
 
 
 def blended(layers: Sequence[tuple[DevicePicture, float]]) -> DevicePicture:
-    """`pixels.blend.blend` on the device: the same integers, so the same picture, bit for bit."""
+    """`pixels.blend.blend` on the device: the same integers, so the same picture bit for bit.
+
+    `layers`: one or two pictures with weights from 0 to 1. What they lack of 1 is black.
+    """
     first, second = layers[0][0], layers[-1][0]
     of_first, of_second = fixed_point_weights([weight for _, weight in layers])
     rest = WEIGHT_STEPS - of_first - of_second

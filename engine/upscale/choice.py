@@ -13,7 +13,7 @@ from engine.upscale.spec import NetworkSpec
 from engine.upscale.stage import PlainResampler, StageSpec, Upscaler
 
 QUALITY = "realesrgan"
-"""x2plus where a crop is at most doubled, which is a quarter of the work, x4plus above."""
+"""x2plus where a crop is at most doubled, which is a quarter of the work; x4plus above."""
 
 UPSCALERS = ("auto", "none", QUALITY, *MODELS)
 DEVICES = ("auto", "cpu", "cuda")
@@ -23,16 +23,17 @@ _NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia")
 
 
 DEFAULTS = NetworkOptions()
+"""All that a user may set, left as it is."""
 
 
 def choose_upscaler(
     name: str = "auto", device: str = "auto", options: NetworkOptions = DEFAULTS
 ) -> Upscaler:
-    """The upscaler of that name on that device; `auto` takes what runs well here.
+    """The upscaler of that name on that device. `auto` takes what runs well here.
 
     With CUDA, `auto` is realesr-general-x4v3 for clips whose crop is smaller than the target and
-    plain resampling for the others; without, plain resampling for all. Raises `UpscalerError` for
-    a name or a device that does not exist here, and for weights that cannot be had.
+    plain resampling for the others. Without CUDA, it is plain resampling for all. Raises
+    `UpscalerError` for a name or a device that does not exist here.
     """
     if name not in UPSCALERS:
         raise UpscalerError(f"there is no upscaler {name!r}; there are {', '.join(UPSCALERS)}")
@@ -51,7 +52,10 @@ def choose_upscaler(
 
 
 def network_for(name: str, scale: float) -> Model | None:
-    """What an upscaler puts clips of that scale through where there is CUDA, None: no network."""
+    """The model that an upscaler takes for clips of that scale where there is CUDA.
+
+    None for plain resampling. Raises `UpscalerError` for an unknown name.
+    """
     if name == "none":
         return None
     if name == "auto":

@@ -1,7 +1,7 @@
 """Runs a network on batches of pictures, in the precision that suits the device.
 
-When memory runs out the batch is halved, and then the picture is tiled; a result that is not
-finite is computed again in float32. No picture is given up in silence.
+When memory runs out, the batch is halved, and then the picture is tiled. A result that is not
+finite is computed again in float32. No picture is lost in silence: it comes out or an error does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEAST_TILE_PX = 64
 MOST_IMAGES = 8
 """Larger batches gain nothing on pictures of some hundred thousand pixels."""
 MEMORY_SHARE = 0.5
-"""Of the device's free memory, what a batch is planned to take."""
+"""The part of the device's free memory that a batch is planned to take."""
 
 
 class Precision(StrEnum):
@@ -33,6 +33,7 @@ class Precision(StrEnum):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The same as a type of torch."""
         return _DTYPES[self]
 
 
@@ -44,15 +45,19 @@ _DTYPES = {
 
 
 def best_precision(device: torch.device) -> Precision:
-    """float16 on CUDA, since a T4 has no bfloat16 worth the name; on a CPU bfloat16 where oneDNN
-    computes in it (AVX-512 and up), elsewhere it would be emulated, ten times slower."""
+    """The precision that is fast on the device and loses little.
+
+    float16 on CUDA: below compute capability 8.0, as on a T4, bfloat16 is slow. On a CPU bfloat16
+    where oneDNN computes in it (AVX-512 and up), else float32: emulated bfloat16 is ten times
+    slower.
+    """
     if device.type == "cuda":
         return Precision.FP16
     return Precision.BF16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else Precision.FP32
 
 
 class Runner:
-    """A network on a device. Threads may share it; one at a time is at work."""
+    """A network on a device. Threads may share it; it computes for one at a time."""
 
     def __init__(
         self,
@@ -62,8 +67,10 @@ class Runner:
         *,
         compiled: bool = False,
     ) -> None:
-        """`compiled` by torch, which takes a minute for every shape that comes: not the default
-        before `bench/upscale.py` has shown on a CUDA machine that it is worth that."""
+        """`compiled`: by `torch.compile`, which takes a minute for every new input size.
+
+        It is not the default until `bench/upscale.py` has shown on a CUDA machine that it pays.
+        """
         self.shape = network.shape
         self.device = device
         self.precision = precision
@@ -76,11 +83,11 @@ class Runner:
         if compiled:
             self._fast = Network(network.shape, torch.compile(self._fast.module, dynamic=False))  # type: ignore[arg-type]
         self._most = 1 << 30
-        """Pictures in a batch that are known to fit."""
+        """The largest batch that may be tried: it shrinks when memory runs out."""
         self._planned: dict[Size, int] = {}
-        """Batch sizes that were told."""
+        """Batch sizes by the size of a picture, as they were first planned."""
         self._pads = device.type == "cuda" or compiled
-        """Whether another shape costs more than the work on a few pictures for nothing."""
+        """Whether a new batch size costs more than computing a few pictures in vain."""
         self._fullest: dict[torch.Size, int] = {}
         """The most pictures of one size that were in a batch."""
         self._lock = threading.Lock()
@@ -96,7 +103,7 @@ class Runner:
         pixel_bytes = self.shape.bytes_per_pixel
         if self.device.type != "cuda" or pixel_bytes is None:
             return 1
-        if size not in self._planned:  # once, since what is at work is not free
+        if size not in self._planned:  # once: later, memory in use would count as not free
             free_bytes, _ = torch.cuda.mem_get_info(self.device)
             image_bytes = size.width * size.height * pixel_bytes
             fitting = int(MEMORY_SHARE * free_bytes / image_bytes)
@@ -105,9 +112,10 @@ class Runner:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """`images` (n, 3, h, w), float32 in [0, 1], upscaled; float32, not clamped, not checked.
+        """The upscaled `images`: float32 (n, 3, h * scale, w * scale), not clamped, not checked.
 
-        Raises `UpscalerError` where not even a small tile fits into memory.
+        `images`: float32 (n, 3, h, w) in [0, 1]. Raises `UpscalerError` where not even a small
+        tile fits into memory.
         """
         with self._lock:
             self.images += len(images)
@@ -115,7 +123,10 @@ class Runner:
 
     @torch.inference_mode()
     def in_full_precision(self, images: Tensor) -> Tensor:
-        """The same in float32, for results that were not finite. Raises `UpscalerError`."""
+        """The same computed in float32, for results that were not finite.
+
+        Raises `UpscalerError` where the result is not finite in float32 either.
+        """
         with self._lock:
             self.events.append("a result was not finite and was computed again in float32")
             network = self._full.to(self.device)
@@ -125,10 +136,10 @@ class Runner:
         return made
 
     def _padded(self, images: Tensor) -> Tensor:
-        """The last batch of a run made as large as those before it, with copies of a picture.
+        """Fills the last batch of a run up to the size of those before it, with copies.
 
-        One that follows no larger one, as in a zoom where every frame has its own size, is left
-        as it is.
+        A batch that follows no larger one stays as it is, as in a zoom, where every frame has a
+        size of its own.
         """
         if not self._pads:
             return images
@@ -140,7 +151,7 @@ class Runner:
         )
 
     def out_of_memory(self, images: int) -> None:
-        """A batch of so many did not fit: the next are at most half as large."""
+        """Is told that a batch of `images` pictures did not fit. The next are half as large."""
         fitting = max(1, images // 2)
         if fitting < self._most:
             self._most = fitting

@@ -1,4 +1,4 @@
-"""From a model's name to a stage that runs it: weights, network, precision. Needs torch."""
+"""Loads what a `NetworkSpec` decides: its weights, its network, its precision. Needs torch."""
 
 from __future__ import annotations
 

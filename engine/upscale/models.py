@@ -1,6 +1,6 @@
 """The official Real-ESRGAN models: what they are called, where their files are, what they cost.
 
-Values only; knows no torch, no folder and no network. Names, tags and files are those of
+Values only. It knows no torch, no folder and no web server. Names, tags and files are those of
 https://github.com/xinntao/Real-ESRGAN/releases; sizes and hashes are of the release files.
 """
 
@@ -27,7 +27,7 @@ class Model:
     flops_per_pixel: int
     """Floating point operations per input pixel; a multiply-add counts as two."""
     companion: str | None = None
-    """The model of the same shape that denoises less, for a denoise strength below 1."""
+    """The model of the same shape that denoises less. It is blended in for a strength below 1."""
 
 
 GENERAL = Model(

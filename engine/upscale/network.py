@@ -1,10 +1,10 @@
 """Real-ESRGAN's two networks, and loading them from their official checkpoints.
 
-Both are written anew from their papers and their state dictionaries, weight for weight compatible
-with the originals in Real-ESRGAN (`SRVGGNetCompact`) and BasicSR (`RRDBNet`), which do not import
-beside today's torch. Everything about a network is read from its weights.
+Both are written anew from their papers and their state dictionaries. Weight for weight they are
+compatible with the originals in Real-ESRGAN (`SRVGGNetCompact`) and BasicSR (`RRDBNet`), which do
+not import beside today's torch. Everything about a network is read from its weights.
 
-Knows tensors and one file; no frames, batches, tiles or devices.
+Knows tensors and one file. It knows no frames, batches, tiles or devices.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from engine.errors import UpscalerError
 from engine.upscale.checkpoint import State, read_checkpoint, state_of
 
 DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
+"""What both networks can be computed in."""
 
 
 class NetworkTraits(Protocol):
@@ -98,6 +99,7 @@ class CompactShape:
         return 2 * activations + 4 * 4 * 3 * self.scale**2  # and the result in single
 
     def build(self) -> nn.Module:
+        """The network, with weights as torch initialises them."""
         return Compact(self)
 
 
@@ -112,7 +114,7 @@ class RRDBShape:
     blocks: int
     """Residual-in-residual dense blocks."""
     scale: int
-    """4, or 2 or 1 by folding 2x2 or 4x4 input pixels into the channels of one."""
+    """4. Or 2 or 1, by folding 2x2 or 4x4 input pixels into the channels of one."""
 
     tiles_exactly = False
     """The receptive radius is hundreds of pixels, but little comes from that far."""
@@ -146,6 +148,7 @@ class RRDBShape:
         return 2 * 4 * 16 * self.features // self.multiple**2  # four tensors of the largest size
 
     def build(self) -> nn.Module:
+        """The network, with weights as torch initialises them."""
         return RRDBNet(self)
 
 
@@ -153,11 +156,12 @@ Shape = CompactShape | RRDBShape
 
 
 def conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3x3 convolution that keeps height and width."""
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 class Compact(nn.Module):
-    """SRVGGNetCompact: a chain of convolutions that learns what nearest-neighbour lacks.
+    """SRVGGNetCompact: a chain of convolutions that learns what nearest-neighbour scaling lacks.
 
     Wang et al., Real-ESRGAN, 2021, https://arxiv.org/abs/2107.10833.
     """
@@ -172,8 +176,9 @@ class Compact(nn.Module):
         self._scale = shape.scale
 
     def forward(self, rgb: Tensor) -> Tensor:
+        """See the class."""
         residual: Tensor = self.body(rgb)
-        # shuffled, this is the nearest-neighbour picture: each pixel added to all it becomes
+        # each pixel is added to all that it becomes: shuffled, the nearest-neighbour picture
         torch.unflatten(residual, 1, (3, -1)).add_(rgb.unsqueeze(2))
         return F.pixel_shuffle(residual, self._scale)
 
@@ -181,8 +186,8 @@ class Compact(nn.Module):
 class DenseBlock(nn.Module):
     """Five convolutions, each of which sees the results of all before it.
 
-    They are concatenated for each: in channels-last memory, writing them into one buffer instead
-    moves as many bytes, since convolutions copy an input that is a slice.
+    The results are concatenated for each. In channels-last memory, writing them into one buffer
+    instead would move as many bytes, since convolutions copy an input that is a slice.
     """
 
     def __init__(self, features: int, growth: int) -> None:
@@ -194,6 +199,7 @@ class DenseBlock(nn.Module):
         self.conv5 = conv(features + 4 * growth, features)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         x1 = lrelu(self.conv1(x))
         x2 = lrelu(self.conv2(torch.cat((x, x1), 1)))
         x3 = lrelu(self.conv3(torch.cat((x, x1, x2), 1)))
@@ -212,6 +218,7 @@ class RRDB(nn.Module):
         self.rdb3 = DenseBlock(features, growth)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         out: Tensor = self.rdb3(self.rdb2(self.rdb1(x)))
         return out.mul_(0.2).add_(x)
 
@@ -235,6 +242,7 @@ class RRDBNet(nn.Module):
         self._fold = shape.multiple
 
     def forward(self, rgb: Tensor) -> Tensor:
+        """See the class."""
         first = self.conv_first(F.pixel_unshuffle(rgb, self._fold))
         trunk = self.conv_body(self.body(first)).add_(first)
         twice = lrelu(self.conv_up1(F.interpolate(trunk, scale_factor=2, mode="nearest")))
@@ -244,6 +252,7 @@ class RRDBNet(nn.Module):
 
 
 def lrelu(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope 0.2, in place."""
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
@@ -258,9 +267,9 @@ class Network:
     def __call__(self, rgb: Tensor) -> Tensor:
         """The upscaled batch.
 
-        `rgb`: (batch, 3, height, width), the network's dtype and device, 0 to 1, height and width
-        multiples of `shape.multiple`. Gives (batch, 3, height * scale, width * scale), not clamped
-        to 0 to 1. Raises `UpscalerError` for another shape.
+        `rgb`: (batch, 3, height, width) in 0 to 1, of the network's dtype and device, with height
+        and width multiples of `shape.multiple`. Gives (batch, 3, height * scale, width * scale),
+        not clamped to 0 to 1. Raises `UpscalerError` for another shape.
         """
         multiple = self.shape.multiple
         if rgb.ndim != 4 or rgb.shape[1] != 3 or rgb.shape[2] % multiple or rgb.shape[3] % multiple:
@@ -281,11 +290,11 @@ class Network:
 
 
 def load_network(path: Path) -> Network:
-    """The network of a checkpoint, on the CPU in fp32, in channels-last memory.
+    """The network of a checkpoint, on the CPU in float32, in channels-last memory.
 
-    The file is an official one, or one that was trained on the same code: a state dictionary, bare
-    or under `params_ema` or `params`. It is read as data; no code in it runs. Raises
-    `UpscalerError`, which names the file and why it cannot be used.
+    The file is an official one, or one that was trained with the same code: a state dictionary,
+    bare or under `params_ema` or `params`. It is read as data: no code in it runs. Raises
+    `UpscalerError`, which names the file and says why it cannot be used.
     """
     try:
         return network_of(state_of(read_checkpoint(path)))
@@ -294,7 +303,7 @@ def load_network(path: Path) -> Network:
 
 
 def network_of(state: State) -> Network:
-    """The network of a state dictionary, which is copied. Raises `UpscalerError`."""
+    """The network of a state dictionary, whose weights are copied. Raises `UpscalerError`."""
     shape = shape_of(state)
     with torch.device("meta"):
         module = shape.build()
@@ -322,9 +331,10 @@ def shape_of(state: State) -> Shape:
 
 
 def blend_denoise(strong: Network, weak: Network, strength: float) -> Network:
-    """The network between two of the same shape, weight by weight.
+    """The network between two of the same shape, interpolated weight by weight.
 
-    1 is `strong`, 0 is `weak`; the official pair is realesr-general-x4v3 and its wdn companion.
+    `strength` 1 gives `strong`, 0 gives `weak`. The official pair is realesr-general-x4v3 and its
+    wdn companion.
     Wang et al., Deep Network Interpolation, 2019, https://arxiv.org/abs/1811.10515. Raises
     `UpscalerError`.
     """

@@ -1,4 +1,4 @@
-"""How a network is run, where the defaults do not do. A value only."""
+"""How a user may change the way a network runs. A value only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """What a user may set of a network."""
+    """What a user may set for a network."""
 
     model_path: Path | None = None
     """A checkpoint to use instead of the official file of the model."""
     denoise: float = 1.0
-    """1 to 0, of realesr-general-x4v3: how much noise is taken away."""
+    """1 to 0, for realesr-general-x4v3: how much noise is removed."""
     batch: int | None = None
     """Pictures at a time; by default what memory allows."""
     precision: str | None = None
     """fp32, fp16, bf16; by default what suits the device."""
     on_download: Callable[[int, int], None] | None = None
-    """Told bytes done and bytes in all while weights are fetched."""
+    """Called with the bytes done and the bytes in all while weights are downloaded."""

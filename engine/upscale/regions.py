@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from engine.geometry import Size
 
 BUCKET_PX = 16
-"""Sides are rounded up to this, so that a zoom gives batches of a few shapes and not of many."""
+"""Sides are rounded up to a multiple of this, so that a zoom gives batches of few sizes."""
 
 MARGIN_PX = 8
-"""Real neighbours around the rectangles: a network knows nothing beyond the edge of its input."""
+"""Source pixels around the rectangles: a network sees nothing beyond the edge of its input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A whole-pixel rectangle of the upright, displayed frame, with even corner and sides: whole
-    pixels of 4:2:0 chroma, too."""
+    """A whole-pixel rectangle of the upright, displayed frame.
+
+    Its corner and sides are even, so it holds whole pixels of 4:2:0 chroma, too.
+    """
 
     x: int
     y: int
@@ -29,11 +31,12 @@ class Region:
 
     @property
     def size(self) -> Size:
+        """Its width and height."""
         return Size(self.width, self.height)
 
 
 def covering(rects: NDArray[np.float64], frame: Size, multiple: int = 1) -> Region:
-    """The region that holds all `rects` (shape (n, 4): x, y, width, height) of one frame.
+    """The region that holds all `rects` of one frame: shape (n, 4), x, y, width, height.
 
     It has `MARGIN_PX` around them, and its sides are rounded up to a multiple of `BUCKET_PX` and of
     the network's `multiple`. It is moved inside the frame. Where the frame is smaller than that,

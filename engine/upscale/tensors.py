@@ -1,6 +1,6 @@
 """Pictures into and out of torch: 8-bit BT.709 I420 to RGB, and RGB to the target's I420.
 
-All on the tensor's device. Luma and chroma weights are those of ITU-R BT.709.
+All is computed on the tensor's device. Luma and chroma weights are those of ITU-R BT.709.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from engine.pixels.resample import taps
 KR, KB = 0.2126, 0.0722
 KG = 1 - KR - KB
 LUMA_SPAN, CHROMA_SPAN = 219.0, 224.0
-"""Codes from black to white, and from one end of a colour difference to the other."""
+"""8-bit codes from black to white, and from one end of a colour difference to the other."""
 
 
 def rgb_of_i420(buffers: Tensor) -> Tensor:
-    """RGB in [0, 1], float32 (n, 3, h, w), of I420 pictures, uint8 (n, h * 3 / 2, w).
+    """RGB in [0, 1], float32 (n, 3, h, w), from I420 pictures, uint8 (n, h * 3 / 2, w).
 
     Chroma is sited left and interpolated linearly to the luma samples.
     """
@@ -40,7 +40,10 @@ def rgb_of_i420(buffers: Tensor) -> Tensor:
 
 
 def _at_luma(chroma: Tensor) -> Tensor:
-    """Planes (..., h / 2, w / 2) at the luma samples: centred between rows, on even columns."""
+    """Chroma planes (..., h / 2, w / 2) at the luma samples.
+
+    Chroma sits between rows and on even columns.
+    """
     above = torch.cat([chroma[..., :1, :], chroma[..., :-1, :]], -2)
     below = torch.cat([chroma[..., 1:, :], chroma[..., -1:, :]], -2)
     rows = torch.stack([chroma * 0.75 + above * 0.25, chroma * 0.75 + below * 0.25], -2)
@@ -50,7 +53,7 @@ def _at_luma(chroma: Tensor) -> Tensor:
 
 
 def ycc_of_rgb(rgb: Tensor) -> Tensor:
-    """Y, Cb, Cr as 8-bit codes (not rounded), float32, of RGB in [0, 1]; (..., 3, h, w)."""
+    """Y, Cb, Cr as 8-bit codes, not rounded, from RGB in [0, 1]: float32 (..., 3, h, w)."""
     red, green, blue = rgb.unbind(-3)
     y = KR * red + KG * green + KB * blue
     cb, cr = (blue - y) / (2 * (1 - KB)), (red - y) / (2 * (1 - KR))
@@ -62,9 +65,9 @@ def ycc_of_rgb(rgb: Tensor) -> Tensor:
 def i420_of_ycc(
     ycc: Tensor, rect: tuple[float, float, float, float], box: Box, target: Size
 ) -> Tensor:
-    """The target's I420 buffer, uint8 (h * 3 / 2, w): `rect` of `ycc` (3, h, w) in `box` of it.
+    """The target's I420 buffer, uint8 (h * 3 / 2, w), with `rect` of `ycc` (3, h, w) in its `box`.
 
-    The same bicubic resampling, widened when shrinking, as `crop.CropSampler` does on planes.
+    It is resampled as `crop.CropSampler` does on planes: bicubic, widened when shrinking.
     """
     x, y, width, height = rect
     out = torch.empty((target.height * 3 // 2, target.width), dtype=torch.uint8, device=ycc.device)
@@ -85,10 +88,10 @@ def i420_of_ycc(
 def _weights(
     planes: Tensor, axis: int, start: float, pace: float, outputs: int, step: int, centre: float
 ) -> Tensor:
-    """What each sample along an axis gives to outputs at `start + (i * step + centre) * pace`.
+    """The weight of each sample along an axis in outputs at `start + (i * step + centre) * pace`.
 
-    A matrix (outputs, samples), mostly of zeros: one product is many times faster to launch, and no
-    slower to compute, than a sum over taps.
+    It is a matrix (outputs, samples), mostly of zeros. One product is many times faster to launch
+    than a sum over taps, and no slower to compute.
     """
     how = taps(outputs, start + centre * pace - 0.5, step * pace)
     starts = _sent(how.starts, planes.device).long()
@@ -101,6 +104,6 @@ def _weights(
 
 
 def _sent(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """The array on the device, without waiting for what the device is at."""
+    """The array on the device, without waiting for what the device is computing."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

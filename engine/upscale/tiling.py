@@ -1,7 +1,7 @@
 """A picture in overlapping tiles, for when it does not fit into memory whole.
 
-Where the network sees a bounded neighbourhood, tiles that overlap by it give the very picture that
-the whole would have given; where it does not, neighbouring tiles fade into each other.
+Where an output pixel depends on a bounded neighbourhood, tiles that overlap by it give exactly the
+picture that the whole would have given. Elsewhere neighbouring tiles fade into each other.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 FEATHER_PX = 32
-"""Input pixels over which two tiles fade into each other, where no overlap is exact."""
+"""Input pixels that a feathered tile reads beyond what it keeps, on each side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One tile along one axis, in input pixels: what is read, and what of it is kept."""
+    """One tile along one axis, in input pixels: half-open ranges of what is read and kept."""
 
     start: int
     stop: int
@@ -27,7 +27,7 @@ class Span:
 
 
 def spans(side: int, tile: int, overlap: int) -> list[Span]:
-    """Cuts `[0, side)` into tiles that keep `tile` pixels each and read `overlap` more around."""
+    """Cuts `[0, side)` into tiles that keep `tile` pixels and read `overlap` more on each side."""
     return [
         Span(max(0, at - overlap), min(side, at + tile + overlap), at, min(side, at + tile))
         for at in range(0, side, tile)
@@ -74,7 +74,7 @@ def _paste(out: Tensor, made: Tensor, rows: Span, columns: Span, scale: int) -> 
 
 
 def _fade_in(out: Tensor, made: Tensor, rows: Span, columns: Span, scale: int) -> None:
-    """Lays a tile over those above and to the left of it, which end where it begins to count."""
+    """Lays a tile over those above it and to the left of it, fading in over what they share."""
     part = out[
         ..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale
     ]
@@ -94,7 +94,7 @@ def _ramp(span: Span, scale: int, like: Tensor) -> Tensor:
 
 
 def halvings(side: int, least: int) -> Iterator[int]:
-    """Tile sizes to try: half the side, a quarter ... down to `least`."""
+    """Tile sizes to try: half the side, a quarter and so on, down to `least`."""
     tile = side // 2
     while tile >= least:
         yield tile
