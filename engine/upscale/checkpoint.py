@@ -15,6 +15,7 @@ import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except pickle.UnpicklingError as error:
         raise UpscalerError("not a checkpoint, or one that holds more than weights") from error
     except (RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError) as error:
+        if "TorchScript" in str(error):
+            raise UpscalerError("a TorchScript program, not a checkpoint of weights") from error
         raise UpscalerError("not a checkpoint of torch, or a damaged one") from error
     if not isinstance(content, Mapping) or not content:
         raise UpscalerError("the checkpoint holds no state dictionary")
@@ -62,7 +65,9 @@ def state_of(content: Checkpoint) -> State:
 
 
 def _torch_file(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with catch_warnings():
+        simplefilter("ignore")  # of TorchScript files, which are an error here
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _safetensors(path: Path) -> Any:

@@ -57,6 +57,8 @@ def load_stage(
         companion = load_network(_companion_path(model, options))
         network = blend_denoise(network, companion, options.denoise)
     runner = Runner(network, torch.device(device), _possible(precision, network, options))
+    if runner.precision != precision:
+        runner.events.append(f"the network does not support {precision}: computed in float32")
     return NetworkStage(runner, batch=options.batch, name=name)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pytest
@@ -277,8 +278,13 @@ def test_a_precision_that_it_does_not_support(
     path = tmp_path / "mine.pth"
     path.write_bytes(b"weights")
     able, unable = blocks(), blocks(supports_bfloat16=False)
-    assert loaded(path, monkeypatch, None, able)._runner.precision is Precision.BF16
-    assert loaded(path, monkeypatch, None, unable)._runner.precision is Precision.FP32
+    half = loaded(path, monkeypatch, None, able)
+    assert half._runner.precision is Precision.BF16 and half.events == []
+    full = loaded(path, monkeypatch, None, unable)
+    assert full._runner.precision is Precision.FP32
+    assert full.events == [
+        "realesrgan-x2plus: the network does not support bf16: computed in float32"
+    ]
     with pytest.raises(UpscalerError, match=r"mine\.pth: the network does not support bf16"):
         loaded(path, monkeypatch, "bf16", unable)
 
@@ -341,6 +347,16 @@ def test_an_import_that_fails_says_what_to_install(
         load_user_network(unknown)
     assert str(caught.value).startswith(f"{unknown}: ")
     assert str(caught.value).endswith(said) and "\n" not in str(caught.value)
+
+
+def test_a_program_is_refused(tmp_path: Path) -> None:
+    """TorchScript files are code, which is never run."""
+    path = tmp_path / "program.pt"
+    with catch_warnings():
+        simplefilter("ignore")
+        torch.jit.script(nn.Conv2d(3, 3, 3)).save(path)  # type: ignore[no-untyped-call]
+    with pytest.raises(UpscalerError, match=r"program\.pt: a TorchScript program, not"):
+        load_user_network(path)
 
 
 def test_our_networks_need_no_spandrel(tmp_path: Path, no_spandrel: pytest.MonkeyPatch) -> None:
