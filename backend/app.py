@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.metrics import Metrics, MetricsMiddleware
-from backend.routes import clips, exports, files, health, page, previews, progress
+from backend.routes import clips, exports, files, health, page, previews, progress, tus
 from backend.routes import session as sessions
 from backend.services import running_services
 from backend.settings import Settings
@@ -35,8 +35,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
 
     app = FastAPI(title="framestream", version=VERSION, lifespan=lifespan)
-    for module in (exports, clips, previews, progress, files, health, sessions, page):
+    for module in (exports, clips, tus, previews, progress, files, health, sessions, page):
         app.include_router(module.router)
+    app.include_router(tus.discovery)
 
     @app.exception_handler(SQLAlchemyError)
     async def database_failed(_request: Request, error: SQLAlchemyError) -> JSONResponse:
@@ -56,5 +57,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
+            expose_headers=tus.EXPOSED_HEADERS,
         )
     return app

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -16,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from backend.settings import Settings
 from backend.uploads import BLOCK_BYTES, RequestRefused, check_length, read_body, safe_name
+from engine.files import whole_file
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 
@@ -56,6 +60,82 @@ def upload_path(upload_dir: Path, user_id: str, key: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingUpload:
+    """An unfinished upload whose length was announced. A small file beside its bytes records it."""
+
+    path: Path
+    """Where its bytes are kept; the file is there once some have come."""
+    length: int
+    offset: int
+    """How many bytes have been received."""
+    touched_s: float
+    """When it was started or last continued, in seconds since 1970."""
+
+
+def start_upload(upload_dir: Path, user_id: str, key: str, length: int) -> PendingUpload:
+    """Announces an upload of `length` bytes. An unfinished one of the same key starts again.
+
+    Raises `RequestRefused` 409 while another request is sending it.
+    """
+    path = upload_path(upload_dir, user_id, key)
+    with _locked(path) as file:
+        file.truncate(0)
+        with whole_file(_length_path(path)) as unfinished:
+            unfinished.write_text(str(length))
+    upload = find_upload(upload_dir, user_id, key)
+    assert upload is not None
+    return upload
+
+
+def find_upload(upload_dir: Path, user_id: str, key: str) -> PendingUpload | None:
+    """The unfinished upload that was announced for the key, None where there is none.
+
+    If a crash came between its last byte and the clip, its last byte is asked for again: only the
+    request that completes a file makes it a clip. Raises `RequestRefused` 423 while it does.
+    """
+    path = upload_path(upload_dir, user_id, key)
+    try:
+        length = int(_length_path(path).read_text())
+        touched_s = _length_path(path).stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    size = path.stat().st_size if path.exists() else 0
+    if size >= length:
+        with _locked(path, 423) as file:
+            size = length - 1
+            file.truncate(size)
+    return PendingUpload(path, length, size, touched_s)
+
+
+def discard_upload(upload: PendingUpload) -> None:
+    """Removes an unfinished upload."""
+    _length_path(upload.path).unlink(missing_ok=True)
+    upload.path.unlink(missing_ok=True)
+
+
+def _length_path(path: Path) -> Path:
+    return path.with_suffix(".length")
+
+
+@contextmanager
+def _locked(path: Path, status: int = 409) -> Iterator[BinaryIO]:
+    """The file of an upload, for one request at a time. Raises `RequestRefused`, 409 by default.
+
+    A file that stays empty is removed.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestRefused(status, "another upload of this clip is running") from None
+        try:
+            yield file
+        finally:
+            if file.seek(0, os.SEEK_END) == 0:
+                path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
 class AppendResult:
     """How many bytes of a file have come. `whole` is the file once it is complete."""
 
@@ -64,30 +144,29 @@ class AppendResult:
 
 
 async def append(
-    request: Request, path: Path, key: str, span: ContentRange, settings: Settings
+    request: Request,
+    path: Path,
+    key: str,
+    span: ContentRange,
+    settings: Settings,
+    *,
+    may_restart: bool = True,
 ) -> AppendResult:
     """Appends the request's bytes to the file. If the sender disconnects, it keeps what came.
 
-    A complete file is moved into a new folder. Its name is made from `key`, since messages name it.
-    Raises `RequestRefused` 409 if the bytes do not follow those already received or if another
-    upload of this clip is running, and what `check_length` and `read_body` raise. Bytes that were
-    received are kept.
+    A range that begins at 0 starts again, if it `may_restart`. A complete file is moved into a new
+    folder. Its name is made from `key`, since messages name it. Raises `RequestRefused` 409 if the
+    bytes do not follow those already received or if another upload of this clip is running, and
+    what `check_room`, `check_length` and `read_body` raise. Bytes that were received are kept.
     """
-    if span.total > settings.max_request_bytes:
-        raise RequestRefused(
-            413, f"the clip is {span.total} bytes, at most {settings.max_request_bytes}"
-        )
+    check_room(span.total, settings)
     check_length(request, settings, path.parent)
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RequestRefused(409, "another upload of this clip is running") from None
-        try:
-            size = await _append(request, file, span, settings)
-        finally:
-            if file.tell() == 0:
-                path.unlink(missing_ok=True)
+    with _locked(path) as file:
+        if may_restart and span.start == 0:
+            file.truncate(0)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(_length_path(path))
+        size = await _append(request, file, span, settings)
         if size < span.total:
             return AppendResult(size, None)
         await run_in_threadpool(os.fsync, file.fileno())
@@ -96,9 +175,15 @@ async def append(
         return AppendResult(size, path.replace(whole))
 
 
+def check_room(length: int, settings: Settings) -> None:
+    """Checks a clip's announced length. Raises `RequestRefused` 413."""
+    if length > settings.max_request_bytes:
+        raise RequestRefused(
+            413, f"the clip is {length} bytes, at most {settings.max_request_bytes}"
+        )
+
+
 async def _append(request: Request, file: BinaryIO, span: ContentRange, settings: Settings) -> int:
-    if span.start == 0:
-        file.truncate(0)
     size = file.seek(0, os.SEEK_END)
     if span.start != size:
         raise RequestRefused(409, f"offset: {size} bytes have been received, continue from there")

@@ -43,7 +43,9 @@ export const glance = (key) => json("GET", `${at(key)}/glance`);
 export const stripAddress = (key) => `${at(key)}/filmstrip`;
 export const fileAddress = (key) => `${at(key)}/file`;
 export const uploadState = (key) => json("GET", `${at(key)}/upload`);
-export const pieceAddress = at;
+
+/** The tus URL of a clip's upload, or of all uploads. */
+export const uploadUrl = (key) => (key === undefined ? "/api/uploads" : `/api/uploads/${encodeURIComponent(key)}`);
 export const removeClip = (key) => json("DELETE", at(key));
 
 export const estimate = (edit) => json("POST", "/api/estimate", { edit });

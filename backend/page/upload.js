@@ -1,9 +1,11 @@
-// Puts files into the store piece by piece; what broke off goes on where it stopped.
+// Uploads files by the tus protocol (https://tus.io), piece by piece. A broken upload continues where
+// it stopped, also after a reload: its URL ends in the clip's key, which is made of the file.
 
-import { pieceAddress, Refused, uploadState } from "./api.js";
+import { Refused, uploadState, uploadUrl } from "./api.js";
 
 const PIECE_BYTES = 8 << 20;
 const TRIES = 5;
+const TUS = { "Tus-Resumable": "1.0.0" };
 
 /** A key for a file: its name, and its size so that another file of that name is told apart. */
 export function keyOf(file) {
@@ -14,48 +16,66 @@ export function keyOf(file) {
   return `${(plain || "clip").slice(0, 80)}-${tag.toString(36)}${suffix.toLowerCase()}`;
 }
 
-/** Uploads a file; `told(share)` hears how much of it is there. */
-export async function upload(file, key, told) {
+/** Uploads a file. `onShare(share)` is told how much of it has been received, 0 to 1. */
+export async function upload(file, key, onShare) {
+  if ((await uploadState(key)).complete) return onShare(1);
   let failures = 0;
-  let { offset, complete } = await uploadState(key);
-  while (!complete) {
-    told(offset / file.size);
+  let offset = null;
+  while (offset !== file.size) {
     try {
-      ({ offset, complete } = await sendPiece(file, key, offset, told));
+      offset ??= await startOrResume(file, key);
+      onShare(offset / file.size);
+      if (offset < file.size) offset = await sendPiece(file, key, offset, onShare);
       failures = 0;
     } catch (error) {
-      const lasting = error instanceof Refused && error.status !== 409 && error.status < 500;
+      const lasting = error instanceof Refused && ![404, 409, 423].includes(error.status) && error.status < 500;
       if (lasting || ++failures >= TRIES) throw error;
-      await new Promise((soon) => setTimeout(soon, 500 * 2 ** failures));
-      ({ offset, complete } = await uploadState(key));
+      await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** failures));
+      offset = null; // the server knows how much it has
     }
   }
-  told(1);
+  onShare(1);
 }
 
-// XMLHttpRequest, since fetch tells nothing while it sends
-function sendPiece(file, key, offset, told) {
+/** The number of bytes that the server has of the file. */
+async function startOrResume(file, key) {
+  const state = await fetch(uploadUrl(key), { method: "HEAD", headers: TUS, cache: "no-store" });
+  if (state.ok && Number(state.headers.get("Upload-Length")) === file.size) {
+    return Number(state.headers.get("Upload-Offset"));
+  }
+  if (!state.ok && state.status !== 404) throw new Refused(state.status, `the server answered ${state.status}`);
+  const headers = { ...TUS, "Upload-Length": file.size, "Upload-Metadata": `key ${base64(key)}` };
+  const created = await fetch(uploadUrl(), { method: "POST", headers });
+  if (!created.ok) throw new Refused(created.status, detailOf(await created.text()));
+  return 0;
+}
+
+// XMLHttpRequest, since fetch reports no progress while it sends
+function sendPiece(file, key, offset, onShare) {
   const stop = Math.min(offset + PIECE_BYTES, file.size);
   const request = new XMLHttpRequest();
-  request.open("PUT", pieceAddress(key));
-  request.setRequestHeader("Content-Type", "application/octet-stream");
-  request.setRequestHeader("Content-Range", `bytes ${offset}-${stop - 1}/${file.size}`);
-  request.upload.onprogress = (event) => told((offset + event.loaded) / file.size);
-  return new Promise((sent, failed) => {
-    request.onerror = () => failed(new Error("the connection broke"));
+  request.open("PATCH", uploadUrl(key));
+  const headers = { ...TUS, "Upload-Offset": offset, "Content-Type": "application/offset+octet-stream" };
+  for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+  request.upload.onprogress = (event) => onShare((offset + event.loaded) / file.size);
+  return new Promise((resolve, reject) => {
+    request.onerror = () => reject(new Error("the connection broke"));
     request.onload = () => {
-      const answer = parsed(request.response);
-      if (request.status >= 400) failed(new Refused(request.status, answer.detail ?? "it was refused"));
-      else sent({ offset: answer.offset ?? file.size, complete: answer.complete ?? true });
+      if (request.status >= 400) reject(new Refused(request.status, detailOf(request.response)));
+      else resolve(Number(request.getResponseHeader("Upload-Offset")));
     };
     request.send(file.slice(offset, stop));
   });
 }
 
-function parsed(text) {
+function base64(text) {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
+}
+
+function detailOf(text) {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text).detail;
   } catch {
-    return {};
+    return "it was refused";
   }
 }

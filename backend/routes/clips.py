@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from backend.access import User
+from backend.clip_library import add_clip, clip_document, stored_clip
 from backend.export_form import CLIPS, clip_key
 from backend.resumable_upload import ContentRange, append, upload_path
-from backend.services import Server, Services
+from backend.services import Server
 from backend.worker_pool import WorkError
-from engine.storage import ObjectInfo, user_key
+from engine.storage import user_key
 
 router = APIRouter(prefix="/api/clips", tags=["clips"])
 
@@ -24,15 +25,15 @@ Key = Annotated[str, Path(min_length=1, max_length=200)]
 @router.get("")
 def list_clips(user: User, server: Server) -> dict[str, Any]:
     """The user's clips, by key."""
-    return {"clips": [_document(each) for each in server.store.list(user_key(user, CLIPS))]}
+    return {"clips": [clip_document(each) for each in server.store.list(user_key(user, CLIPS))]}
 
 
 @router.get("/{key}")
 async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
     """Facts about a clip: size, rotation, colours, frames, sound, chapters."""
-    info = await _stored(server, user, key)
+    info = await stored_clip(server, user, key)
     try:
-        return _document(info) | await server.inspector.probe_stored(info.key)
+        return clip_document(info) | await server.inspector.probe_stored(info.key, user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 
@@ -40,7 +41,7 @@ async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
 @router.get("/{key}/file")
 async def fetch(request: Request, user: User, server: Server, key: Key) -> RedirectResponse:
     """The clip's file: redirects to a URL that expires and serves byte ranges."""
-    info = await _stored(server, user, key)
+    info = await stored_clip(server, user, key)
     url = server.store.url(info.key, server.settings.url_lifetime_s, file_name=key)
     return RedirectResponse(urljoin(str(request.base_url), url), 307)
 
@@ -84,21 +85,13 @@ async def upload(
     there = await run_in_threadpool(server.store.stat, stored_as)
     if there is not None:
         if there.size_bytes == piece.total:
-            return JSONResponse(_document(there))
+            return JSONResponse(clip_document(there))
         raise HTTPException(409, f"{key}: exists already, with another size")
     path = upload_path(server.settings.upload_dir, user, key)
     received = await append(request, path, key, piece, server.settings)
-    if (whole := received.whole) is None:
+    if received.whole is None:
         return JSONResponse({"key": key, "offset": received.size_bytes, "complete": False}, 202)
-    try:
-        facts = await server.inspector.probe(whole.parent, whole.name)
-        await run_in_threadpool(server.store.put_file, stored_as, whole)
-    except WorkError as error:
-        raise HTTPException(error.status, error.detail) from error
-    finally:
-        await server.cleanup.discard(whole.parent)
-    server.metrics.uploaded.inc(received.size_bytes)
-    return JSONResponse(_document(await _stored(server, user, key)) | facts, 201)
+    return JSONResponse(await add_clip(server, user, key, received), 201)
 
 
 @router.delete("/{key}", status_code=204)
@@ -107,19 +100,3 @@ async def remove(user: User, server: Server, key: Key) -> Response:
     await run_in_threadpool(server.store.delete, clip_key(user, key))
     upload_path(server.settings.upload_dir, user, key).unlink(missing_ok=True)
     return Response(status_code=204)
-
-
-async def _stored(server: Services, user: str, key: str) -> ObjectInfo:
-    info = await run_in_threadpool(server.store.stat, clip_key(user, key))
-    if info is None:
-        raise HTTPException(404, "there is no such clip")
-    return info
-
-
-def _document(info: ObjectInfo) -> dict[str, Any]:
-    return {
-        "key": info.key.partition(f"/{CLIPS}/")[2],
-        "size_bytes": info.size_bytes,
-        "modified": info.modified.isoformat(),
-        "complete": True,
-    }

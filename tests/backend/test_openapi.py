@@ -15,6 +15,7 @@ from backend.app import create_app
 EXAMPLES = int(os.environ.get("FRAMESTREAM_FUZZ", "4"))
 """How many requests each operation is tried with."""
 
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 schema = schemathesis.openapi.from_dict(create_app().openapi())
 
 
