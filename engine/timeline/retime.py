@@ -125,7 +125,7 @@ def _floor_line(offset: Fraction, slope: Fraction, ks: range) -> NDArray[np.int6
     whole_a, rest_a = divmod(a, denominator)
     whole_b, rest_b = divmod(b, denominator)
     k = np.arange(ks.start, ks.stop, dtype=np.int64)
-    if rest_a + rest_b * max(ks.stop, 1) < _EXACT_IN_INT64:
+    if max(denominator, rest_a + rest_b * max(ks.stop, 1)) < _EXACT_IN_INT64:
         return whole_a + whole_b * k + (rest_a + rest_b * k) // denominator
     exact = [(a + b * i) // denominator for i in ks]
     return np.array(exact, dtype=np.int64)

@@ -118,3 +118,18 @@ def test_long_denominators_do_not_overflow() -> None:
     ticks = retimed.source_ticks(fps, time_base)
     k = len(ticks) - 100
     assert ticks[k] == floor((source_time_s(retimed, k, fps) + F(1, 1000)) / time_base)
+
+
+def test_a_denominator_past_64_bits_does_not_overflow() -> None:
+    """Four odd speeds and an odd rate; what is multiplied per frame still fits into 64 bits."""
+    speeds = [F(25801, 2349), F(64, 5), F(166107, 8683), F(128785, 9361)]
+    starts_s = [F(253967, 500000), F(726239, 500000), F(2537511, 1000000), F(181833, 50000)]
+    stops_s = [F(207797, 200000), F(1046407, 500000), F(1554093, 500000), F(1087813, 250000)]
+    retimed = retiming(
+        F(0), stops_s[-1] + F(1, 200_000), zip(starts_s, stops_s, speeds, strict=True)
+    )
+    fps, time_base = F(2484709, 962988), F(1, 15_360)
+    ticks = retimed.source_ticks(fps, time_base)
+    assert ticks.tolist() == [
+        floor((source_time_s(retimed, k, fps) + F(1, 1000)) / time_base) for k in range(len(ticks))
+    ]
