@@ -1,4 +1,4 @@
-"""Up to the encoder: NV12 in one piece, its pitch, its life; and the trials before it.
+"""Frames for the encoder: NV12 in one piece, its pitch, its lifetime; and the device checks.
 
 The device is the CPU; libx264 takes NV12 as well.
 """
@@ -66,7 +66,7 @@ def test_a_frame_is_nv12_in_one_piece_with_a_pitch() -> None:
 
 
 def test_no_frame_changes_before_its_packet_is_out() -> None:
-    """Packets in an order of B-frames; a slot is filled again only when all before it are out."""
+    """Packets in the order of B-frames: a slot is reused only when all before it are out."""
     sink = DeviceFrameSink(SIZE, CPU)
     pictures = [noise(index, SIZE) for index in range(12)]
     frames = [sink.frame(picture) for picture in pictures[:6]]

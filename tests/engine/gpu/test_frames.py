@@ -1,4 +1,4 @@
-"""Frames and pictures on a device, which differs from the CPU by name: here it is the CPU."""
+"""Frames and pictures on a device. Here the device is the CPU: only its name differs."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_damaged_file_is_left_to_the_cpu_and_looks_as_there(tmp_path: Path) ->
 
 
 class Failing:
-    """In NVDEC's place a decoder of the CPU, that fails at a packet."""
+    """A decoder of the CPU in NVDEC's place. It fails at a packet."""
 
     def __init__(self, stream: av.VideoStream, at_packet: int) -> None:
         self._decoder, self._left = stream.codec_context, at_packet

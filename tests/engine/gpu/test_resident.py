@@ -44,7 +44,7 @@ def in_host_memory() -> NetworkStage:
 
 
 def a_reel(folder: Path, size: tuple[int, int] = (160, 96), target: Size = TARGET) -> Plan:
-    """Of BT.709, of full range in BT.601, and of a phone; two dissolves, a fade, slow motion."""
+    """BT.709, full range in BT.601, and a phone's clip; two dissolves, a fade, slow motion."""
     full = {"colorspace": Colorspace.ITU601, "color_range": ColorRange.JPEG}
     numbered_clip(folder / "a.mp4", 12, size=size)
     numbered_clip(folder / "b.mp4", 12, size=size, pix_fmt="yuvj420p", tags=full)
@@ -115,7 +115,7 @@ def test_damage_on_the_way_leaves_the_clip_to_the_cpu(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
-def test_what_a_trial_refuses_is_copied_and_the_report_says_why(
+def test_what_a_check_refuses_is_copied_and_the_report_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbered_clip(tmp_path / "a.mp4", 4)

@@ -54,7 +54,7 @@ pytestmark = pytest.mark.skipif(
 )
 CUDA = torch.device("cuda")
 CLIP = (256, 192)
-"""Within the least that NVDEC takes of any codec."""
+"""No smaller than the smallest frame that NVDEC takes of any codec."""
 
 
 def on_cuda(
@@ -73,7 +73,7 @@ def on_cuda(
 
 @pytest.mark.parametrize("batch", [None, 1, 3])
 def test_the_pictures_are_those_of_the_cpu(batch: int | None) -> None:
-    """Of many batches, so that one that overtakes another on its stream shows."""
+    """In many batches, so that one that overtakes another on its stream shows."""
     given_crops = crops(40, of_each=2)
     made = pictures(on_cuda(batch), given_crops)
     assert apart(pictures(stage(seeded(TINY)), given_crops), made) <= 1
@@ -192,7 +192,7 @@ def assert_same(frame: object, planes: list[NDArray[np.uint8]]) -> None:
 
 @pytest.mark.parametrize("kind", ["h264", "h264 full range", "hevc", "vp9"])
 def test_nvdec_gives_the_samples_of_the_cpu(tmp_path: Path, kind: str) -> None:
-    """All kept to the end, so that a surface which is used again under a frame shows."""
+    """All frames are kept to the end, so that a surface that is reused under one shows."""
     info = clip(tmp_path, kind)
     assert decoding_refusal(info, "cuda", strict=False) is None
     wanted = host_planes(info, [])
@@ -233,8 +233,10 @@ def test_a_stream_that_nvdec_stumbles_over_is_left_to_the_cpu(tmp_path: Path) ->
 
 @pytest.mark.parametrize("size", [Size(1080, 1920), Size(1078, 606), Size(256, 256)])
 def test_frames_up_to_the_encoder(size: Size) -> None:
-    """FFmpeg copies them back from the device: their layout, pitch and context are as it reads
-    them. While one is held no other takes its place."""
+    """FFmpeg copies them back from the device, so layout, pitch and context are what it reads.
+
+    While one is held, no other takes its place.
+    """
     sink = DeviceFrameSink(size, CUDA)
     given = [noise(index, size) for index in range(8)]
     frames = [sink.frame(uploaded(picture, CUDA)) for picture in given[:5]]

@@ -101,7 +101,7 @@ def seeded(shape: CompactShape | RRDBShape, seed: int = 0) -> Network:
 
 
 def stage(network: Network, batch: int | None = None, *, on_device: bool = False) -> NetworkStage:
-    """On the CPU, which may be taken for a device of its own."""
+    """On the CPU, which can stand for a device of its own."""
     runner = Runner(network, CPU, Precision.FP32)
     return NetworkStage(runner, batch=batch, keep_on_device=on_device)
 
@@ -291,7 +291,7 @@ def test_batches_of_any_size_give_the_same_pictures(batch: int) -> None:
 
 @pytest.mark.parametrize("cut", [1, 4])
 def test_a_chunk_border_changes_no_picture(cut: int) -> None:
-    """Between source frames, where batches then fall otherwise: 4 and 3, not 5 and 2, say."""
+    """Cut between source frames, so that batches are others: 4 and 3 frames, not 5 and 2."""
     upscaler, given_crops = stage(seeded(TINY), 4), crops(7)
     parts = pictures(upscaler, given_crops[:cut]) + pictures(upscaler, given_crops[cut:])
     assert apart(parts, pictures(upscaler, given_crops)) <= 1
@@ -301,7 +301,7 @@ def test_a_chunk_border_changes_no_picture(cut: int) -> None:
 
 
 def test_tiles_for_want_of_memory_give_the_same_pictures() -> None:
-    """Of a network whose tiles are exact, on a crop of 336x160 pixels, within a code value."""
+    """A network whose tiles are exact, on a crop of 336x160 pixels, within a code value."""
     wide = Rect(20.3, 8.6, 300, 140)
     frames = [a_frame(seed, Size(400, 180)) for seed in range(2)]
     sides = np.array([wide.x, wide.y, wide.width, wide.height])
@@ -321,7 +321,7 @@ def test_tiles_for_want_of_memory_give_the_same_pictures() -> None:
 
 
 def test_the_last_batch_is_padded_where_larger_ones_came_before() -> None:
-    """And one that follows none is not, nor are its pictures counted more than once."""
+    """One that follows none is not padded, and no picture is counted twice."""
     runner = Runner(Network(TINY, Nearest(4)), CPU, Precision.FP32)
     runner._pads = True
     sizes = [(2, 16, 16), (4, 16, 16), (1, 16, 16), (3, 32, 16), (4, 16, 16)]
