@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from engine.errors import Cancelled, ChunkError, EngineError
+from engine.errors import Cancelled, ChunkError, EngineError, UpscalerError
 from engine.geometry import Fit, Size
 from engine.media.encoders import Encoder, choose_encoder
 from engine.pipeline.chunk_store import ChunkStore
@@ -28,10 +28,11 @@ from engine.pixels.picture import Picture
 from engine.source import SourceInfo
 from engine.timeline.edit import Clip, Edit, Transition
 from engine.timeline.plan import Plan, build_plan
-from engine.upscale.choice import Networks, choose_upscaler
+from engine.upscale.choice import choose_upscaler
 from engine.upscale.network import CompactShape
 from engine.upscale.options import NetworkOptions
-from engine.upscale.stage import FrameCrop, PlainResampler
+from engine.upscale.spec import NetworkSpec
+from engine.upscale.stage import FrameCrop, LoadedStages, PlainResampler
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
 from tests.proc import children_of, is_alive
@@ -309,11 +310,20 @@ def test_each_worker_has_its_gpu_and_its_threads(monkeypatch: pytest.MonkeyPatch
     assert _environments(2, [])[1]["OMP_NUM_THREADS"] == "7"
 
 
-def test_a_choice_travels_and_not_what_it_has_loaded() -> None:
+def test_a_stage_travels_as_a_value_and_not_what_it_has_loaded(tmp_path: Path) -> None:
+    shape = CompactShape(features=8, inner_convs=1, scale=4)
+    torch.manual_seed(3)
+    torch.save({"params": shape.build().state_dict()}, tmp_path / "seeded.pth")
     told: list[tuple[int, int]] = []
-    settings = NetworkOptions(denoise=0.5, on_download=lambda *at: told.append(at))
-    chosen = choose_upscaler("realesr-general-x4v3", "cpu", settings)
-    assert isinstance(chosen, Networks)
-    there = pickle.loads(pickle.dumps(chosen))
-    assert (there.name, there.device, there.why) == (chosen.name, "cpu", chosen.why)
-    assert (there.settings.denoise, there.settings.on_download) == (0.5, None)
+    options = NetworkOptions(tmp_path / "seeded.pth", on_download=lambda *at: told.append(at))
+    spec = choose_upscaler("realesr-general-x4v3", "cpu", options).stage_for(3)
+    stages = LoadedStages()
+    stage = stages.of(spec)
+    there: NetworkSpec = pickle.loads(pickle.dumps(spec))
+    assert (there, there.key) == (spec, spec.key) and hash(there) == hash(spec)
+    assert there.options == replace(options, on_download=None)
+    assert stages.of(there) is stage
+    assert len(pickle.dumps(spec)) < 1000
+    torch.save({"params": shape.build().state_dict()}, tmp_path / "seeded.pth")
+    with pytest.raises(UpscalerError, match="not those"):
+        there.load()
