@@ -1,4 +1,4 @@
-"""Opens a media file, and finds the stream in it that is shown. Decodes nothing."""
+"""Opens a media file and finds its video stream. Decodes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,mxf,ogg,nut,ivf,gif,"
     "h264,hevc,av1,m4v,yuv4mpegpipe,dv,mp3,wav,flac,aac,w64,aiff"
 )
-"""What may be opened. Playlists and image patterns are not files: they name other files to read."""
+"""The formats that may be opened. Playlists and image patterns may not: they name other files."""
 
 _BUFFER_BYTES = 1 << 16
 
@@ -25,10 +25,9 @@ _BUFFER_BYTES = 1 << 16
 def open_container(
     location: SourceLocation, store: Store | None = None, reader: RangedReader | None = None
 ) -> av.container.InputContainer:
-    """Open a media file, or raise SourceError in one readable line.
+    """Opens a media file, or raises SourceError with one readable line.
 
-    An object lies in `store`. It is read through `reader`, by default one of its own, by one thread
-    at a time.
+    An object is read from `store`, through `reader` or a new one. One thread at a time may use it.
     """
     options = {"format_whitelist": CONTAINERS}
     try:
@@ -37,7 +36,7 @@ def open_container(
         if isinstance(location, Path):
             file: str | RangedReader = file_url(location)
         else:
-            file = reader or RangedReader(stored(location, store))
+            file = reader or RangedReader(stored_object(location, store))
         return av.open(
             file,
             "r",
@@ -53,19 +52,19 @@ def open_container(
         raise SourceError(location, _why_not_opened(location, store, error)) from None
 
 
-def stored(location: ObjectLocation, store: Store | None) -> StoredObject:
-    """The object to read from. Raises SourceError where there is no store to read it from."""
+def stored_object(location: ObjectLocation, store: Store | None) -> StoredObject:
+    """The object with its store. Raises SourceError where there is no store."""
     if store is None:
-        raise SourceError(location, "lies in a store, and no store was given")
+        raise SourceError(location, "is in a store, and no store was given")
     return StoredObject(store, location)
 
 
 def video_stream(
     container: av.container.InputContainer, location: SourceLocation
 ) -> av.VideoStream:
-    """The stream that is shown. Its packets alone will be read; cover art does not count.
+    """The video stream. The packets of all other streams are discarded. Cover art is not video.
 
-    Raises SourceError where there is none, or no decoder for it.
+    Raises SourceError where there is no video stream, or no decoder for it.
     """
     stream = container.streams.best("video")
     cover = av.stream.Disposition.attached_pic
@@ -81,18 +80,20 @@ def video_stream(
 
 
 def time_base_of(stream: av.stream.Stream) -> Fraction:
+    """Seconds per tick of the stream's timestamps."""
     assert stream.time_base  # set for every stream of an opened file
     return stream.time_base
 
 
 def family_of(container: av.container.InputContainer) -> str:
+    """The first of FFmpeg's names for the format: `mov` for MP4, `matroska` for WebM."""
     return container.format.name.split(",")[0]
 
 
 def read_at(location: SourceLocation, store: Store | None, start: int, length: int) -> bytes:
-    """Bytes `[start, start + length)`, less what lies past the end."""
+    """Bytes `[start, start + length)`, fewer at the end."""
     if not isinstance(location, Path):
-        return stored(location, store).read(start, length)
+        return stored_object(location, store).read(start, length)
     with location.open("rb") as file:
         file.seek(start)
         return file.read(length)

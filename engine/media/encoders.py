@@ -20,23 +20,23 @@ THREADS = 4
 """x264's output depends on its thread count, so it is the same on every machine."""
 
 AUTO_ORDER = ("h264_nvenc", "libx264")
+"""`auto` is the first of these that opens."""
 
-_ONE_CLOSED_GOP = frozenset(
+_GOP_OPTIONS = frozenset(
     {"g", "keyint_min", "sc_threshold", "forced-idr", "no-scenecut", "strict_gop"}
 )
-"""Options that nobody may change, or chunks could not be joined."""
+"""Options that callers must not change: every chunk must be one closed GOP to be joined."""
 
 _SINGLE_GOP = "100000"
-"""Key frame interval no chunk reaches: the only key frame of a chunk is its first."""
-
+"""A key frame interval beyond any chunk's length: only the first frame is a key frame."""
 
 _SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-"""As FFmpeg reads them: `maxrate=5M`."""
+"""FFmpeg's suffixes of numbers: `maxrate=5M`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """How one of FFmpeg's encoders spells the settings the engine cares about."""
+    """Settings of one of FFmpeg's encoders, in its own spelling."""
 
     fixed: Mapping[str, str]
     quality_option: str
@@ -104,6 +104,7 @@ _PROFILES: Final[Mapping[str, _Profile]] = {
 }
 
 ENCODERS = tuple(_PROFILES)
+"""The names that `choose_encoder` takes besides `auto`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,11 @@ class Encoder:
     size: Size
     fps: Fraction
     why: str = field(default="", compare=False)
+    """Why this encoder was chosen, for a report."""
 
     @property
     def key(self) -> str:
-        """Everything that decides the coded bytes, for the digest of a chunk."""
+        """Everything that decides the coded bytes except size and rate, for a chunk's digest."""
         settings = ",".join(f"{name}={value}" for name, value in self.options)
         return f"{self.name}:{settings}:threads={THREADS}"
 
@@ -137,16 +139,16 @@ def choose_encoder(
     preset: str | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Encoder:
-    """The encoder for an export, proved by opening it once.
+    """The encoder for an export, checked by opening it once.
 
     `auto` takes the first of `AUTO_ORDER` that opens. `quality` is the encoder's own constant
-    quality scale (libx264: crf, NVENC: cq; lower is better). `options` are passed on to FFmpeg.
-    Raises `EncoderError` for an unknown name, preset, option or value, and for an encoder that was
-    asked for by name and does not open here.
+    quality scale (libx264: crf, NVENC: cq; lower is better). `options` go to FFmpeg unchanged.
+    Raises `EncoderError` for an unknown name, preset, option or value, and for an encoder that is
+    requested by name and does not open here.
     """
     if name == "auto":
         return _first_that_opens(size, fps, quality, preset, options or {})
-    encoder = _configured(name, size, fps, quality, preset, options or {}, "asked for")
+    encoder = _make_encoder(name, size, fps, quality, preset, options or {}, "asked for")
     if (refusal := refusal_of(encoder)) is not None:
         raise EncoderError(f"{name} does not open here: {refusal}")
     return encoder
@@ -163,10 +165,10 @@ def _first_that_opens(
     for name in AUTO_ORDER:
         last = name == AUTO_ORDER[-1]
         try:
-            encoder = _configured(
+            encoder = _make_encoder(
                 name, size, fps, quality, preset, options, "; ".join([*refusals, f"{name} opens"])
             )
-        except EncoderError:  # options written for another encoder of the list
+        except EncoderError:  # the options may be meant for another encoder of the list
             if last:
                 raise
             refusals.append(f"{name} does not know these options")
@@ -179,7 +181,7 @@ def _first_that_opens(
 
 
 def refusal_of(encoder: Encoder) -> str | None:
-    """Why an encoder does not open on this machine, or None where it does."""
+    """Why an encoder does not open on this machine; None where it opens."""
     context = av.codec.CodecContext.create(encoder.name, "w")
     assert isinstance(context, VideoCodecContext)
     configure(context, encoder)
@@ -192,7 +194,7 @@ def refusal_of(encoder: Encoder) -> str | None:
     return None
 
 
-def _configured(
+def _make_encoder(
     name: str,
     size: Size,
     fps: Fraction,
@@ -206,7 +208,7 @@ def _configured(
         raise EncoderError(f"there is no encoder {name!r}; there are auto, {_listed(ENCODERS)}")
     if preset is not None and preset not in profile.presets:
         raise EncoderError(f"{name} has no preset {preset!r}; it has {_listed(profile.presets)}")
-    for key in sorted(_ONE_CLOSED_GOP & set(options)):
+    for key in sorted(_GOP_OPTIONS & set(options)):
         raise EncoderError(f"{name} option {key}: is fixed, since each chunk is one closed GOP")
     settings = {
         **profile.fixed,
@@ -233,11 +235,11 @@ def check_options(name: str, settings: Mapping[str, str]) -> None:
     for key, value in settings.items():
         if key not in known:
             raise EncoderError(f"{name} has no option {key!r}")
-        if (fault := _fault(known[key], value)) is not None:
-            raise EncoderError(f"{name} option {key}={value}: {fault}")
+        if (problem := _problem_with(known[key], value)) is not None:
+            raise EncoderError(f"{name} option {key}={value}: {problem}")
 
 
-def _fault(option: CodecOption, value: str) -> str | None:
+def _problem_with(option: CodecOption, value: str) -> str | None:
     names = [choice.name for choice in option.choices]
     if value in names or option.min == option.max:  # free text has no bounds
         return None
@@ -252,7 +254,7 @@ def _fault(option: CodecOption, value: str) -> str | None:
 
 
 def configure(context: VideoCodecContext, encoder: Encoder) -> None:
-    """Sets everything that an encoder is opened with: size, rate, colour tags, threads, options."""
+    """Sets an encoder's size, rate, colour tags, threads and options, before it is opened."""
     context.width, context.height = encoder.size.width, encoder.size.height
     context.pix_fmt = "yuv420p"
     context.time_base = 1 / encoder.fps

@@ -1,4 +1,4 @@
-"""Tells one file's content from another's by a sample of its bytes."""
+"""Identifies a file's content by its size and a sample of its bytes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _READS_AT_ONCE = 8
 
 
 def fingerprint(location: SourceLocation, store: Store | None = None) -> str:
-    """Hex digest of a file's size and a sample of its bytes; independent of its name and age."""
+    """Hex digest of a file's size and a sample of its bytes; its name and age do not matter."""
     size = size_bytes(location)
     if size <= _SMALL_BYTES:
         data = read_at(location, store, 0, size)
         return fingerprint_of(size, lambda start, length: data[start : start + length])
     samples = _samples(size)
-    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:  # a store takes its time for each
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:  # each read from a store is slow
         found = dict(
             zip(
                 samples,
@@ -34,7 +34,7 @@ def fingerprint(location: SourceLocation, store: Store | None = None) -> str:
 
 
 def fingerprint_of(size: int, read: Callable[[int, int], bytes]) -> str:
-    """Hex digest of `size` bytes reached through `read(start, length)`.
+    """Hex digest of `size` bytes that `read(start, length)` gives.
 
     Covers the size, the first and last MiB and 16 evenly spread blocks of 64 KiB.
     """
@@ -45,6 +45,6 @@ def fingerprint_of(size: int, read: Callable[[int, int], bytes]) -> str:
 
 
 def _samples(size: int) -> list[tuple[int, int]]:
-    """Start and length of what a fingerprint covers."""
+    """Start and length of each stretch of bytes that a fingerprint covers."""
     edges = [(0, _EDGE_BYTES), (max(0, size - _EDGE_BYTES), _EDGE_BYTES)]
     return edges + [(size * block // _BLOCKS, _BLOCK_BYTES) for block in range(_BLOCKS)]

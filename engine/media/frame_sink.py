@@ -1,4 +1,4 @@
-"""Finished pictures on their way into an encoder: as its frames, counted and hashed."""
+"""Turns finished pictures into an encoder's frames, and hashes them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from engine.pixels.picture import FinishedPicture, Picture
 
 
 class FrameSink(Protocol):
-    """Makes an encoder's frames of the pictures of one chunk, and hashes them."""
+    """Turns the pictures of one chunk into an encoder's frames, and hashes them."""
 
     @property
     def pixel_format(self) -> str:
-        """Of the frames, as FFmpeg names it."""
+        """FFmpeg's name of the frames' format."""
 
     def frame(self, picture: FinishedPicture) -> av.VideoFrame:
-        """The next frame for the encoder. The picture may be reused afterwards."""
+        """The next frame for the encoder. The caller may reuse the picture afterwards."""
 
     def released(self, index: int) -> None:
-        """The encoder has put out the packet of that frame."""
+        """Called when the encoder has put out the packet of frame `index`, counted from 0."""
 
     def frame_hash(self) -> str:
-        """Hash of the frames so far, in order, each as I420."""
+        """Hex XXH3-128 of the frames so far, in order, each as I420."""
 
 
 class HostFrameSink:
     """The `FrameSink` for frames in host memory."""
 
     pixel_format = "yuv420p"
+    """See `FrameSink`."""
 
     def __init__(self) -> None:
         self._hash = xxhash.xxh3_128()
@@ -43,7 +44,7 @@ class HostFrameSink:
         return _video_frame(on_host)
 
     def released(self, index: int) -> None:
-        """See `FrameSink`. Nothing to release: the frame was a copy."""
+        """See `FrameSink`. There is nothing to release: the frame was a copy."""
 
     def frame_hash(self) -> str:
         """See `FrameSink`."""
@@ -53,7 +54,7 @@ class HostFrameSink:
 def _video_frame(picture: Picture) -> av.VideoFrame:
     """A copy of the picture as a frame for FFmpeg.
 
-    Not `VideoFrame.from_numpy_buffer`: it takes I420 of any height for one of a multiple of 4, and
+    `VideoFrame.from_numpy_buffer` cannot be used: it takes every height for a multiple of 4, and
     the encoder would silently stretch the rest.
     """
     frame = av.VideoFrame(picture.size.width, picture.size.height, "yuv420p")

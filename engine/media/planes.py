@@ -1,4 +1,4 @@
-"""Decoded frames as planes of samples, all of the first frame's size and format."""
+"""Turns decoded frames into planes of samples, all in the first frame's size and format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.source import Matrix, SourceInfo
 
 _DEPTHS = (9, 10, 12, 14, 16)
 _STEPS = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
-_LAYOUTS = {  # pixel formats whose planes are handed out as they are: bit depth, chroma step
+_LAYOUTS = {  # pixel formats whose planes need no conversion: bit depth, chroma step
     **{f"yuv{j}{name}p": (8, step) for name, step in _STEPS.items() for j in ("", "j")},
     **{f"yuv{name}p{depth}le": (depth, step) for name, step in _STEPS.items() for depth in _DEPTHS},
     **{f"gray{depth}le": (depth, (2, 2)) for depth in _DEPTHS},
@@ -21,30 +21,29 @@ _LAYOUTS = {  # pixel formats whose planes are handed out as they are: bit depth
     "nv12": (8, (2, 2)),
 }
 NV12_LIKE = ("nv12", "yuv420p", "yuvj420p")
-"""Pixel formats that are NV12, or are so by weaving two planes."""
-_CENTRED_CHROMA = {"mjpeg", "mpeg1video"}
-"""Codecs that site chroma in the middle; PyAV does not tell what the others' streams say."""
+"""NV12, and the formats that become NV12 by interleaving two planes."""
+_CENTRED_CHROMA_CODECS = {"mjpeg", "mpeg1video"}
+"""Codecs with centred chroma. PyAV does not give the siting that other codecs' streams name."""
 
 _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
-
-RGB_BECOMES = Matrix.BT709
+RGB_MATRIX = Matrix.BT709
 """The matrix with which `PlaneConverter` turns RGB into limited-range YCbCr."""
 
 
 class PlaneConverter:
-    """Turns decoded frames into planes of one size and format: the first frame's, if it can be."""
+    """Turns decoded frames into planes of one size and format: the source's own, or the nearest."""
 
     def __init__(self, source: SourceInfo, on_warning: Callable[[str], None]) -> None:
         self._source = source
         self._warn = on_warning
         self._format = _planar_format(source)
         self._reformatter = VideoReformatter()
-        self._no_chroma: Samples | None = None
+        self._grey_chroma: Samples | None = None
         self._warned = False
 
-    def of(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The frame itself where it is planar YCbCr already, else a converted copy."""
+    def convert(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame itself where it has the size and format already, else a converted copy."""
         size = self._source.coded_size
         if frame.format.name == self._format and (frame.width, frame.height) == (
             size.width,
@@ -52,7 +51,7 @@ class PlaneConverter:
         ):
             return frame
         self._warn_of_change(frame)
-        made = self._reformatter.reformat(
+        converted = self._reformatter.reformat(
             frame,
             size.width,
             size.height,
@@ -60,16 +59,16 @@ class PlaneConverter:
             interpolation=_ACCURATE,
             **_conversion(frame, self._source.colour.full_range),
         )
-        made.pts, made.time_base = frame.pts, frame.time_base
-        return made
+        converted.pts, converted.time_base = frame.pts, frame.time_base
+        return converted
 
     def source_frame(self, frame: av.VideoFrame, pts: int) -> SourceFrame:
-        """Views of the frame's planes (or of a converted copy's)."""
-        frame = self.of(frame)
+        """Views of the frame's planes, or of those of a converted copy."""
+        frame = self.convert(frame)
         depth, step = _LAYOUTS[self._format]
         planes = [_view(plane, depth) for plane in frame.planes]
         if len(planes) == 1:
-            planes += [self._neutral(depth, step)] * 2
+            planes += [self._grey_plane(depth, step)] * 2
         elif len(planes) == 2:
             pairs = _view(frame.planes[1], depth, samples=2)
             planes[1:] = [pairs[:, 0::2], pairs[:, 1::2]]
@@ -82,19 +81,19 @@ class PlaneConverter:
             owner=frame,
         )
 
-    def _neutral(self, depth: int, step: tuple[int, int]) -> Samples:
-        if self._no_chroma is None:
+    def _grey_plane(self, depth: int, step: tuple[int, int]) -> Samples:
+        if self._grey_chroma is None:
             size = self._source.coded_size
             shape = (-(-size.height // step[1]), -(-size.width // step[0]))
             grey = 1 << depth - 1
-            self._no_chroma = (
+            self._grey_chroma = (
                 np.full(shape, grey, np.uint8) if depth == 8 else np.full(shape, grey, np.uint16)
             )
-        return self._no_chroma
+        return self._grey_chroma
 
     def _chroma_offset(self, step: tuple[int, int]) -> tuple[float, float]:
         across, down = ((step - 1) / 2 for step in step)
-        return (across if self._source.codec in _CENTRED_CHROMA else 0.0, down)
+        return (across if self._source.codec in _CENTRED_CHROMA_CODECS else 0.0, down)
 
     def _warn_of_change(self, frame: av.VideoFrame) -> None:
         source = self._source
@@ -110,7 +109,7 @@ class PlaneConverter:
 
 
 def _planar_format(source: SourceInfo) -> str:
-    """The format handed out for a source: its own, or the nearest that loses no bits or chroma."""
+    """The pixel format for a source: its own, or the nearest that loses no bits or chroma."""
     name = source.pixel_format
     if name in _LAYOUTS and not (name == "nv12" and source.interlaced):
         return name
@@ -127,7 +126,7 @@ def _planar_format(source: SourceInfo) -> str:
 
 
 def _conversion(frame: av.VideoFrame, full_range: bool) -> dict[str, int]:
-    """RGB becomes what `probe` promised; YCbCr keeps its matrix and the first frame's range."""
+    """RGB becomes BT.709 limited range, as `probe` says. YCbCr keeps its matrix and the range."""
     if is_rgb(frame.format):
         return {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
     span = ColorRange.JPEG if full_range else ColorRange.MPEG
@@ -145,5 +144,5 @@ def _view(plane: av.video.plane.VideoPlane, depth: int, samples: int = 1) -> Sam
 
 
 def is_rgb(pixel_format: av.VideoFormat) -> bool:
-    """Whether frames of this format have to be given a matrix (`RGB_BECOMES`)."""
+    """Whether frames of this format must be converted to YCbCr (with `RGB_MATRIX`)."""
     return pixel_format.is_rgb or pixel_format.has_palette or pixel_format.is_bayer

@@ -1,7 +1,7 @@
-"""What a source file is: one pass over its packets, one decoded frame. Knows no edit and no plan.
+"""Finds out what a source file is: one pass over its packets, one decoded frame. Knows no edit.
 
-Where a container's packets cannot be taken for frames (MPEG-TS and PS, interlaced streams, frames
-without timestamps), the frames are counted by decoding the file once.
+Where a container's packets are not reliably frames (MPEG-TS and PS, interlaced streams, frames
+without timestamps), the file is decoded once to list its frames.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from engine.location import SourceLocation
 from engine.media.container import (
     family_of,
     open_container,
-    stored,
+    stored_object,
     time_base_of,
     video_stream,
 )
 from engine.media.fingerprint import fingerprint
 from engine.media.mp4_index import SkimmingReader
-from engine.media.planes import RGB_BECOMES, is_rgb
+from engine.media.planes import RGB_MATRIX, is_rgb
 from engine.source import Colour, Matrix, SoundInfo, SourceInfo, Transfer
 from engine.storage.objects import Store
 from engine.timing import round_half_up
 
 TAIL_TOLERANCE_S = Fraction(1, 2)
-"""How much earlier than promised a file may end without frames being missed."""
+"""A file may end this much earlier than its container declares without missing frames."""
 
 _SEEKABLE = {"mov", "matroska", "avi"}
 _INTRA = {"mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"}
@@ -61,25 +61,25 @@ _TRANSFERS = {16: Transfer.PQ, 18: Transfer.HLG}  # by AVColorTransferCharacteri
 
 
 def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
-    """Read everything the engine wants to know about a file.
+    """Reads everything that the engine needs to know about a file.
 
-    Of an MP4 or MOV in a store only the index and the first frames are moved; key frames are then
-    what the index says. `store` holds a source that is an object. Raises SourceError where there is
-    no such file, or no video in it that can be decoded, StoreError where a store fails.
+    `store` holds a source that is an object. Of an MP4 or MOV in a store only the index and the
+    first frames are downloaded, and the index gives the key frames. Raises SourceError where there
+    is no such file or no video in it that can be decoded, StoreError where a store fails.
     """
-    reader = None if isinstance(location, Path) else SkimmingReader(stored(location, store))
+    reader = None if isinstance(location, Path) else SkimmingReader(stored_object(location, store))
     with open_container(location, store, reader) as container:
         stream = video_stream(container, location)
         family, codec = family_of(container), stream.codec.canonical_name
         packets, first = _read_packets(container, stream, location, reader)
-        shown = _shown(packets, first, stream, family, location, store)
+        shown = _list_frames(packets, first, stream, family, location, store)
         keyframe_pts = _keyframes(shown, packets, first, codec, family)
         step, time_base = _typical_step(shown.pts, stream), time_base_of(stream)
         end_pts = _end_pts(shown, packets, step)
-        promised_end = _promised_end(shown, packets, stream, container)
-        if promised_end and (promised_end - end_pts) * time_base > TAIL_TOLERANCE_S:
-            shown = _with_promised_tail(shown, end_pts, promised_end, step)
-            end_pts = promised_end
+        declared_end = _declared_end(shown, packets, stream, container)
+        if declared_end and (declared_end - end_pts) * time_base > TAIL_TOLERANCE_S:
+            shown = _with_missing_tail(shown, end_pts, declared_end, step)
+            end_pts = declared_end
         listed_end = int(shown.pts[0]) + (stream.duration or 0)
         if family == "mov" and shown.pts[-1] < listed_end:
             end_pts = min(end_pts, listed_end)  # an edit list may end inside the last frame
@@ -104,14 +104,14 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Packets:
+class _PacketList:
     """The video packets of a file, in file order; times in ticks."""
 
     pts: list[int | None]
     duration: list[int]
     key: list[bool]
     shown: list[bool]
-    """False for what an edit list only decodes."""
+    """False for a packet that an edit list hides: it is only decoded."""
     indexed: int
     """Entries in the container's index before anything was read."""
 
@@ -119,7 +119,7 @@ class _Packets:
         return np.unique(np.array([tick for tick in self.pts if tick is not None], np.int64))
 
     def shown_pts(self) -> NDArray[np.int64] | None:
-        """Timestamps of the shown frames, ascending; None where the packets do not tell."""
+        """Timestamps of the shown frames, ascending; None where one is missing or occurs twice."""
         pts = [tick for tick, shown in zip(self.pts, self.shown, strict=True) if shown]
         if not pts or None in pts:
             return None
@@ -128,22 +128,23 @@ class _Packets:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """The frames that are shown: ascending timestamps, and how they were found."""
+class _FrameList:
+    """The frames that are shown, by ascending timestamps."""
 
     pts: NDArray[np.int64]
     interlaced: bool
     by_order: bool
+    """See `SourceInfo.known_by_order`."""
 
 
-def _shown(
-    packets: _Packets,
+def _list_frames(
+    packets: _PacketList,
     first: av.VideoFrame,
     stream: av.VideoStream,
     family: str,
     location: SourceLocation,
     store: Store | None,
-) -> _Shown:
+) -> _FrameList:
     """The shown frames: from the packets where those can be trusted, else by decoding."""
     interlaced = (
         first.interlaced_frame or stream.codec_context.field_order in _INTERLACED_FIELD_ORDERS
@@ -151,8 +152,8 @@ def _shown(
     pts = packets.shown_pts()
     one_to_one = stream.codec.canonical_name in _FRAME_PER_PACKET.get(family, ())
     if one_to_one and not interlaced and pts is not None and pts[0] == first.pts:
-        return _Shown(pts, interlaced=False, by_order=False)
-    return _count_by_decoding(location, store, _typical_step(packets.known_pts(), stream))
+        return _FrameList(pts, interlaced=False, by_order=False)
+    return _list_by_decoding(location, store, _typical_step(packets.known_pts(), stream))
 
 
 def _read_packets(
@@ -160,12 +161,12 @@ def _read_packets(
     stream: av.VideoStream,
     location: SourceLocation,
     reader: SkimmingReader | None,
-) -> tuple[_Packets, av.VideoFrame]:
+) -> tuple[_PacketList, av.VideoFrame]:
     """All packets, and the first frame that decodes; an MP4 is skimmed from there on."""
-    packets = _Packets([], [], [], [], len(stream.index_entries))
+    packets = _PacketList([], [], [], [], len(stream.index_entries))
     dts = []
     first: av.VideoFrame | None = None
-    for packet in _until_damage(container, stream, location):
+    for packet in _packets_until_damage(container, stream, location):
         if first is None:
             first = next(iter(_decoded(packet)), None)
             if first is not None and reader and family_of(container) == "mov":
@@ -184,12 +185,12 @@ def _read_packets(
     return packets, first
 
 
-def _until_damage(
+def _packets_until_damage(
     container: av.container.InputContainer, stream: av.VideoStream, location: SourceLocation
 ) -> Iterator[av.Packet[av.VideoStream]]:
-    """The packets up to the end, or up to where the file stops making sense.
+    """The packets up to the end, or up to damage that a demuxer cannot pass.
 
-    What its index promises beyond is added by `_with_promised_tail` and found missing on decoding.
+    `_with_missing_tail` adds the frames that the index lists beyond; decoding finds them missing.
     """
     try:
         yield from container.demux(stream)
@@ -203,49 +204,51 @@ def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
     try:
         return packet.decode()
     except av.InvalidDataError:
-        return []  # a frame less: it is not listed, or FrameReader finds it missing
+        return []  # the frame is not listed, or FrameReader finds it missing
 
 
-def _count_by_decoding(location: SourceLocation, store: Store | None, typical_step: int) -> _Shown:
-    """Decode the whole file once for the timestamps of its frames.
+def _list_by_decoding(
+    location: SourceLocation, store: Store | None, typical_step: int
+) -> _FrameList:
+    """Decodes the whole file once for the timestamps of its frames.
 
-    Where frames have none, or theirs are out of order, they are known by their order instead: the
-    known timestamps sorted, the others a typical step apart.
+    Frames without timestamps, or with ones out of order, are identified by their order instead:
+    the known timestamps are sorted, and the others are a typical step apart.
     """
     pts: list[int | None] = []
     interlaced = False
     with open_container(location, store) as container:
         stream = video_stream(container, location)
-        for packet in _until_damage(container, stream, location):
+        for packet in _packets_until_damage(container, stream, location):
             for frame in _decoded(packet):
                 pts.append(frame.pts)
                 interlaced |= frame.interlaced_frame
     known = [tick for tick in pts if tick is not None]
     if len(known) == len(pts) and all(a < b for a, b in pairwise(known)):
-        return _Shown(np.array(known, np.int64), interlaced, by_order=False)
+        return _FrameList(np.array(known, np.int64), interlaced, by_order=False)
     if len(set(known)) == len(pts):
-        return _Shown(np.unique(np.array(known, np.int64)), interlaced, by_order=True)
+        return _FrameList(np.unique(np.array(known, np.int64)), interlaced, by_order=True)
     position, tick = next(((n, tick) for n, tick in enumerate(pts) if tick is not None), (0, 0))
     grid = tick + (np.arange(len(pts), dtype=np.int64) - position) * typical_step
     tail = np.array(pts[position:], dtype=object)
     if known and None not in tail and all(a < b for a, b in pairwise(tail)):
         grid[position:] = tail.astype(np.int64)  # only the beginning has no timestamps
-    return _Shown(grid, interlaced, by_order=True)
+    return _FrameList(grid, interlaced, by_order=True)
 
 
-def _with_promised_tail(shown: _Shown, end: int, promised_end: int, step: int) -> _Shown:
-    """`shown` and the frames that should fill `[end, promised_end)` and are not in the file."""
-    tail = np.arange(end, promised_end, step, dtype=np.int64)
+def _with_missing_tail(shown: _FrameList, end: int, declared_end: int, step: int) -> _FrameList:
+    """`shown` with the frames added that should fill `[end, declared_end)`; the file lacks them."""
+    tail = np.arange(end, declared_end, step, dtype=np.int64)
     return replace(shown, pts=np.concatenate([shown.pts, tail]))
 
 
-def _promised_end(
-    shown: _Shown,
-    packets: _Packets,
+def _declared_end(
+    shown: _FrameList,
+    packets: _PacketList,
     stream: av.VideoStream,
     container: av.container.InputContainer,
 ) -> int | None:
-    """When the picture should end by the container's own account, if that can be relied on."""
+    """When the picture ends according to the container; None where it is not reliable."""
     if stream.frames > len(packets.pts) and stream.duration:  # MP4, MOV and AVI count their frames
         return int(shown.pts[0]) + stream.duration
     written = _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
@@ -257,8 +260,8 @@ def _promised_end(
     return None
 
 
-def _end_pts(shown: _Shown, packets: _Packets, step: int) -> int:
-    """When the last frame stops being shown, by its own duration."""
+def _end_pts(shown: _FrameList, packets: _PacketList, step: int) -> int:
+    """When the last frame stops being shown, by its own duration, else after a typical step."""
     last = int(shown.pts[-1])
     duration = 0
     if not shown.interlaced and last in packets.pts:  # a field lasts half a frame
@@ -267,7 +270,7 @@ def _end_pts(shown: _Shown, packets: _Packets, step: int) -> int:
 
 
 def _typical_step(pts: NDArray[np.int64], stream: av.VideoStream) -> int:
-    """Ticks from frame to frame: the median, else what the container names, else 1/25 s."""
+    """Ticks from frame to frame: the median, else by the container's rate, else 1/25 s."""
     if len(pts) > 1:
         return max(1, int(np.median(np.diff(pts))))
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -275,14 +278,14 @@ def _typical_step(pts: NDArray[np.int64], stream: av.VideoStream) -> int:
 
 
 def _keyframes(
-    shown: _Shown, packets: _Packets, first: av.VideoFrame, codec: str, family: str
+    shown: _FrameList, packets: _PacketList, first: av.VideoFrame, codec: str, family: str
 ) -> NDArray[np.int64]:
-    """Key frames that are also shown, where a seek can be trusted to find them."""
+    """Key frames that are also shown; none where a seek may not find them."""
     unsafe = (
         shown.by_order
         or family not in _SEEKABLE
         or (family == "avi" and not packets.indexed)
-        # x264 names its version in the first packet only, and 4:4:4 is decoded by that version
+        # x264 writes its version in the first packet only, and decoding 4:4:4 depends on it
         or (codec == "h264" and "444" in first.format.name)
     )
     if unsafe:
@@ -305,7 +308,7 @@ def _display_size(frame: av.VideoFrame, sample_aspect: Fraction | None) -> Size:
 def _colour(frame: av.VideoFrame) -> Colour:
     transfer = _TRANSFERS.get(frame.color_trc, Transfer.SDR)
     if is_rgb(frame.format):
-        return Colour(RGB_BECOMES, full_range=False, transfer=transfer, assumed=False)
+        return Colour(RGB_MATRIX, full_range=False, transfer=transfer, assumed=False)
     matrix = _MATRICES.get(frame.colorspace)
     full_range = frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE
     assumed = matrix is None or not (full_range or frame.color_range)
@@ -320,10 +323,10 @@ def _usual_matrix(frame: av.VideoFrame, transfer: Transfer) -> Matrix:
 
 
 def _sound(container: av.container.InputContainer, shown_from_s: Fraction) -> SoundInfo | None:
-    """The first sound stream that can be decoded, one marked as the default before others."""
-    usual = av.stream.Disposition.default
+    """The first sound stream that can be decoded; the one marked as default before others."""
+    default = av.stream.Disposition.default
     streams = [stream for stream in container.streams.audio if stream.codec_context]
-    for stream in sorted(streams, key=lambda stream: not stream.disposition & usual):
+    for stream in sorted(streams, key=lambda stream: not stream.disposition & default):
         time_base = time_base_of(stream)
         start_s = stream.start_time * time_base if stream.start_time is not None else shown_from_s
         return SoundInfo(

@@ -1,13 +1,13 @@
-"""The wanted frames of one source file, in order. Knows no edit, no plan and no colour.
+"""Reads the wanted frames of one source file, in order. Knows no edit, no plan and no colour.
 
-A frame looks the same whichever frames were asked for before it. A reader jumps to key frames and
-decodes on several threads as long as nothing is wrong. Where something is, what a decoder makes of
-the damage depends on where it started and on its threads: so it starts over from the beginning of
-the file, on one thread, and what comes then is taken for the picture. (Damage that the decoder
-itself does not report, as with most HEVC and inside the slices that NVDEC decodes, is seen by
-nobody.)
+A frame looks the same whichever frames were read before it. As long as the stream is intact, a
+reader seeks to key frames and decodes on several threads. A decoder's result for a damaged stream
+depends on where it started and on its threads. So at the first damage the reader starts again from
+the beginning of the file, on one thread, and uses the pictures of that run. (Damage that the
+decoder does not report goes unnoticed: most of it in HEVC, and inside the slices that NVDEC
+decodes.)
 
-On a device frames are decoded and stay there, as long as nothing is wrong; the CPU takes over then.
+Frames that are decoded on a device stay there. At the first damage the CPU takes over.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ import numpy as np
 
 from engine.errors import DecodeError
 from engine.media.planes import PlaneConverter
-from engine.media.video_decoder import DecoderStumbledError, DecodingRun, DeviceDecoder
+from engine.media.video_decoder import DecodingRun, DecodingRunError, DeviceDecoder
 from engine.pixels.picture import DeviceSurface, SourceFrame
 from engine.source import SourceInfo
 from engine.storage.objects import Store
 
 HOLD_LIMIT_S = Fraction(1, 2)
-"""A gap up to this long shows the picture before it."""
+"""The picture before a gap is held for up to this long."""
 
-_JUMP_WORTH_FRAMES = 16
-"""Decoding this many frames costs about as much as a jump that refills the decoder's threads."""
+_SEEK_WORTH_FRAMES = 16
+"""Decoding this many frames costs about as much as a seek, which refills the decoder's threads."""
 
 
 class FrameReader:
-    """Decodes the frames of a source that are asked for, and as few others as it can.
+    """Decodes the wanted frames of a source, and as few others as it can.
 
-    Stays open and keeps its place between calls of `frames`. One thread at a time may use it.
+    It stays open and keeps its position between calls of `frames`. One thread at a time may use it.
     """
 
     def __init__(
@@ -50,31 +50,31 @@ class FrameReader:
         device: DeviceDecoder | None = None,
         store: Store | None = None,
     ) -> None:
-        """`strict`: damage is an error. `on_warning` is told, in one line, what was made good.
+        """`strict`: damage is an error. `on_warning` gets one line for each repair of damage.
 
-        `on_step` is called for every packet, those before a wanted frame too; it may raise.
-        `device`: decodes the frames of `surfaces` and leaves them there, for a source and a device
-        that suit each other (`gpu/checks.py`). `store`: where the source lies, unless it is a file.
+        `on_step` is called for every packet, also those before a wanted frame; it may raise.
+        `device` decodes the frames of `surfaces` and leaves them there; `gpu/checks.py` must have
+        found that it can decode this source. `store` holds a source that is an object.
         """
         self._device = device
         self.decoded_frames = 0
-        """How many pictures were passed so far, wanted or not."""
+        """How many pictures were decoded so far, wanted or not."""
         self._source = source
         self._store = store
         self._strict = strict
         self._warn = on_warning
         self._on_step = on_step
-        self._keys = np.searchsorted(source.frame_pts, source.keyframe_pts)
-        self._planar = PlaneConverter(source, on_warning)
+        self._keys = np.searchsorted(source.frame_pts, source.keyframe_pts)  # their indices
+        self._planes = PlaneConverter(source, on_warning)
         self._closed = False
-        self._sure = False  # the stream is damaged: decode on one thread and from the beginning
-        self._may_jump = True  # until a seek goes wrong
-        self._decoding: DecodingRun | None = None
-        self._at = -1  # index of the last picture passed
+        self._sequential = False  # after damage: decode on one thread and from the beginning
+        self._can_seek = True  # until a seek goes wrong
+        self._run: DecodingRun | None = None
+        self._index = -1  # of the last picture taken from the run
         self._picture: av.VideoFrame | None = None  # that picture
-        self._ahead: tuple[int, av.VideoFrame | None] | None = None  # the next, where known
-        self._matters_from = 0  # damage before this index is no business of the wanted frames
-        self._concealed: range | None = None  # a run of them, not told yet
+        self._next: tuple[int, av.VideoFrame | None] | None = None  # after it, where known
+        self._needed_from = 0  # damage before this index does not affect the wanted frames
+        self._concealed: range | None = None  # a stretch of damaged frames, not reported yet
 
     def __enter__(self) -> Self:
         return self
@@ -89,30 +89,30 @@ class FrameReader:
 
     @property
     def device(self) -> str | None:
-        """Where `surfaces` leaves its frames; None from where the CPU had to take over."""
+        """The device where `surfaces` leaves its frames; None since the CPU had to take over."""
         return self._device.device if self._device else None
 
     def close(self) -> None:
-        """Let go of the file. Frames handed out stay valid."""
+        """Closes the file. Frames that were given out stay valid."""
         self._closed = True
-        if self._decoding:
-            self._decoding.close()
+        if self._run:
+            self._run.close()
 
     def frames(self, wanted: Iterable[int]) -> Iterator[SourceFrame]:
         """One frame for each timestamp in `wanted`, in that order.
 
-        Timestamps are elements of `source.frame_pts`, best in ascending order: an earlier one than
-        the last is reached by jumping back. Raises DecodeError where a frame is missing and may
-        not be replaced by the one before it, ValueError for a timestamp that is none of the file's.
+        Timestamps are elements of `source.frame_pts`. Ascending order is fastest: an earlier one
+        than the last needs a seek. Raises DecodeError where a frame is missing and the one before
+        it may not be held, ValueError for a timestamp that the file does not have.
         """
         for pts, picture in self._pictures(wanted):
-            yield self._planar.source_frame(picture, pts)
+            yield self._planes.source_frame(picture, pts)
 
     def surfaces(self, wanted: Iterable[int]) -> Iterator[SourceFrame | DeviceSurface]:
-        """As `frames`, but on the reader's device as long as it has one."""
+        """Like `frames`, but the frames are on the reader's device as long as it has one."""
         for pts, picture in self._pictures(wanted):
             if self._device is None:
-                yield self._planar.source_frame(picture, pts)
+                yield self._planes.source_frame(picture, pts)
             else:
                 yield self._device.surface(picture, pts)
 
@@ -125,87 +125,87 @@ class FrameReader:
                     raise ValueError(f"{self._source.location} has no frame with timestamp {pts}")
                 yield int(pts), self._picture_at(index)
         finally:
-            self._tell_concealed()
+            self._warn_of_concealed()
 
     def _picture_at(self, wanted: int) -> av.VideoFrame:
         if self._closed:
             raise ValueError(f"the reader of {self._source.location} is closed")
         try:
-            self._go_to(wanted)
+            self._approach(wanted)
             self._advance(wanted)
-        except DecoderStumbledError as stumble:
+        except DecodingRunError as error:
             if self._device is not None:
-                self._warn(f"{self._source.location}: {stumble}; decoded on the CPU from here on")
+                self._warn(f"{self._source.location}: {error}; decoded on the CPU from here on")
                 self._device = None
-            self._sure, self._may_jump = True, False
-            self._begin(self._opened())
+            self._sequential, self._can_seek = True, False
+            self._switch_to(self._new_run())
             self._advance(wanted)
-        if self._at < wanted:
+        if self._index < wanted:
             self._check_hold()
         if self._picture is None:
             raise self._error(wanted, "is missing, and there is no picture before it to hold")
         return self._picture
 
-    def _go_to(self, wanted: int) -> None:
-        """Jump, where that is shorter than to go on decoding; at least stand before `wanted`."""
-        # a frame is deinterlaced by the one before it, too
+    def _approach(self, wanted: int) -> None:
+        """Seeks where that is faster than to go on decoding; the run is not past `wanted` then."""
+        # deinterlacing needs the frame before, too
         start_by = wanted - 1 if self._source.interlaced else wanted
-        place = int(np.searchsorted(self._keys, start_by, side="right")) - 1
-        key = int(self._keys[place]) if place >= 0 else 0
-        self._matters_from = key
-        ahead = key - self._at if self._may_jump else 0
-        if self._decoding and self._at <= wanted and ahead <= _JUMP_WORTH_FRAMES:
+        number = int(np.searchsorted(self._keys, start_by, side="right")) - 1
+        key = int(self._keys[number]) if number >= 0 else 0
+        self._needed_from = key
+        ahead = key - self._index if self._can_seek else 0
+        if self._run and self._index <= wanted and ahead <= _SEEK_WORTH_FRAMES:
             return
-        if self._may_jump and key > _JUMP_WORTH_FRAMES:
-            self._decoding = self._decoding or self._opened()
-            self._may_jump = self._decoding.seek(key, self._keys)
-            if self._may_jump:
-                self._begin(self._decoding)
+        if self._can_seek and key > _SEEK_WORTH_FRAMES:
+            self._run = self._run or self._new_run()
+            self._can_seek = self._run.seek(key, self._keys)
+            if self._can_seek:
+                self._switch_to(self._run)
                 return
-        self._begin(self._opened())
+        self._switch_to(self._new_run())
 
-    def _opened(self) -> DecodingRun:
+    def _new_run(self) -> DecodingRun:
         return DecodingRun(
             self._source,
-            self._planar,
-            sure=self._sure,
+            self._planes,
+            sequential=self._sequential,
             on_step=self._on_step,
             device=self._device,
             store=self._store,
         )
 
-    def _begin(self, decoding: DecodingRun) -> None:
-        """Go on from where `decoding` stands."""
-        if self._decoding and self._decoding is not decoding:
-            self._decoding.close()
-        self._decoding = decoding
-        self._at, self._picture, self._ahead = decoding.start - 1, None, None
+    def _switch_to(self, run: DecodingRun) -> None:
+        """Goes on with the pictures of `run`, from its start."""
+        if self._run and self._run is not run:
+            self._run.close()
+        self._run = run
+        self._index, self._picture, self._next = run.start - 1, None, None
 
     def _advance(self, wanted: int) -> None:
-        """Pass pictures up to `wanted`, or to the last one before it if it is missing."""
-        assert self._decoding
-        while self._at < wanted:
-            if self._ahead is None:
-                self._ahead = self._next_picture(self._decoding)
-            index, picture = self._ahead
+        """Takes pictures up to `wanted`, or to the last one before it if it is missing."""
+        assert self._run
+        while self._index < wanted:
+            if self._next is None:
+                self._next = self._next_picture(self._run)
+            index, picture = self._next
             if index > wanted:
                 return
-            self._at, self._picture, self._ahead = index, picture, None
+            self._index, self._picture, self._next = index, picture, None
 
-    def _next_picture(self, decoding: DecodingRun) -> tuple[int, av.VideoFrame | None]:
-        """The next picture and its index; None and the number of frames at the file's end."""
-        index, picture = next(decoding.pictures, (len(self._source.frame_pts), None))
+    def _next_picture(self, run: DecodingRun) -> tuple[int, av.VideoFrame | None]:
+        """The next picture's index and the picture; at the end the number of frames and None."""
+        index, picture = next(run.pictures, (len(self._source.frame_pts), None))
         self.decoded_frames += picture is not None
-        if index > self._at + 1:
-            self._missing(range(self._at + 1, index))
-        if picture is not None and picture.is_corrupt and index >= self._matters_from:
-            self._conceal(index)
+        if index > self._index + 1:
+            self._report_missing(range(self._index + 1, index))
+        if picture is not None and picture.is_corrupt and index >= self._needed_from:
+            self._note_concealed(index)
         return index, picture
 
     # Damage
 
-    def _missing(self, gap: range) -> None:
-        if gap.stop <= self._matters_from:
+    def _report_missing(self, gap: range) -> None:
+        if gap.stop <= self._needed_from:
             return
         if self._strict:
             raise self._error(
@@ -215,9 +215,9 @@ class FrameReader:
             self._warn(f"{self._span(gap)}: missing, the picture before it is held")
 
     def _check_hold(self) -> None:
-        """Raise DecodeError where the gap ahead is too long to be held."""
-        assert self._ahead
-        gap = range(self._at + 1, self._ahead[0])
+        """Raises DecodeError where the gap after the last picture is too long to hold it."""
+        assert self._next
+        gap = range(self._index + 1, self._next[0])
         if self._length_s(gap) <= HOLD_LIMIT_S:
             return
         at_end = gap.stop == len(self._source.frame_pts)
@@ -226,15 +226,15 @@ class FrameReader:
             gap.start, f"{what} ({float(self._length_s(gap)):.3f} s, too long to hold)"
         )
 
-    def _conceal(self, index: int) -> None:
-        """Note a picture that the decoder made up in part."""
+    def _note_concealed(self, index: int) -> None:
+        """Notes a picture in which the decoder concealed errors."""
         if self._strict:
             raise self._error(index, "the picture is damaged")
         if self._concealed and self._concealed.stop != index:
-            self._tell_concealed()
+            self._warn_of_concealed()
         self._concealed = range(self._concealed.start if self._concealed else index, index + 1)
 
-    def _tell_concealed(self) -> None:
+    def _warn_of_concealed(self) -> None:
         if self._concealed:
             self._warn(f"{self._span(self._concealed)}: damaged, shown as the decoder repaired it")
             self._concealed = None
