@@ -51,11 +51,6 @@ class FrameRange:
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.start, self.stop))
 
-    def overlap(self, other: FrameRange) -> FrameRange | None:
-        """The frames in both ranges, or None when they share none."""
-        start, stop = max(self.start, other.start), min(self.stop, other.stop)
-        return FrameRange(start, stop) if start < stop else None
-
     def __str__(self) -> str:
         return f"[{self.start}, {self.stop})"
 

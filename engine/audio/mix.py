@@ -36,19 +36,6 @@ _JOIN = 120
 """Half the crossfade between two pieces of a clip, in samples: 2.5 ms to either side."""
 
 
-@dataclass(frozen=True, slots=True)
-class SoundResult:
-    """A written sound track."""
-
-    path: Path
-    sample_count: int
-    """48 kHz samples per channel."""
-    bit_rate: int
-    """Bits per second."""
-    peak: float
-    """Largest absolute sample of the mix; samples above 1 were clipped to 1."""
-
-
 def write_sound(
     spans: Sequence[SoundSpan],
     sources: Sequence[SourceInfo],
@@ -58,8 +45,7 @@ def write_sound(
     on_warning: Callable[[str], None],
     on_step: Callable[[], None],
     store: Store | None = None,
-    bit_rate: int = BIT_RATE,
-) -> SoundResult:
+) -> None:
     """Mixes `spans` and writes them as an MP4 file with one AAC-LC 48 kHz stereo track.
 
     `spans` are in order of their start; `span.clip` indexes `sources`. The track has exactly
@@ -74,19 +60,15 @@ def write_sound(
     if sample_count < 1:
         raise ValueError("a sound track has at least one sample")
     mix = sound_blocks(spans, sources, sample_count, on_warning, store)
-    done, peak = 0, 0.0
     try:
-        with whole_file(destination) as unfinished, _AacWriter(unfinished, bit_rate) as writer:
+        with whole_file(destination) as unfinished, _AacWriter(unfinished) as writer:
             for block in mix:
                 on_step()
-                peak = max(peak, float(np.abs(block).max()))
                 writer.write(block)
-                done += block.shape[1]
     except av.FFmpegError as error:
         raise EncoderError(f"{destination}: sound cannot be written: {error.strerror}") from error
     finally:
         mix.close()
-    return SoundResult(destination, done, bit_rate, peak)
 
 
 def sound_blocks(
@@ -263,13 +245,13 @@ class _Voice:
 class _AacWriter:
     """Writes blocks of sound to an MP4 file with one AAC-LC stream."""
 
-    def __init__(self, path: Path, bit_rate: int) -> None:
+    def __init__(self, path: Path) -> None:
         # FFmpeg's default movie timescale, 1 ms, would end the edit list up to 24 samples off;
         # bitexact leaves out the version of the muxer
         options = {"movie_timescale": str(SAMPLE_RATE_HZ), "fflags": "+bitexact"}
         self._container = av.open(file_url(path), "w", format="mp4", options=options)
         self._stream = self._container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="stereo")
-        self._stream.bit_rate = bit_rate
+        self._stream.bit_rate = BIT_RATE
         self._written = 0
 
     def __enter__(self) -> _AacWriter:

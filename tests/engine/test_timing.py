@@ -40,24 +40,6 @@ def test_a_range_does_not_stop_before_it_starts() -> None:
         FrameRange(6, 3)
 
 
-def test_touching_ranges_share_no_frame() -> None:
-    assert FrameRange(0, 5).overlap(FrameRange(5, 9)) is None
-    assert FrameRange(0, 5).overlap(FrameRange(4, 9)) == FrameRange(4, 5)
-
-
-small = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(
-    lambda ends: FrameRange(min(ends), max(ends))
-)
-
-
-@given(small, small)
-def test_an_overlap_holds_the_frames_of_both(one: FrameRange, other: FrameRange) -> None:
-    shared = one.overlap(other)
-    assert set(shared or ()) == set(one) & set(other)
-    assert shared == other.overlap(one)
-    assert shared is None or len(shared) > 0
-
-
 @pytest.mark.parametrize(
     ("value", "rounded"),
     [("0.5", 1), ("1.5", 2), ("2.5", 3), ("-0.5", 0), ("-1.5", -1), ("2.4999", 2), ("7", 7)],
