@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backend.file_cache import FileCache
 from backend.tasks import ExtractTask, RenderTask
 from engine.errors import DecodeError, EditError, ObjectMissingError, SourceError
 
@@ -49,9 +50,13 @@ class Assignment:
     """One piece of work."""
 
     kind: WorkKind
+    user_id: str
+    """The owner of all files and objects below."""
     folder: Path
     """The job's own; files of the task lie below it."""
     store: Store
+    source_cache: FileCache
+    """What the workers of this server remember about sources; see `source_cache.py`."""
     task: RenderTask | ExtractTask | None = None
     output_key: str = ""
     probed: str = ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +21,7 @@ from uuid import uuid4
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+from backend.file_cache import FileCache
 from backend.jobs import Jobs
 from backend.models import Job, JobStatus
 from engine.errors import StoreError
@@ -38,11 +39,19 @@ log = structlog.get_logger()
 class Cleanup:
     """Knows which folders this process is using, and removes the others."""
 
-    def __init__(self, work_dir: Path, upload_dir: Path, jobs: Jobs, store: Store) -> None:
+    def __init__(
+        self,
+        work_dir: Path,
+        upload_dir: Path,
+        jobs: Jobs,
+        store: Store,
+        caches: Sequence[FileCache],
+    ) -> None:
         self._work_dir = work_dir
         self._upload_dir = upload_dir
         self._jobs = jobs
         self._store = store
+        self._caches = caches
         self._receiving: set[str] = set()
         self.lock = asyncio.Lock()
         """Held while a job's files are removed, and while a job that needs them is queued again."""
@@ -74,11 +83,13 @@ class Cleanup:
                 log.warning("leftovers stay until the next sweep", export_id=job.id, why=str(error))
 
     async def sweep(self) -> None:
-        """Clears finished jobs, and removes folders and old uploads that belong to no job."""
+        """Clears finished jobs, removes folders and uploads of no job, and sweeps the caches."""
         for job in await run_in_threadpool(self._jobs.leftovers, KEEP_FAILED_S):
             await self.clear(job)
         async with self.lock:
             await run_in_threadpool(self._sweep_folders)
+        for cache in self._caches:
+            await run_in_threadpool(cache.sweep)
 
     def _clear(self, job: Job) -> None:
         folder = self._work_dir / job.folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from backend.assignment import Assignment
-from backend.planning import encoder_for, plan_task, probe_source
+from backend.planning import encoder_for, plan_task, task_source
 from backend.tasks import ExtractTask, RenderTask
 from engine.pipeline.estimate import measured
 from engine.pipeline.exporter import Listener, export
@@ -69,7 +69,7 @@ def _record_history(plan: Plan, report: Report) -> None:
 def _extract(assignment: Assignment, task: ExtractTask, send_event: SendEvent) -> dict[str, Any]:
     output = assignment.folder / OUTPUT_FILE
     made = extract(
-        probe_source(assignment, task.file_name),
+        task_source(assignment, task.file_name),
         task.start_s,
         task.stop_s,
         output,

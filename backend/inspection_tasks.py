@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from backend.assignment import Assignment
-from backend.planning import plan_task, probe_source
+from backend.planning import plan_task, source_info, task_source
 from backend.tasks import RenderTask
 from engine.media.chapters import read_chapters
-from engine.media.probe import probe
 from engine.pipeline.documents import source_document
 from engine.pipeline.extract import planned_cut
 
@@ -20,22 +19,22 @@ def check(assignment: Assignment) -> dict[str, Any]:
         plan = plan_task(assignment, task)
         return {"frames": plan.frame_count, "duration_s": float(plan.duration_s)}
     assert task is not None
-    cut = planned_cut(probe_source(assignment, task.file_name), task.start_s, task.stop_s)
+    cut = planned_cut(task_source(assignment, task.file_name), task.start_s, task.stop_s)
     return {"frames": len(cut.frames), "duration_s": float(cut.duration_s)}
 
 
 def probe_file(assignment: Assignment) -> dict[str, Any]:
     """`file` and `chapters` of a file in the assignment's folder, or of an object."""
-    source = (
-        assignment.store.source(assignment.output_key)
-        if not assignment.probed
-        else (assignment.folder / assignment.probed)
+    location = (
+        assignment.folder / assignment.probed
+        if assignment.probed
+        else assignment.store.source(assignment.output_key)
     )
     chapters = [
         {"title": each.title, "start_time": float(each.start_s), "end_time": float(each.stop_s)}
-        for each in read_chapters(source, assignment.store)
+        for each in read_chapters(location, assignment.store)
     ]
     return {
-        "file": {**source_document(probe(source, assignment.store)), "path": source.name},
+        "file": {**source_document(source_info(assignment, location)), "path": location.name},
         "chapters": chapters,
     }

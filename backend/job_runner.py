@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from backend import progress_hub
 from backend.assignment import Assignment, WorkKind
+from backend.file_cache import FileCache
 from backend.jobs import JobResult, Jobs
 from backend.metrics import Metrics
 from backend.models import Job, JobType
@@ -42,12 +43,19 @@ class JobRunner:
     """Runs jobs. A job's end is written to its row before it is published."""
 
     def __init__(
-        self, settings: Settings, jobs: Jobs, hub: ProgressHub, store: Store, metrics: Metrics
+        self,
+        settings: Settings,
+        jobs: Jobs,
+        hub: ProgressHub,
+        store: Store,
+        source_cache: FileCache,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._hub = hub
         self._store = store
+        self._source_cache = source_cache
         self._metrics = metrics
         self._local_slots = asyncio.Semaphore(settings.local_jobs)
         """Jobs that fell back from Modal wait for it too."""
@@ -118,8 +126,10 @@ class JobRunner:
     def _assignment(self, job: Job) -> Assignment:
         return Assignment(
             WorkKind.EXPORT,
+            job.user_id,
             self._settings.work_dir / job.folder,
             self._store,
+            self._source_cache,
             task=task_adapter.validate_python(job.request),
             output_key=job.output_key,
             upscaler=self._settings.upscaler,

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from backend.assignment import INPUT_ERRORS, Assignment
+from backend.source_cache import SourceCache
 from backend.tasks import ExportMode, RenderTask
 from engine.errors import EditError
+from engine.location import SourceLocation
 from engine.media.encoders import Encoder, choose_encoder
-from engine.media.probe import probe
 from engine.source import SourceInfo
 from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan, build_plan
 
 
-def probe_source(assignment: Assignment, file_name: str) -> SourceInfo:
-    """Probes a source of the assignment's task: an object of the store, or a file of its folder.
+def source_info(assignment: Assignment, location: SourceLocation) -> SourceInfo:
+    """What a source of the assignment's user is. It is probed only if no worker did that before.
 
     Raises `SourceError`, `DecodeError`, `ObjectMissingError`.
+    """
+    cache = SourceCache(assignment.source_cache, assignment.user_id)
+    return cache.source_info(location, assignment.store)
+
+
+def task_source(assignment: Assignment, file_name: str) -> SourceInfo:
+    """A source of the assignment's task: an object of the store, or a file of its folder.
+
+    Raises what `source_info` raises.
     """
     task = assignment.task
     assert task is not None
     if key := task.keys.get(file_name):
-        return probe(assignment.store.source(key), assignment.store)
-    return probe(assignment.folder / file_name)
+        return source_info(assignment, assignment.store.source(key))
+    return source_info(assignment, assignment.folder / file_name)
 
 
 def plan_task(assignment: Assignment, task: RenderTask) -> Plan:
@@ -31,7 +41,7 @@ def plan_task(assignment: Assignment, task: RenderTask) -> Plan:
     for index, clip in enumerate(edit.clips):
         if clip.file_name not in sources:
             try:
-                sources[clip.file_name] = probe_source(assignment, clip.file_name)
+                sources[clip.file_name] = task_source(assignment, clip.file_name)
             except INPUT_ERRORS as error:
                 raise EditError(f"clips[{index}]", str(error)) from error
     return build_plan(edit, [sources[clip.file_name] for clip in edit.clips])

@@ -9,12 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from backend.assignment import FILMSTRIP_FILE, FRAME_FILE, Assignment
-from backend.planning import encoder_for, plan_task
+from backend.planning import encoder_for, plan_task, source_info
 from backend.tasks import RenderTask
 from engine.errors import UpscalerError
 from engine.media.image import jpeg, png
 from engine.media.inspect import read_proof
-from engine.media.probe import probe
 from engine.pipeline.documents import estimate_document, source_document, timeline_document
 from engine.pipeline.estimate import estimate
 from engine.pipeline.filmstrip import filmstrip, sound_peaks
@@ -29,7 +28,7 @@ PEAK_COUNT = 480
 
 def preview_clip(assignment: Assignment) -> dict[str, Any]:
     """A stored clip's facts, its filmstrip, and the peaks of its sound."""
-    source = probe(assignment.store.source(assignment.output_key), assignment.store)
+    source = source_info(assignment, assignment.store.source(assignment.output_key))
     document = source.to_document()
     warnings: list[str] = []
     strip = filmstrip(

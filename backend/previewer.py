@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +16,10 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from backend.assignment import FILMSTRIP_FILE, FRAME_FILE, Assignment, WorkKind
+from backend.file_cache import FileCache
 from backend.settings import Settings
 from backend.tasks import RenderTask
 from backend.worker_pool import WorkerDiedError, WorkError, run_worker
-from engine.files import whole_file
 from engine.storage import ObjectInfo, Store
 
 MAX_CONCURRENT = 2
@@ -29,43 +27,35 @@ TIMEOUT_S = 300.0
 """Without a GPU, a network may take minutes for one frame."""
 PREVIEW_VERSION = 2
 """Increase it when the content of clip previews changes, so that cached ones are not used."""
-CACHE_LIFETIME_S = 30 * 86_400
-"""How long an unused clip preview is kept."""
 
 
 class Previewer:
     """Runs preview workers, a few at a time. Raises `WorkError` if a preview is not possible."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, source_cache: FileCache, preview_cache: FileCache
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._source_cache = source_cache
+        self._previews = preview_cache
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        self._folder = settings.data_dir / "glances"
 
-    async def clip_preview(self, clip: ObjectInfo) -> dict[str, Any]:
+    async def clip_preview(self, clip: ObjectInfo, user_id: str) -> dict[str, Any]:
         """Facts, filmstrip layout and sound peaks of a stored clip."""
-        path = self._cached_path(clip, ".json")
-        if (found := await run_in_threadpool(_read_cached, path)) is not None:
-            document: dict[str, Any] = json.loads(found)
-            return document
-        assignment = Assignment(WorkKind.CLIP_PREVIEW, Path(), self._store, output_key=clip.key)
-        made, picture = await self._run(assignment, FILMSTRIP_FILE)
-        await run_in_threadpool(self._cache, clip, made, picture)
-        return made
+        document, _ = await self._clip_preview(clip, user_id)
+        return document
 
-    async def filmstrip(self, clip: ObjectInfo) -> bytes:
+    async def filmstrip(self, clip: ObjectInfo, user_id: str) -> bytes:
         """The filmstrip of a stored clip, as a JPEG file."""
-        path = self._cached_path(clip, ".jpg")
-        if (found := await run_in_threadpool(_read_cached, path)) is None:
-            await self.clip_preview(clip)
-            found = await run_in_threadpool(path.read_bytes)
-        return found
+        _, picture = await self._clip_preview(clip, user_id)
+        return picture
 
     async def frame(
         self, task: RenderTask, user_id: str, frame: int, upscaler: str
     ) -> tuple[dict[str, Any], bytes]:
         """Facts about one output frame, and the frame as a PNG file."""
-        assignment = self._assignment(WorkKind.FRAME_PREVIEW, task, user_id)
+        assignment = self._assignment(WorkKind.FRAME_PREVIEW, user_id, task)
         made, picture = await self._run(
             replace(assignment, frame=frame, upscaler=upscaler), FRAME_FILE
         )
@@ -75,23 +65,39 @@ class Previewer:
 
     async def estimate(self, task: RenderTask, user_id: str) -> dict[str, Any]:
         """`plan` and `estimate` of an edit."""
-        made, _ = await self._run(self._assignment(WorkKind.ESTIMATE, task, user_id), "")
+        made, _ = await self._run(self._assignment(WorkKind.ESTIMATE, user_id, task), "")
         return made
 
-    async def read_back(self, key: str) -> dict[str, Any]:
+    async def read_back(self, key: str, user_id: str) -> dict[str, Any]:
         """What a finished film in the store holds, read from its file."""
-        made, _ = await self._run(
-            Assignment(WorkKind.READ_BACK, Path(), self._store, output_key=key), ""
-        )
+        assignment = replace(self._assignment(WorkKind.READ_BACK, user_id), output_key=key)
+        made, _ = await self._run(assignment, "")
         return made
 
-    def _assignment(self, kind: WorkKind, task: RenderTask, user_id: str) -> Assignment:
+    async def _clip_preview(self, clip: ObjectInfo, user_id: str) -> tuple[dict[str, Any], bytes]:
+        """The facts and the filmstrip of a stored clip, from the cache or made by a worker."""
+        version = f"{PREVIEW_VERSION}\n{clip.key}\n{clip.etag}"
+        name = hashlib.sha256(version.encode()).hexdigest()[:40]
+        document = await run_in_threadpool(self._previews.read, f"{name}.json")
+        picture = await run_in_threadpool(self._previews.read, f"{name}.jpg")
+        if document is not None and picture is not None:
+            return json.loads(document), picture
+        assignment = replace(self._assignment(WorkKind.CLIP_PREVIEW, user_id), output_key=clip.key)
+        made, picture = await self._run(assignment, FILMSTRIP_FILE)
+        await run_in_threadpool(self._previews.write, f"{name}.jpg", picture)
+        await run_in_threadpool(self._previews.write, f"{name}.json", json.dumps(made).encode())
+        return made, picture
+
+    def _assignment(
+        self, kind: WorkKind, user_id: str, task: RenderTask | None = None
+    ) -> Assignment:
         return Assignment(
             kind,
+            user_id,
             Path(),
             self._store,
+            self._source_cache,
             task=task,
-            output_key=f"{user_id}/",
             upscaler=self._settings.upscaler,
             encoder=self._settings.encoder,
             encoder_options=tuple(self._settings.encoder_options.items()),
@@ -110,28 +116,3 @@ class Previewer:
             raise WorkError(504, f"took longer than {TIMEOUT_S:g} s") from None
         except WorkerDiedError as error:
             raise WorkError(422, f"one of the files cannot be read: {error}") from error
-
-    def _cached_path(self, clip: ObjectInfo, suffix: str) -> Path:
-        name = hashlib.sha256(f"{PREVIEW_VERSION}\n{clip.key}\n{clip.etag}".encode()).hexdigest()[
-            :40
-        ]
-        return self._folder / f"{name}{suffix}"
-
-    def _cache(self, clip: ObjectInfo, made: dict[str, Any], picture: bytes) -> None:
-        self._folder.mkdir(exist_ok=True)
-        old = time.time() - CACHE_LIFETIME_S
-        for path in self._folder.iterdir():
-            if path.stat().st_mtime < old:
-                path.unlink(missing_ok=True)
-        for suffix, data in ((".jpg", picture), (".json", json.dumps(made).encode())):
-            with whole_file(self._cached_path(clip, suffix)) as unfinished:
-                unfinished.write_bytes(data)
-
-
-def _read_cached(path: Path) -> bytes | None:
-    """The cached file, None if there is none. Reading it renews its age."""
-    try:
-        os.utime(path)
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None

@@ -14,10 +14,12 @@ from starlette.requests import HTTPConnection
 from backend.access import Access
 from backend.cleanup import Cleanup
 from backend.database import Database
+from backend.file_cache import FileCache
 from backend.inspection import Inspector
 from backend.job_runner import JobRunner
 from backend.jobs import Jobs
 from backend.metrics import Metrics
+from backend.previewer import Previewer
 from backend.progress_hub import ProgressHub
 from backend.scheduler import Scheduler
 from backend.settings import Settings
@@ -38,6 +40,7 @@ class Services:
     jobs: Jobs
     hub: ProgressHub
     inspector: Inspector
+    previewer: Previewer
     cleanup: Cleanup
     scheduler: Scheduler
     metrics: Metrics
@@ -70,8 +73,11 @@ def _build(settings: Settings, metrics: Metrics) -> Services:
     store = open_store(settings.data_dir / "store", sign=url_signer.sign)
     jobs = Jobs(database, limit=settings.queue_limit, limit_per_user=settings.queue_limit_per_user)
     hub = ProgressHub()
-    cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store)
-    runner = JobRunner(settings, jobs, hub, store, metrics)
+    source_cache = FileCache(settings.data_dir / "sources")
+    preview_cache = FileCache(settings.data_dir / "glances")
+    caches = (source_cache, preview_cache)
+    cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store, caches)
+    runner = JobRunner(settings, jobs, hub, store, source_cache, metrics)
     return Services(
         settings=settings,
         database=database,
@@ -80,7 +86,8 @@ def _build(settings: Settings, metrics: Metrics) -> Services:
         url_signer=url_signer,
         jobs=jobs,
         hub=hub,
-        inspector=Inspector(settings, store),
+        inspector=Inspector(settings, store, source_cache),
+        previewer=Previewer(settings, store, source_cache, preview_cache),
         cleanup=cleanup,
         scheduler=Scheduler(settings, jobs, runner, cleanup, metrics),
         metrics=metrics,

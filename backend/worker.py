@@ -82,8 +82,7 @@ def _without_paths(value: Any, assignment: Assignment) -> Any:
         return value
     folders = [assignment.folder]
     if isinstance(root := getattr(assignment.store, "folder", None), Path):
-        user_id = assignment.output_key.partition("/")[0]
-        folders += [root / user_id, root]
+        folders += [root / assignment.user_id, root]
     for folder in folders:
         value = value.replace(f"{folder}/", "")
     return value

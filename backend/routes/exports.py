@@ -86,14 +86,14 @@ async def upscale(request: Request, user: User, server: Server) -> JSONResponse:
     "/export/chapters",
     openapi_extra=form_body(["video"], video="a video with chapters"),
 )
-async def chapters(request: Request, user: User, server: Server) -> dict[str, Any]:  # noqa: ARG001
+async def chapters(request: Request, user: User, server: Server) -> dict[str, Any]:
     """The chapters and facts of a video. The server does not keep the video."""
     with server.cleanup.receiving() as folder:
         try:
             form = await receive_form(request, folder, server.settings, max_files=1)
             if "video" not in form.files:
                 export_form.refuse(400, "video", "is missing")
-            found = await server.inspector.probe(folder, str(form.files["video"].path))
+            found = await server.inspector.probe(folder, str(form.files["video"].path), user)
         except WorkError as error:
             raise HTTPException(error.status, error.detail) from error
         finally:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
@@ -18,7 +18,6 @@ from backend import export_form
 from backend.access import User
 from backend.export_form import clip_key
 from backend.models import JobStatus
-from backend.previewer import Previewer
 from backend.routes.exports import ExportId, existing
 from backend.services import Server, Services
 from backend.tasks import RenderTask
@@ -79,32 +78,20 @@ class FrameRequest(EditRequest):
     through: PreviewUpscaler = PreviewUpscaler.EXPORT
 
 
-def _previewer(request: Request, server: Server) -> Previewer:
-    """FastAPI dependency: the app's previewer."""
-    state = request.app.state
-    if not hasattr(state, "previews"):
-        state.previewer = Previewer(server.settings, server.store)
-    previewer: Previewer = state.previewer
-    return previewer
-
-
-PreviewerDep = Annotated[Previewer, Depends(_previewer)]
-
-
 @router.get("/clips/{key}/glance")
-async def glance(user: User, server: Server, previewer: PreviewerDep, key: Key) -> dict[str, Any]:
+async def glance(user: User, server: Server, key: Key) -> dict[str, Any]:
     """A clip's facts, the layout of its filmstrip and the peaks of its sound."""
     try:
-        return await previewer.clip_preview(await _clip(server, user, key))
+        return await server.previewer.clip_preview(await _clip(server, user, key), user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 
 
 @router.get("/clips/{key}/filmstrip", response_class=Response)
-async def filmstrip(user: User, server: Server, previewer: PreviewerDep, key: Key) -> Response:
+async def filmstrip(user: User, server: Server, key: Key) -> Response:
     """Pictures of a clip side by side, as a JPEG. `glance` says how many."""
     try:
-        picture = await previewer.filmstrip(await _clip(server, user, key))
+        picture = await server.previewer.filmstrip(await _clip(server, user, key), user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
     return Response(
@@ -113,9 +100,7 @@ async def filmstrip(user: User, server: Server, previewer: PreviewerDep, key: Ke
 
 
 @router.post("/preview", response_class=Response)
-async def preview(
-    user: User, server: Server, previewer: PreviewerDep, wanted: FrameRequest
-) -> Response:
+async def preview(user: User, server: Server, wanted: FrameRequest) -> Response:
     """One exact frame of an export as a PNG: the picture that its encoder is given."""
     network = server.settings.upscaler
     names = {
@@ -125,7 +110,9 @@ async def preview(
     }
     task = _task(wanted.edit, user, server)
     try:
-        made, picture = await previewer.frame(task, user, wanted.frame, names[wanted.through])
+        made, picture = await server.previewer.frame(
+            task, user, wanted.frame, names[wanted.through]
+        )
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
     facts = {name: made[name] for name in ("frame", "frames", "upscaler", "why", "warnings")}
@@ -134,26 +121,22 @@ async def preview(
 
 
 @router.post("/estimate")
-async def estimate(
-    user: User, server: Server, previewer: PreviewerDep, edited: EditRequest
-) -> dict[str, Any]:
+async def estimate(user: User, server: Server, edited: EditRequest) -> dict[str, Any]:
     """The plan of an edit, and an estimate of its export. Renders nothing."""
     try:
-        return await previewer.estimate(_task(edited.edit, user, server), user)
+        return await server.previewer.estimate(_task(edited.edit, user, server), user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 
 
 @router.get("/exports/{export_id}/proof")
-async def proof(
-    user: User, server: Server, previewer: PreviewerDep, export_id: ExportId
-) -> dict[str, Any]:
+async def proof(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
     """What the finished film holds, read from its file: frames, samples, tags."""
     job = existing(await run_in_threadpool(server.jobs.find, user, export_id))
     if job.status != JobStatus.DONE:
         raise HTTPException(409, f"the export is {job.status}: there is no film yet")
     try:
-        return await previewer.read_back(job.output_key)
+        return await server.previewer.read_back(job.output_key, user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 

@@ -1,0 +1,55 @@
+"""A folder of cached files that several processes use at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from engine.files import sync
+
+LIFETIME_S = 30 * 86_400.0
+"""How long a file is kept after it was last read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileCache:
+    """Small files by name in `folder`, which is created when it is first needed."""
+
+    folder: Path
+    lifetime_s: float = LIFETIME_S
+
+    def read(self, name: str) -> bytes | None:
+        """The file's content, None if there is none that can be read. Reading renews its age."""
+        path = self.folder / name
+        try:
+            os.utime(path)
+            return path.read_bytes()
+        except OSError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes or replaces a file. Readers see the old content or all of the new.
+
+        A folder that cannot be written is not an error: the file is then not cached.
+        """
+        unfinished = self.folder / f".{uuid4().hex}"  # its own: others may write the same name now
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                unfinished.write_bytes(data)
+                sync(unfinished)
+                unfinished.replace(self.folder / name)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Removes files that were not used for `lifetime_s`, unfinished ones among them."""
+        oldest = time.time() - self.lifetime_s
+        for path in self.folder.glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # removed by another process
+                if path.stat().st_mtime < oldest:
+                    path.unlink()

@@ -1,0 +1,209 @@
+"""A source is probed once: later workers are given what the first one found."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import pytest
+
+from backend.file_cache import FileCache
+from backend.settings import Settings
+from backend.source_cache import SourceCache
+from engine.errors import SourceError
+from engine.source import SourceInfo
+from engine.storage import LocalStore
+from tests.backend.conftest import SIZE, Serve, post, serving
+from tests.clips import read_number
+from tests.media import needs_ffmpeg
+from tests.s3 import KEY_ID, SECRET, FaultyProxy, new_bucket
+from tests.witness import luma_frames
+
+EDIT: dict[str, Any] = {"clips": [{"key": "save.mp4"}], **SIZE}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileCache:
+    return FileCache(tmp_path / "sources")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def documents(folder: Path) -> list[Path]:
+    """The cached documents of sources."""
+    return sorted(folder.glob("*.document"))
+
+
+def halve(document: Path) -> None:
+    """Makes the cached source half as long: who reads that did not probe the file."""
+    source = SourceInfo.from_document(json.loads(document.read_text()), Path())
+    count = len(source.frame_pts) // 2
+    end_pts = int(source.frame_pts[count])
+    half = replace(
+        source,
+        frame_pts=source.frame_pts[:count],
+        keyframe_pts=source.keyframe_pts[source.keyframe_pts < end_pts],
+        end_pts=end_pts,
+    )
+    document.write_text(json.dumps(half.to_document()))
+
+
+def put(client: httpx.Client, clip: Path, key: str = "save.mp4") -> None:
+    answer = client.put(f"/api/clips/{key}", content=clip.read_bytes())
+    assert answer.status_code == 201, answer.text
+
+
+@needs_ffmpeg
+def test_a_stored_clip_is_probed_at_its_upload_and_never_again(
+    serve: Serve, clips: list[Path], tmp_path: Path
+) -> None:
+    client = serve()
+    put(client, clips[1])
+    [document] = documents(tmp_path / "data" / "sources")
+    halve(document)
+    assert client.get("/api/clips/save.mp4").json()["file"]["frames"] == 9
+    assert client.get("/api/clips/save.mp4/glance").json()["file"]["frames"] == 9
+    estimate = client.post("/api/estimate", json={"edit": EDIT}).json()["estimate"]
+    assert estimate["frames"] == 9
+    preview = client.post("/api/preview", json={"edit": EDIT, "through": "plain"})
+    assert json.loads(unquote(preview.headers["x-preview"]))["frames"] == 9
+    form = {"multi_clip_data_json": (None, json.dumps(EDIT)), "export_id": (None, "half")}
+    told = client.post("/api/export/multi-clip", files=form).json()
+    film = tmp_path / "film.mp4"
+    film.write_bytes(client.get(told["presigned_url"]).content)
+    assert [read_number(luma) for luma in luma_frames(film)] == list(range(9))
+    sent = post(client, clips[1:], export_id="sent").json()
+    assert sent["frames"] == 9, "the same bytes sent as a file are the same source"
+    assert documents(tmp_path / "data" / "sources") == [document]
+
+
+def test_another_clip_under_the_same_key_is_another_source(serve: Serve, clips: list[Path]) -> None:
+    client = serve()
+    for clip, frames in ((clips[0], 24), (clips[1], 18), (clips[0], 24)):
+        put(client, clip)
+        assert client.get("/api/clips/save.mp4").json()["file"]["frames"] == frames
+        estimate = client.post("/api/estimate", json={"edit": EDIT}).json()["estimate"]
+        assert estimate["frames"] == frames
+        client.delete("/api/clips/save.mp4")
+
+
+def test_nothing_of_a_known_object_is_read_for_an_estimate(
+    s3_address: str, clips: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    proxy = FaultyProxy(s3_address)
+    bucket = new_bucket(s3_address).bucket
+    with proxy.listening() as address:
+        for name, value in {
+            "R2_BUCKET_NAME": bucket,
+            "R2_ENDPOINT_URL": address,
+            "R2_ACCESS_KEY_ID": KEY_ID,
+            "R2_SECRET_ACCESS_KEY": SECRET,
+        }.items():
+            monkeypatch.setenv(name, value)
+        with serving(Settings(data_dir=tmp_path / "data")) as client:
+            put(client, clips[1])
+            estimates = []
+            gets = []
+            for _ in range(3):
+                proxy.forget()
+                answer = client.post("/api/estimate", json={"edit": EDIT})
+                estimates.append(answer.json()["estimate"]["frames"])
+                gets.append(len(proxy.requests_of("GET")))
+    assert estimates == [18, 18, 18]
+    assert gets == [1, 0, 0], "once to find the fingerprint of the object, which is small"
+
+
+def test_a_source_is_known_under_any_name(
+    files: FileCache, store: LocalStore, clips: list[Path], tmp_path: Path
+) -> None:
+    cache = SourceCache(files, "anna")
+    probed = cache.source_info(clips[0], store)
+    [document] = documents(files.folder)
+    halve(document)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clips[0].read_bytes())
+    found = cache.source_info(copy, store)
+    assert (len(probed.frame_pts), len(found.frame_pts)) == (24, 12)
+    assert (found.location, found.fingerprint) == (copy, probed.fingerprint)
+    copy.write_bytes(clips[1].read_bytes())
+    assert len(cache.source_info(copy, store).frame_pts) == 18, "a changed file is probed"
+
+
+def test_users_share_no_source(files: FileCache, store: LocalStore, clips: list[Path]) -> None:
+    SourceCache(files, "anna").source_info(clips[0], store)
+    halve(documents(files.folder)[0])
+    assert len(SourceCache(files, "ben").source_info(clips[0], store).frame_pts) == 24
+    assert len(SourceCache(files, "anna").source_info(clips[0], store).frame_pts) == 12
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"version": 999}'])
+def test_a_cached_file_that_cannot_be_understood_is_replaced(
+    files: FileCache, store: LocalStore, clips: list[Path], content: bytes
+) -> None:
+    cache = SourceCache(files, "anna")
+    cache.source_info(clips[0], store)
+    [document] = documents(files.folder)
+    good = document.read_bytes()
+    [version] = files.folder.glob("*.version")
+    for cached in (document, version):
+        cached.write_bytes(content)
+        assert len(cache.source_info(clips[0], store).frame_pts) == 24
+        assert document.read_bytes() == good
+    assert version.read_text() == json.loads(good)["fingerprint"]
+
+
+def test_what_is_no_source_is_not_cached(
+    files: FileCache, store: LocalStore, tmp_path: Path
+) -> None:
+    cache = SourceCache(files, "anna")
+    (tmp_path / "empty.mp4").touch()
+    for name in ("empty.mp4", "missing.mp4"):
+        with pytest.raises(SourceError, match=name):
+            cache.source_info(tmp_path / name, store)
+    assert not files.folder.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_left_out(
+    store: LocalStore, clips: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    cache = SourceCache(FileCache(tmp_path / "file" / "sources"), "anna")
+    assert len(cache.source_info(clips[0], store).frame_pts) == 24
+
+
+def test_files_that_nobody_uses_are_removed(files: FileCache) -> None:
+    for name in ("used", "unused", ".unfinished"):
+        files.write(name, b"1")
+        old = time.time() - files.lifetime_s - 60
+        os.utime(files.folder / name, (old, old))
+    assert files.read("used") == b"1"
+    files.sweep()
+    assert [path.name for path in files.folder.iterdir()] == ["used"]
+    assert files.read("unused") is None
+
+
+def test_files_are_whole_whoever_writes_them(files: FileCache) -> None:
+    contents = [bytes([number]) * 50_000 for number in range(8)]
+
+    def read() -> Iterator[bytes | None]:
+        for _ in range(200):
+            yield files.read("one")
+
+    with ThreadPoolExecutor(10) as pool:
+        writing = [pool.submit(files.write, "one", content) for content in contents * 10]
+        seen = set(pool.submit(lambda: list(read())).result())
+        for each in writing:
+            each.result()
+    assert seen <= {None, *contents}
+    assert [path.name for path in files.folder.iterdir()] == ["one"]
