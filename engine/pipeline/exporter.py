@@ -1,7 +1,4 @@
-"""Exports a plan: renders the chunks that are not there yet, mixes the sound, joins, verifies.
-
-Together with `render.py` the only file that sees both a plan and pixels.
-"""
+"""Exports a plan: renders the missing chunks, mixes the sound, joins, verifies."""
 
 from __future__ import annotations
 
@@ -38,10 +35,10 @@ from engine.upscale.stage import Upscaler
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """How an export talks to its caller, from the caller's own thread.
+    """How an export talks to its caller, always from the caller's own thread.
 
-    `on_progress` gets the state at most ten times a second, `on_warning` one line for everything
-    that was not as it should be, `should_stop` is asked between frames.
+    `on_progress` gets the state at most ten times a second. `on_warning` gets one line for
+    everything that was not as it should be. `should_stop` is asked between frames.
     """
 
     on_progress: Callable[[Progress], None] | None = None
@@ -50,7 +47,7 @@ class Listener:
 
 
 def probe_sources(edit: Edit, folder: Path | str = ".") -> list[SourceInfo]:
-    """What the files of an edit are, one per clip; each file is probed once.
+    """What the files of an edit are, one per clip. Each file is probed once.
 
     Relative names are taken from `folder`. Raises `EditError` that names the clip whose file is
     missing or cannot be used.
@@ -157,7 +154,7 @@ def _check_destination(destination: Path, plan: Plan) -> None:
 
 
 def _check_sources(plan: Plan, store: Store | None) -> None:
-    """A plan holds for the files it was made of, and chunks are found again by what those were."""
+    """Refuses files that are others than the plan was made of. Raises `SourceError`."""
     planned = {clip.source.location: clip.source.fingerprint for clip in plan.clips}
     for location, planned_fingerprint in planned.items():
         try:
@@ -183,7 +180,7 @@ class _ExportRun:
     clock: StageClock = field(default_factory=StageClock)
     warnings: list[str] = field(default_factory=list)
     sound_unwanted: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody waits for the sound any more."""
+    """Set when nothing waits for the sound any more."""
 
     def __post_init__(self) -> None:
         self.meter = ProgressMeter(
@@ -227,7 +224,7 @@ class _ExportRun:
         self.meter.step()
 
     def warn(self, warning: str) -> None:
-        """Takes a warning once: the same damage met by two chunks is one fact."""
+        """Passes a warning on once. The same damage in two chunks is one fact."""
         if warning not in self.warnings:
             self.warnings.append(warning)
             if self.listener.on_warning is not None:
@@ -238,21 +235,20 @@ class _ExportRun:
             self.warn(warning)
 
     def _mixdown(self) -> Iterator[Mixdown]:
-        """Runs in a thread of its own, since the sound's encoder keeps one processor busy."""
+        """Mixes in a thread of its own, since the sound's encoder keeps one processor busy."""
 
         def stop_when_unwanted() -> None:
             if self.sound_unwanted.is_set():
                 raise Cancelled
 
-        with self.clock.working("sound"):
-            mixed = mixdown(
-                self.plan,
-                self.context.chunk_store.folder,
-                strict=self.context.job.strict,
-                store=self.context.source_store,
-                on_step=stop_when_unwanted,
-            )
-        yield mixed
+        yield mixdown(
+            self.plan,
+            self.context.chunk_store.folder,
+            strict=self.context.job.strict,
+            store=self.context.source_store,
+            clock=self.clock,
+            on_step=stop_when_unwanted,
+        )
 
     def _render(self) -> FinishedChunks:
         """Renders what is missing. A chunk that is shown twice is rendered once."""
@@ -300,7 +296,7 @@ class _ExportRun:
 
     @contextmanager
     def _working_cache(self) -> Iterator[ChunkCache | None]:
-        """The cache while it works: an export does not fail for want of one."""
+        """The cache while it works. An export never fails because of its cache."""
         try:
             yield self.cache
         except StoreError as error:
@@ -334,16 +330,16 @@ class _ExportRun:
 
 
 ROOM = 1.05
-"""Times the size of its chunks that a film may take."""
+"""A film takes at most this times the size of its chunks."""
 
 
-def _lack_room(parts: Sequence[Path], destination: Path) -> bool:
-    """Whether the film does not fit on the disk beside its parts, and does in their place."""
-    if parts[0].stat().st_dev != destination.parent.stat().st_dev:
+def _lack_room(chunks: Sequence[Path], destination: Path) -> bool:
+    """Whether the disk has room for the film only if its chunks are deleted as it grows."""
+    if chunks[0].stat().st_dev != destination.parent.stat().st_dev:
         return False
-    film_bytes = ROOM * sum(part.stat().st_size for part in parts)
+    film_bytes = ROOM * sum(chunk.stat().st_size for chunk in chunks)
     return shutil.disk_usage(destination.parent).free < film_bytes
 
 
 def _unstopped() -> None:
-    """A join that lets go of its parts goes on to its end, since to stop it would lose them."""
+    """Never stops a join that deletes its chunks: they would be lost."""

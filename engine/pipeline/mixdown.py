@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.audio.mix import write_sound
 from engine.errors import EngineError
 from engine.files import whole_file
+from engine.pipeline.progress import StageClock
 from engine.storage.objects import Store
 from engine.timeline.plan import Plan
 
@@ -34,13 +35,14 @@ def mixdown(
     *,
     strict: bool,
     store: Store | None,
+    clock: StageClock,
     on_step: Callable[[], None],
 ) -> Mixdown:
     """The sound track of `plan` as a file in `folder`, mixed unless it is there already.
 
-    `store` holds the sources that are objects. `on_step` is called now and then and may raise to
-    stop. Raises SourceError, EncoderError, OutputError, and EngineError for any damage in a source
-    where `strict`.
+    `store` holds the sources that are objects. `clock` counts the time of mixing as "sound".
+    `on_step` is called now and then and may raise to stop. Raises SourceError, EncoderError,
+    OutputError, and EngineError for any damage in a source where `strict`.
     """
     if not plan.sound:
         return Mixdown(None)
@@ -49,15 +51,16 @@ def mixdown(
     warnings = _recorded_warnings(path, record)
     if warnings is None or (strict and warnings):
         warnings = []
-        write_sound(
-            plan.sound,
-            [clip.source for clip in plan.clips],
-            plan.sample_count,
-            path,
-            on_warning=_refuse if strict else warnings.append,
-            on_step=on_step,
-            store=store,
-        )
+        with clock.working("sound"):
+            write_sound(
+                plan.sound,
+                [clip.source for clip in plan.clips],
+                plan.sample_count,
+                path,
+                on_warning=_refuse if strict else warnings.append,
+                on_step=on_step,
+                store=store,
+            )
         with whole_file(record) as unfinished:
             unfinished.write_text(json.dumps(warnings))
     return Mixdown(path, tuple(warnings))

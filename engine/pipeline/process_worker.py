@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,8 +58,6 @@ class Finished:
     """The chunk lies among the parts. See `executors.RenderedChunk`."""
 
     record: ChunkRecord
-    stage_s: Mapping[str, float]
-    decoded_frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ class _Worker:
         context = self._context
         chunks = self._ordered(first, context.job.chunks)
         for rendered in render_in_turn(chunks, context, self):
-            self._tell(Finished(rendered.record, rendered.stage_s, rendered.decoded_frames))
+            self._tell(Finished(rendered.record))
 
     @cached_property
     def _context(self) -> RenderContext:

@@ -181,11 +181,10 @@ class _ProcessPool:
                 self._count(task, process.frames)
             case Warned(warning):
                 self._observer.warn(warning)
-            case Finished(record, stage_s, decoded_frames):
+            case Finished(record):
                 process.task = None
                 self._count(task, len(task.chunk.frames))
-                failures = tuple(task.failures)
-                yield RenderedChunk(task.chunk, record, stage_s, decoded_frames, failures)
+                yield RenderedChunk(task.chunk, record, tuple(task.failures))
             case Failed(reason, trace):
                 process.task = None
                 self._try_again(task, reason, trace)
