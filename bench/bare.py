@@ -22,7 +22,8 @@ from engine.media.chunk_writer import ChunkWriter
 from engine.media.video_reader import FrameReader
 from engine.pixels.blend import blend
 from engine.pixels.picture import Picture
-from engine.timeline.chunks import Chunk, cut_into_chunks
+from engine.timeline.chunks import chunk_ranges
+from engine.timing import FrameRange
 from engine.upscale.stage import FrameCrop, PlainResampler
 
 
@@ -30,8 +31,8 @@ def main(edit_path: Path, output: Path, result: Path) -> None:
     edit = Edit.load(edit_path)
     plan = build_plan(edit, probe_sources(edit, edit_path.parent))
     encoder = choose_encoder(plan.size, plan.fps, name="libx264")
-    chunks = cut_into_chunks(plan, stage_key=lambda _: "", encoder_key="")
-    pictures = list(_finished_pictures(plan, chunks))
+    ranges = chunk_ranges(plan)
+    pictures = list(_finished_pictures(plan, ranges))
     start_s, start_cpu_s = time.monotonic(), time.process_time()
     with ChunkWriter(encoder, output) as writer:
         for picture in pictures:
@@ -39,14 +40,12 @@ def main(edit_path: Path, output: Path, result: Path) -> None:
     figures = {
         "wall_s": time.monotonic() - start_s,
         "cpu_s": time.process_time() - start_cpu_s,
-        "frame_hashes": [
-            _hash_of(pictures[chunk.frames.start : chunk.frames.stop]) for chunk in chunks
-        ],
+        "frame_hashes": [_hash_of(pictures[frames.start : frames.stop]) for frames in ranges],
     }
     result.write_text(json.dumps(figures))
 
 
-def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]:
+def _finished_pictures(plan: Plan, ranges: Sequence[FrameRange]) -> Iterator[Picture]:
     """What the engine gives its encoder, made one after the other in one thread."""
     upscaler = PlainResampler("as the engine is asked to")
     with ExitStack() as stack:
@@ -54,7 +53,8 @@ def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]
             stack.enter_context(FrameReader(clip.source, strict=True, on_warning=print))
             for clip in plan.clips
         ]
-        for chunk in chunks:
+        for frames in ranges:
+            planned = plan.layers(frames)
             layers = [
                 upscaler.pictures(
                     map(FrameCrop, readers[layer.clip.index].frames(layer.pts), layer.rects),
@@ -62,9 +62,9 @@ def _finished_pictures(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[Picture]
                     plan.size,
                     layer.clip.fit,
                 )
-                for layer in chunk.layers
+                for layer in planned
             ]
-            weights = zip(*(layer.weights for layer in chunk.layers), strict=True)
+            weights = zip(*(layer.weights for layer in planned), strict=True)
             for parts, shares in zip(zip(*layers, strict=True), weights, strict=True):
                 out = Picture(plan.size)
                 blend(
