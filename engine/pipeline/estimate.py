@@ -1,7 +1,7 @@
-"""What an export will take, before it is begun: frames, and time where that is known.
+"""What an export will take, before it begins: frames, and time where that is known.
 
-Here, it is what earlier exports of the same kind took, and unknown before the first. On Modal it is
-arithmetic on published figures, which are named; nothing of it was measured there.
+The time here is that of earlier exports of the same kind; it is unknown before the first. The time
+on Modal is arithmetic on published figures, which are named. None of it was measured there.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Estimate:
     """What an export will take."""
 
     frames: int
-    """To render; `Report.frames` of the finished export."""
+    """Frames to render; `Report.frames` of the finished export."""
     source_frames: int
-    """To decode, crop and enlarge, each once; `Report.source_frames`."""
+    """Frames to decode, crop and enlarge, each once; `Report.source_frames`."""
     upscaled_frames: int
     """Those of them that go through a network."""
     chunk_frames: tuple[int, ...]
@@ -57,7 +57,7 @@ class Estimate:
     here_s: float | None
     """None before the first export of this kind."""
     here_from: str
-    """What `here_s` was taken from, or why it is not known."""
+    """What `here_s` is based on, or why it is not known."""
     modal: Prediction
     modal_why: str
     """Why so many containers."""
@@ -72,8 +72,11 @@ def estimate(
     workers: int = 1,
     modal_upscaler: str = "auto",
 ) -> Estimate:
-    """`upscaler` and `encoder` are what was chosen here, `modal_upscaler` the name that Modal's
-    containers, which have CUDA, would be asked for."""
+    """What an export of `plan` will take, here and on Modal.
+
+    `upscaler` and `encoder` are those chosen here. `modal_upscaler` is the name that Modal's
+    containers, which have CUDA, would be asked for.
+    """
     ranges = chunk_ranges(plan)
     encoded_by = _encoded_by(encoder.name, dict(encoder.options))
     alike = history.alike(upscaler.name, encoded_by, plan.size, workers)

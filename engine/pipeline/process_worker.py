@@ -3,9 +3,9 @@
     orders ─▶ the numbers of chunks to render, one at a time
     events ◀─ `Frames`, `Warned`, and for each chunk `Finished` or `Failed`
 
-The connection is the lifeline: once its other end is closed nobody wants the work any more, whether
-all is done, the caller has stopped, or its process was killed; then this one ends. Imports little
-until it has been told what to do, so that whoever tells does not wait.
+The connection is the lifeline. Its other end closes when all is done, when the caller stops, or when
+its process is killed. Then this process ends. It imports little until it has its orders, so that the
+sender does not wait.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from engine.pipeline.executors import RenderContext
     from engine.timeline.chunks import Chunk
 
-TELL_INTERVAL_S = 0.1
+SEND_INTERVAL_S = 0.1
 """Shortest time between two counts of frames."""
 
 END_S = 1.0
-"""How long a worker may take to put away what it is at, once nobody wants it."""
+"""How long a worker may take to end its work, once its connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """So many more frames of the chunk were rendered."""
+    """`count` more frames of the chunk were rendered."""
 
     count: int
 
@@ -55,7 +55,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The chunk lies among the parts. See `executors.RenderedChunk`."""
+    """The chunk is in the chunk store. See `executors.RenderedChunk`."""
 
     record: ChunkRecord
 
@@ -67,7 +67,7 @@ class Failed:
     reason: str
     """One line."""
     trace: str = ""
-    """Where it happened, when the error is none that the engine raises on purpose."""
+    """The traceback of an error that the engine did not raise on purpose."""
 
 
 WorkerEvent: TypeAlias = Frames | Warned | Finished | Failed
@@ -89,7 +89,7 @@ class _Worker:
         self._orders: SimpleQueue[int | None] = SimpleQueue()
         self._over = threading.Event()
         self._rendered = 0
-        self._told_s = 0.0
+        self._sent_s = 0.0
 
     def work(self) -> None:
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
@@ -99,10 +99,10 @@ class _Worker:
             except Cancelled:
                 return
             except EngineError as error:
-                self._tell(Failed(str(error)))
+                self._send(Failed(str(error)))
             except Exception as error:  # told, and judged where the orders come from
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
-                self._tell(Failed(reason, traceback.format_exc()))
+                self._send(Failed(reason, traceback.format_exc()))
 
     def _render(self) -> None:
         """Renders until there are no more orders; what it raises is about the last one."""
@@ -113,7 +113,7 @@ class _Worker:
         context = self._context
         chunks = self._ordered(first, context.job.chunks)
         for rendered in render_in_turn(chunks, context, self):
-            self._tell(Finished(rendered.record))
+            self._send(Finished(rendered.record))
 
     @cached_property
     def _context(self) -> RenderContext:
@@ -138,16 +138,16 @@ class _Worker:
         self.step()
 
     def warn(self, warning: str) -> None:
-        self._tell(Warned(warning))
+        self._send(Warned(warning))
 
     def step(self) -> None:
         if self._over.is_set():
             raise Cancelled
-        if self._rendered and time.monotonic() - self._told_s >= TELL_INTERVAL_S:
-            self._tell(Frames(self._rendered))
-            self._rendered, self._told_s = 0, time.monotonic()
+        if self._rendered and time.monotonic() - self._sent_s >= SEND_INTERVAL_S:
+            self._send(Frames(self._rendered))
+            self._rendered, self._sent_s = 0, time.monotonic()
 
-    def _tell(self, event: WorkerEvent) -> None:
+    def _send(self, event: WorkerEvent) -> None:
         try:
             self._connection.send(event)
         except OSError as error:  # nobody listens any more

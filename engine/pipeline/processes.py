@@ -1,6 +1,6 @@
 """Renders chunks in several processes of this machine: one per GPU, or some per CPU.
 
-    longest chunk first ─▶ whichever worker is free ─▶ parts
+    longest chunk first ─▶ whichever worker is free ─▶ chunk store
 
 Workers are fresh interpreters (see `process_worker.py`): forks would inherit the threads and the
 CUDA context of this process, and `multiprocessing` would run the caller's script again. Each worker
@@ -196,7 +196,7 @@ class _ProcessPool:
                 self._try_again(task, how, "")
 
     def _count(self, task: _Task, rendered: int) -> None:
-        """Tells of frames that no attempt had rendered before."""
+        """Reports frames that no earlier attempt has rendered."""
         if rendered > task.counted:
             self._observer.frames(rendered - task.counted)
             task.counted = rendered
@@ -222,7 +222,7 @@ def _pickled(context: RenderContext) -> bytes:
 
 
 def _cuda_devices(device: str) -> list[str]:
-    """The GPUs to share out, as `CUDA_VISIBLE_DEVICES` spells them; empty for another device."""
+    """The GPUs to share out, as `CUDA_VISIBLE_DEVICES` spells them. Empty for another device."""
     if device != "cuda":
         return []
     import torch
