@@ -1,4 +1,4 @@
-"""A plan, an estimate and a source as JSON documents: what programs are told of them.
+"""A plan, an estimate and a source as JSON documents, for programs.
 
 The keys are camelCase. The command line prints these documents, and the backend sends them.
 """

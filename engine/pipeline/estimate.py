@@ -89,7 +89,7 @@ def estimate(
         upscaled_frames=_upscaled(plan, upscaler.name),
         chunk_frames=tuple(len(frames) for frames in ranges),
         here_s=_here_s(plan, alike) if alike else None,
-        here_from=_told_by(alike, f"{upscaler.name}, {encoded_by}, {plan.size}"),
+        here_from=_basis(alike, f"{upscaler.name}, {encoded_by}, {plan.size}"),
         modal=predict(work_s, decision.containers, T4_COSTS),
         modal_why=decision.why,
     )
@@ -137,7 +137,7 @@ def _here_s(plan: Plan, runs: Sequence[Run]) -> float:
     return wall_s / sum(run.source_frames for run in runs) * plan.source_frame_count()
 
 
-def _told_by(runs: Sequence[Run], kind: str) -> str:
+def _basis(runs: Sequence[Run], kind: str) -> str:
     if not runs:
         return f"unknown until a first export here ({kind})"
     exports = "1 export" if len(runs) == 1 else f"{len(runs)} exports"

@@ -94,7 +94,7 @@ class InProcess:
     def render(
         self, context: RenderContext, observer: RenderObserver
     ) -> Generator[RenderedChunk, None, None]:
-        """See `Executor`. An error is not tried again: the caller is told at once."""
+        """See `Executor`. An error is not tried again: it reaches the caller at once."""
         chunks = context.job.chunks
         return render_in_turn(zip_longest(chunks, chunks[1:]), context, observer)
 
@@ -111,7 +111,7 @@ def render_in_turn(
     meanwhile. `stages` keeps loaded networks beyond this call. Raises what `render_chunk` does.
     """
     job, loaded = context.job, stages or LoadedStages()
-    # warnings come from the readers' threads and are told from the caller's
+    # warnings come from the readers' threads and are passed on from the caller's
     heard: SimpleQueue[str] = SimpleQueue()
     decoded_frames = 0
     with OpenSources(

@@ -26,7 +26,7 @@ class Mixdown:
     path: Path | None
     """None for an export without sound."""
     warnings: tuple[str, ...] = ()
-    """What was told while it was mixed, in whichever run that was."""
+    """Warnings from the run that mixed it, this one or an earlier one."""
 
 
 def mixdown(
@@ -73,7 +73,7 @@ def _digest(plan: Plan) -> str:
 
 
 def _recorded_warnings(sound: Path, record: Path) -> list[str] | None:
-    """What was told while a sound track was mixed; None where it must be mixed."""
+    """Warnings from the run that mixed the sound track. None where it must be mixed."""
     if not sound.exists():
         return None
     try:

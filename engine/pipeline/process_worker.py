@@ -3,9 +3,9 @@
     orders ─▶ the numbers of chunks to render, one at a time
     events ◀─ `Frames`, `Warned`, and for each chunk `Finished` or `Failed`
 
-The connection is the lifeline. Its other end closes when all is done, when the caller stops, or when
-its process is killed. Then this process ends. It imports little until it has its orders, so that the
-sender does not wait.
+The connection is the lifeline. Its other end closes when all is done, when the caller stops, or
+when the caller's process is killed. Then this process ends. It imports little until it has its
+orders, so that the sender does not wait.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Worker:
                 return
             except EngineError as error:
                 self._send(Failed(str(error)))
-            except Exception as error:  # told, and judged where the orders come from
+            except Exception as error:  # reported, and judged by the sender of the orders
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
                 self._send(Failed(reason, traceback.format_exc()))
 

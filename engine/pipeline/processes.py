@@ -72,7 +72,7 @@ class _Task:
     index: int
     chunk: Chunk
     counted: int = 0
-    """Frames the observer was told of, over all attempts."""
+    """Frames reported to the observer, over all attempts."""
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
