@@ -9,7 +9,7 @@
     ├── OutputError      a file or folder cannot be written: which, and why
     ├── StoreError       a store cannot be reached or refuses: which object, and why
     │   ├── ObjectMissingError   there is no such object
-    │   └── ObjectChangedError   it is not the version that was asked for or must be replaced
+    │   └── ObjectChangedError   it is not the version that was asked for, or to replace
     ├── ChunkError       a rendered chunk is not what the plan says
     ├── JoinError        the finished file is not what the plan says
     └── Cancelled        the caller asked to stop

@@ -69,9 +69,9 @@ class LocalStore:
 
         def check(there: ObjectInfo | None) -> None:
             if only_new and there:
-                raise ObjectChangedError(key, "is there already")
+                raise ObjectChangedError(key, "already exists")
             if if_match is not None and (there is None or there.etag != if_match):
-                raise ObjectChangedError(key, "is not what was to be replaced")
+                raise ObjectChangedError(key, "is not the version to replace")
 
         with _store_errors(key), self._incoming_file(key) as (unfinished, publish):
             unfinished.write_bytes(data)

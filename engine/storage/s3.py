@@ -116,7 +116,7 @@ class S3Store:
                     raise
                 if _was_retried(error) and (etag := self._etag_of(key, data)):
                     return etag  # the first answer was lost, and the bytes there are ours
-                reason = "is there already" if only_new else "is not what was to be replaced"
+                reason = "already exists" if only_new else "is not the version to replace"
                 raise ObjectChangedError(self._name(key), reason) from None
             return answer["ETag"]
 

@@ -158,10 +158,10 @@ def test_stat_tells_what_lies_there(store: Store) -> None:
 
 def test_only_new_and_if_match(store: Store) -> None:
     first = store.put_bytes("u/lease", b"1", only_new=True)
-    with pytest.raises(ObjectChangedError, match="u/lease: is there already"):
+    with pytest.raises(ObjectChangedError, match="u/lease: already exists"):
         store.put_bytes("u/lease", b"2", only_new=True)
     second = store.put_bytes("u/lease", b"2", if_match=first)
-    with pytest.raises(ObjectChangedError, match="u/lease: is not what was to be replaced"):
+    with pytest.raises(ObjectChangedError, match="u/lease: is not the version to replace"):
         store.put_bytes("u/lease", b"3", if_match=first)
     assert (store.get_bytes("u/lease"), second != first) == (b"2", True)
     with pytest.raises(StoreError):
