@@ -36,7 +36,7 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
             while not server.started:
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.02)
-            where = {"X-Data-Dir": str(settings.data_dir)}  # for tests that look behind the server
+            where = {"X-Data-Dir": str(settings.data_dir)}  # for tests that read the server's files
             with httpx.Client(
                 base_url=f"http://127.0.0.1:{port}", headers=where, timeout=120
             ) as client:
@@ -48,7 +48,7 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts a server with these settings; all end with the test."""
+    """Starts servers with the given settings. They end with the test."""
     with ExitStack() as stack:
 
         def start(**settings: Any) -> httpx.Client:
@@ -103,7 +103,7 @@ def post(
 
 
 def wait_for(client: httpx.Client, export_id: str, *statuses: str, **kwargs: Any) -> dict[str, Any]:
-    """The export once it has one of these statuses."""
+    """Waits until the export has one of these statuses, and returns it."""
     for _ in range(1200):
         document: dict[str, Any] = client.get(f"/api/exports/{export_id}", **kwargs).json()
         if document["status"] in statuses:

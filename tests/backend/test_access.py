@@ -1,4 +1,4 @@
-"""Who may ask for what: a user sees nothing of another's, by any route."""
+"""Access: no route shows a user anything that belongs to another user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def socket_of(client: httpx.Client, export_id: str, headers: dict[str, str]) -> 
     return connect(f"{address}/ws/export/{export_id}", additional_headers=headers)
 
 
-def test_a_user_has_no_way_to_another_s_export(serve: Serve, clips: list[Path]) -> None:
+def test_no_route_leads_to_another_user_s_export(serve: Serve, clips: list[Path]) -> None:
     client = serve(trust_user_header=True)
     done = post(client, clips[1:], headers=ANNA, export_id="reel", project_id="1").json()
     client.put("/api/clips/a.mp4", content=clips[1].read_bytes(), headers=ANNA)
@@ -42,7 +42,7 @@ def test_a_user_has_no_way_to_another_s_export(serve: Serve, clips: list[Path]) 
         answer = client.request(method, path, headers=BEN)
         assert answer.status_code == 404, path
         unknown = client.request(method, re.sub(r"reel|a\.mp4", "none", path), headers=BEN)
-        assert answer.json() == unknown.json(), "and cannot tell that it exists"
+        assert answer.json() == unknown.json(), "the same as for an export that does not exist"
     sse = client.get("/api/export/progress/reel", headers=BEN | {"Accept": "text/event-stream"})
     assert sse.status_code == 404
     assert client.get("/api/exports", headers=BEN).json() == {"exports": []}
@@ -62,14 +62,14 @@ def test_a_user_has_no_way_to_another_s_export(serve: Serve, clips: list[Path]) 
     assert client.post("/api/export/multi-clip", files=_form(up), headers=BEN).status_code == 422
 
     own = post(client, clips[1:], headers=BEN, export_id="reel", project_id="1").json()
-    assert own["filename"] != done["filename"], "the same id is another export"
+    assert own["filename"] != done["filename"], "the same id of another user is another export"
     after = client.get("/api/exports/reel", headers=ANNA).json()
     for document in (before, after):
         del document["result"]["presigned_url"]  # it changes every second
     assert after == before
 
     url = done["presigned_url"]
-    assert client.get(url).status_code == 200, "its address is signed, and for anybody"
+    assert client.get(url).status_code == 200, "a signed URL needs no key"
     assert client.get(url.replace("/anna/", "/ben/")).status_code == 403
     until = int(re.search(r"expires=(\d+)", url)[1])  # type: ignore[index]
     assert client.get(url.replace(str(until), str(until + 1))).status_code == 403
@@ -80,7 +80,7 @@ def _form(fields: dict[str, str]) -> dict[str, tuple[None, str]]:
     return {name: (None, value) for name, value in fields.items()}
 
 
-def test_who_does_not_say_who_it_is_gets_nothing(serve: Serve) -> None:
+def test_requests_without_a_user_are_refused(serve: Serve) -> None:
     client = serve(trust_user_header=True)
     for headers in ({}, {"X-User-ID": "../x"}, {"X-User-ID": ""}):
         assert client.get("/api/exports", headers=headers).status_code == 401
@@ -108,7 +108,7 @@ def test_keys_are_shown_once_and_kept_as_hashes(serve: Serve, tmp_path: Path) ->
     assert key.encode() not in stored and b"anna" in stored
 
 
-def test_without_keys_only_this_machine_is_answered(serve: Serve, clips: list[Path]) -> None:
+def test_without_keys_only_this_machine_may_ask(serve: Serve, clips: list[Path]) -> None:
     client = serve(cors_origins=["https://app.example"])
     assert client.get("/api/session", headers={"X-User-ID": "anna"}).json() == {"user_id": "local"}
     assert client.get("/api/session", headers={"Host": "evil.example"}).status_code == 421

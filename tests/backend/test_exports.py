@@ -1,4 +1,4 @@
-"""Each route end to end: real clips in, a real file out, looked at by ffprobe and ffmpeg."""
+"""Each route end to end: real clips in, a real file out, checked with ffprobe and ffmpeg."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 def numbers(client: httpx.Client, url: str, folder: Path) -> list[int]:
-    """The numbers painted into the frames of the video at a signed address."""
+    """The numbers painted into the frames of the video at a signed URL."""
     return [read_number(luma) for luma in luma_frames(fetched(client, url, folder))]
 
 
@@ -37,7 +37,7 @@ def video(clip: Path) -> dict[str, tuple[str, bytes]]:
     return {"video": (clip.name, clip.read_bytes())}
 
 
-def test_multi_clip_is_answered_as_the_app_expects(
+def test_multi_clip_responds_as_the_app_expects(
     client: httpx.Client, clips: list[Path], tmp_path: Path
 ) -> None:
     answer = post(client, clips, export_id="first", project_id="7", project_name="Cup final",
@@ -61,7 +61,7 @@ def test_multi_clip_is_answered_as_the_app_expects(
     assert [each["tags"]["title"] for each in chapters] == ["clip 0", "clip 1"]
 
 
-def test_a_finished_export_can_be_asked_for(client: httpx.Client, clips: list[Path]) -> None:
+def test_a_finished_export_can_be_fetched_again(client: httpx.Client, clips: list[Path]) -> None:
     again = post(client, clips, export_id="first", project_id="7", project_name="Cup final",
                  include_audio="true", export_mode="fast")  # fmt: skip
     assert again.json()["working_video_id"] == 1, "the same job, not a second one"
@@ -100,7 +100,7 @@ def test_a_finished_export_can_be_asked_for(client: httpx.Client, clips: list[Pa
     }
 
 
-def test_progress_is_told_over_a_socket_opened_before_the_export(
+def test_progress_comes_over_a_socket_opened_before_the_export(
     client: httpx.Client, clips: list[Path]
 ) -> None:
     address = str(client.base_url).replace("http", "ws", 1)
@@ -118,10 +118,10 @@ def test_progress_is_told_over_a_socket_opened_before_the_export(
         "GET", "/api/export/progress/watched", headers={"Accept": "text/event-stream"}
     ) as events:
         late = [json.loads(line[5:]) for line in events.iter_lines() if line]
-    assert late == states[-1:], "who comes late is told the end"
+    assert late == states[-1:], "a late client gets the final state"
 
 
-def test_one_clip_with_its_fields_apart(
+def test_one_clip_in_separate_fields(
     client: httpx.Client, clips: list[Path], tmp_path: Path
 ) -> None:
     keyframes = [{"time": 0, "x": 0, "y": 0, "width": 96, "height": 96}]
@@ -171,7 +171,7 @@ def test_a_stored_clip_is_cut_and_exported_without_an_upload(
     whole = put(half, len(content))
     assert whole.status_code == 201, whole.text
     assert whole.json()["file"]["frames"] == 24
-    assert put(0, len(content)).status_code == 200, "it is there already"
+    assert put(0, len(content)).status_code == 200, "it is stored already"
     listed = client.get("/api/clips").json()["clips"]
     assert [each["key"] for each in listed] == ["goal.mp4"]
     assert client.get("/api/clips/goal.mp4").json()["file"]["codec"] == "h264"
@@ -219,7 +219,7 @@ def test_a_new_version_of_a_project_does_not_replace_the_file_of_the_one_before(
         (edit_of(2, transition={"type": "wipe"}), 422, "transition.type: must be"),
     ],
 )
-def test_edits_that_are_wrong_are_refused_before_there_is_a_job(
+def test_invalid_edits_are_refused_before_there_is_a_job(
     client: httpx.Client, clips: list[Path], edit: str, status: int, detail: str
 ) -> None:
     answer = post(client, clips, multi_clip_data_json=edit, export_id="wrong")

@@ -34,7 +34,7 @@ RESULT = JobResult(2.5, {"frames": 75}, {"encoder": "libx264"})
     ]
 )
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty database with all migrations run; on PostgreSQL a schema of its own."""
+    """An empty migrated database; on PostgreSQL it has its own schema."""
     if request.param == "sqlite":
         database = Database(f"sqlite:///{tmp_path / 'test.db'}")
         database.migrate()
@@ -87,14 +87,14 @@ def run(jobs: Jobs, job: Job) -> Job:
     return finished
 
 
-def test_migrations_make_the_tables_of_the_rows(database: Database) -> None:
-    database.migrate()  # once more changes nothing
+def test_migrations_create_the_tables_of_the_models(database: Database) -> None:
+    database.migrate()  # a second time changes nothing
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_a_request_is_one_job_however_often_it_comes(jobs: Jobs) -> None:
+def test_a_repeated_request_is_one_job(jobs: Jobs) -> None:
     first = add(jobs)
     again, is_new = jobs.add(order(), "anna", "other", "anna/other.mp4")
     assert not is_new and again.folder == first.folder
@@ -141,7 +141,7 @@ def test_a_finished_job_is_the_project_s_newest_video(jobs: Jobs, database: Data
     assert project.name == "Cup final"
 
 
-def test_two_exports_of_a_project_that_end_at_once(jobs: Jobs, database: Database) -> None:
+def test_two_exports_of_a_project_end_at_the_same_time(jobs: Jobs, database: Database) -> None:
     made = [add(jobs, export_id=export_id) for export_id in "abc"]
     for job in made:
         jobs.start(job.user_id, job.id)
@@ -152,7 +152,7 @@ def test_two_exports_of_a_project_that_end_at_once(jobs: Jobs, database: Databas
         assert sorted(session.scalars(select(WorkingVideo.version))) == [1, 2, 3]
 
 
-def test_what_was_cancelled_is_not_published(jobs: Jobs, database: Database) -> None:
+def test_a_cancelled_job_is_not_published(jobs: Jobs, database: Database) -> None:
     job = add(jobs)
     jobs.start("anna", "a")
     cancelled = jobs.cancel("anna", "a")
@@ -168,7 +168,7 @@ def test_what_was_cancelled_is_not_published(jobs: Jobs, database: Database) -> 
     assert done and done.status == JobStatus.DONE, "too late to cancel"
 
 
-def test_a_restart_queues_what_was_running(jobs: Jobs) -> None:
+def test_a_restart_queues_running_jobs(jobs: Jobs) -> None:
     add(jobs, export_id="a")
     add(jobs, export_id="b")
     run(jobs, add(jobs, export_id="c"))
@@ -181,7 +181,7 @@ def test_a_restart_queues_what_was_running(jobs: Jobs) -> None:
     assert [each.id for each in jobs.queued()] == ["a", "b"]
 
 
-def test_leftovers_of_done_jobs_go_at_once_and_of_failed_ones_later(jobs: Jobs) -> None:
+def test_leftovers_of_done_jobs_are_removed_at_once_and_of_failed_jobs_later(jobs: Jobs) -> None:
     done, failed, waiting = (add(jobs, export_id=export_id) for export_id in "abc")
     run(jobs, done)
     jobs.start("anna", "b")

@@ -1,6 +1,6 @@
-"""Server and worker are killed at random moments: nothing is lost, and nothing is left over.
+"""Server and worker are killed at random moments: no job is lost, and no file is left over.
 
-FRAMESTREAM_KILLS says at how many moments; the suite does a few, a release more.
+FRAMESTREAM_KILLS is the number of kills: few in the test suite, more before a release.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
-    """The program itself; it asks for all addresses and, without keys, is given loopback."""
+    """The program itself. It is told to listen on all addresses; without keys it takes loopback."""
     command = [sys.executable, "-m", "engine", "serve", "--host", "0.0.0.0", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--data-dir", str(folder)], stderr=subprocess.PIPE, text=True
@@ -64,7 +64,7 @@ def server(folder: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]
 
 
 def workers(folder: Path) -> list[int]:
-    """Process groups of the workers that are alive, by their locks."""
+    """Process groups of the running workers, found by their locks."""
     alive = []
     for path in (folder / "work").glob(f"*/{LOCK_FILE}"):
         with path.open() as lock:
@@ -76,7 +76,7 @@ def workers(folder: Path) -> list[int]:
 
 
 @needs_ffmpeg
-def test_killed_at_any_moment_nothing_is_lost_and_nothing_left(
+def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing(
     tmp_path: Path, clips: list[Path]
 ) -> None:
     seed = int(os.environ.get("FRAMESTREAM_KILL_SEED", "1"))
@@ -101,14 +101,14 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_left(
 
     with server(data) as (client, _):
         for name in names:
-            # whoever got no answer asks again: the same id is the same export
+            # a client without a response asks again: the same id is the same export
             assert post(client, clips, headers=ASYNC, export_id=name, project_id="1").is_success
             told = wait_for(client, name, "done")["result"]
             video = tmp_path / "video.mp4"
             video.write_bytes(client.get(told["presigned_url"]).content)
             numbers = [read_number(luma) for luma in luma_frames(video)]
             assert numbers == [*range(24), *range(18)]
-        # the last one is cleared after it is told
+        # the last one is cleared after its end is published
         wait_until(lambda: not any((data / "work").iterdir()))
 
     assert workers(data) == []
@@ -147,7 +147,7 @@ def test_a_worker_dies_with_its_server(tmp_path: Path, clips: list[Path]) -> Non
     with server(data) as (client, _):
         wait_for(client, "long", "running")
         assert client.delete("/api/exports/long").json()["status"] == "cancelled"
-        assert workers(data) == [], "a cancelled worker is gone before the answer comes"
+        assert workers(data) == [], "a cancelled worker has ended before the response"
         assert client.get("/api/export/progress/long").json()["status"] == "error"
         assert client.post("/api/exports/long/retry").status_code == 202
         wait_for(client, "long", "running")

@@ -1,4 +1,4 @@
-"""Jobs on Modal: its real client at a control plane on loopback, objects on a real S3 server."""
+"""Jobs on Modal: the real client with a control plane on loopback, and a real S3 server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document promises, tried with what nobody should send."""
+"""Sends generated requests, valid and invalid, to every operation of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemathesis.checks import not_a_server_error
 from backend.app import create_app
 
 EXAMPLES = int(os.environ.get("FRAMESTREAM_FUZZ", "4"))
-"""How many requests each operation is tried with."""
+"""How many requests are sent to each operation."""
 
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 schema = schemathesis.openapi.from_dict(create_app().openapi())

@@ -1,4 +1,4 @@
-"""What the page is shown before an export: clips at a glance, exact frames, estimates."""
+"""What the page shows before an export: clip previews, exact frames, estimates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def stocked(client: httpx.Client, clips: list[Path]) -> Iterator[httpx.Client]:
     yield client
 
 
-def test_a_clip_at_a_glance(stocked: httpx.Client, tmp_path: Path) -> None:
+def test_a_clip_preview(stocked: httpx.Client, tmp_path: Path) -> None:
     told = stocked.get("/api/clips/goal.mp4/glance").json()
     assert (told["file"]["frames"], told["file"]["width"], told["file"]["height"]) == (24, 96, 96)
     strip = told["strip"]
@@ -59,7 +59,7 @@ def test_a_clip_at_a_glance(stocked: httpx.Client, tmp_path: Path) -> None:
     assert len(peaks) == 480 and 0.4 < max(peaks[:20]) <= 0.6  # a burst at every whole second
     assert max(peaks[100:400]) < 0.1
     assert stocked.get("/api/clips/save.mp4/glance").json()["peaks"] is None
-    assert stocked.get("/api/clips/goal.mp4/glance").json() == told  # kept
+    assert stocked.get("/api/clips/goal.mp4/glance").json() == told  # cached
     for what in ("glance", "filmstrip"):
         assert stocked.get(f"/api/clips/none.mp4/{what}").status_code == 404
 
@@ -79,7 +79,7 @@ def test_a_preview_is_the_frame_of_the_export(stocked: httpx.Client, clips: list
     assert (told["frame"], told["frames"], told["upscaler"]) == (frame, plan.frame_count, "none")
 
 
-def test_an_estimate_is_what_the_report_confirms(stocked: httpx.Client) -> None:
+def test_the_report_confirms_the_estimate(stocked: httpx.Client) -> None:
     before = stocked.post("/api/estimate", json={"edit": EDIT}).json()
     started = stocked.post(
         "/api/export/multi-clip",
@@ -104,7 +104,7 @@ def test_an_estimate_is_what_the_report_confirms(stocked: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("route", ["preview", "estimate"])
-def test_what_cannot_be_shown_is_refused(stocked: httpx.Client, route: str) -> None:
+def test_previews_of_invalid_edits_are_refused(stocked: httpx.Client, route: str) -> None:
     def status(edit: object, **more: Any) -> int:
         return stocked.post(f"/api/{route}", json={"edit": edit, **more}).status_code
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_shown_is_refused(stocked: httpx.Client, route: str) -> N
     assert stocked.post(f"/api/{route}", content=large, headers=kind).status_code == 413
 
 
-def test_a_network_that_is_not_there_is_told(
+def test_a_missing_network_is_an_error(
     serve: Serve, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAMESTREAM_WEIGHTS_DIR", str(tmp_path / "no folder"))
@@ -134,7 +134,7 @@ def test_a_network_that_is_not_there_is_told(
     assert answer.status_code == 503 and "FRAMESTREAM_WEIGHTS_DIR" in answer.text
 
 
-def test_the_page_may_load_nothing_from_elsewhere(client: httpx.Client) -> None:
+def test_the_page_loads_only_its_own_files(client: httpx.Client) -> None:
     answer = client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = answer.headers["content-security-policy"]
@@ -144,7 +144,7 @@ def test_the_page_may_load_nothing_from_elsewhere(client: httpx.Client) -> None:
         assert client.get(f"/page/{name}").status_code == 404
 
 
-def test_nobody_sees_another_s_clips_or_films(serve: Serve, clips: list[Path]) -> None:
+def test_users_see_no_clips_or_films_of_others(serve: Serve, clips: list[Path]) -> None:
     client = serve(trust_user_header=True)
     anna, ben = {"X-User-ID": "anna"}, {"X-User-ID": "ben"}
     answer = client.put("/api/clips/goal.mp4", content=clips[0].read_bytes(), headers=anna)

@@ -1,4 +1,4 @@
-"""The hub: the last state for who comes late, the newest for who is slow, never a step back."""
+"""The progress hub: late watchers get the last state, slow ones the newest. Percent never falls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def collected(hub: ProgressHub, row: ProgressState | None = None) -> list[
     return [state async for state in hub.watch(KEY, read_row)]
 
 
-def test_a_late_watcher_is_told_the_last_state_and_the_end() -> None:
+def test_a_late_watcher_gets_the_last_state_and_the_end() -> None:
     async def scenario() -> None:
         hub = ProgressHub()
         hub.publish(KEY, RUNNING)
@@ -38,7 +38,7 @@ def test_a_late_watcher_is_told_the_last_state_and_the_end() -> None:
     asyncio.run(scenario())
 
 
-def test_a_flood_of_states_reaches_watchers_as_a_trickle_that_never_falls() -> None:
+def test_many_states_are_thinned_out_and_never_fall() -> None:
     async def scenario() -> None:
         hub = ProgressHub()
         watching = [asyncio.create_task(collected(hub)) for _ in range(20)]
@@ -69,7 +69,7 @@ def test_a_watcher_may_come_before_the_job_and_go_before_its_end() -> None:
     asyncio.run(scenario())
 
 
-def test_states_in_the_app_s_spelling() -> None:
+def test_states_have_the_app_s_field_names() -> None:
     failed = replace(RUNNING, status=JobStatus.FAILED, error="no such luck", project_id="7")
     document = failed.document()
     assert (document["status"], document["error"]) == ("error", "no such luck")

@@ -1,4 +1,4 @@
-"""Which job runs when, and what becomes of jobs whose worker dies or that are too many."""
+"""Which job runs when, and what happens if a worker dies or the queue is full."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_too_many_exports_are_refused_before_they_are_read(serve: Serve, clips: 
 
 
 @pytest.mark.parametrize(("fallback", "status"), [("none", 502), ("local", 200)])
-def test_modal_that_cannot_be_reached(
+def test_modal_cannot_be_reached(
     serve: Serve,
     clips: list[Path],
     monkeypatch: pytest.MonkeyPatch,

@@ -31,7 +31,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("command", [["serve"], ["key", "anna"]])
-def test_what_is_not_installed_is_told(command: list[str], tmp_path: Path) -> None:
+def test_missing_libraries_are_named(command: list[str], tmp_path: Path) -> None:
     without = (
         "import sys; sys.modules['fastapi'] = None; sys.argv[0] = 'framestream'; "
         "from engine.cli.main import main; main()"

@@ -1,4 +1,4 @@
-"""A source is probed once: later workers are given what the first one found."""
+"""A source is probed once: later workers use what the first one found."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def documents(folder: Path) -> list[Path]:
 
 
 def halve(document: Path) -> None:
-    """Makes the cached source half as long: who reads that did not probe the file."""
+    """Makes the cached source half as long. A worker that reports this length did not probe."""
     source = SourceInfo.from_document(json.loads(document.read_text()), Path())
     count = len(source.frame_pts) // 2
     end_pts = int(source.frame_pts[count])
@@ -163,7 +163,7 @@ def test_a_cached_file_that_cannot_be_understood_is_replaced(
     assert version.read_text() == json.loads(good)["fingerprint"]
 
 
-def test_what_is_no_source_is_not_cached(
+def test_files_that_are_no_sources_are_not_cached(
     files: FileCache, store: LocalStore, tmp_path: Path
 ) -> None:
     cache = SourceCache(files, "anna")
@@ -182,7 +182,7 @@ def test_a_cache_that_cannot_be_written_is_left_out(
     assert len(cache.source_info(clips[0], store).frame_pts) == 24
 
 
-def test_files_that_nobody_uses_are_removed(files: FileCache) -> None:
+def test_unused_files_are_removed(files: FileCache) -> None:
     for name in ("used", "unused", ".unfinished"):
         files.write(name, b"1")
         old = time.time() - files.lifetime_s - 60
@@ -193,7 +193,7 @@ def test_files_that_nobody_uses_are_removed(files: FileCache) -> None:
     assert files.read("unused") is None
 
 
-def test_files_are_whole_whoever_writes_them(files: FileCache) -> None:
+def test_readers_never_see_half_a_file(files: FileCache) -> None:
     contents = [bytes([number]) * 50_000 for number in range(8)]
 
     def read() -> Iterator[bytes | None]:

@@ -23,7 +23,7 @@ NAMES = ("R2_BUCKET_NAME", "R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID", "R2_SECRET_ACC
 
 @pytest.fixture(params=["folder", "bucket"])
 def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Settings of the environment as an operator makes them."""
+    """The environment variables that an operator would set."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     for name in (*NAMES, "R2_ACCOUNT_ID", "R2_REGION"):
         monkeypatch.delenv(name, raising=False)
@@ -36,7 +36,7 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("kind")
-def test_what_is_uploaded_comes_back_until_it_is_deleted(tmp_path: Path) -> None:
+def test_an_uploaded_file_can_be_fetched_until_it_is_deleted(tmp_path: Path) -> None:
     data = os.urandom(1000)
     (tmp_path / "a.mp4").write_bytes(data)
     assert upload_to_r2("7", "working_videos/a.mp4", tmp_path / "a.mp4") is True
@@ -51,7 +51,7 @@ def test_what_is_uploaded_comes_back_until_it_is_deleted(tmp_path: Path) -> None
     assert download_from_r2("7", "b.json", str(tmp_path / "b.json")) is True
 
 
-def test_an_address_is_signed(kind: str) -> None:
+def test_a_url_is_signed(kind: str) -> None:
     upload_bytes_to_r2("7", "a.mp4", b"1234")
     address = generate_presigned_url("7", "a.mp4", expires_in=60)
     assert address is not None
@@ -64,7 +64,7 @@ def test_an_address_is_signed(kind: str) -> None:
 
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(("user", "key"), [("7", "../8/a"), ("7", "/etc/passwd"), ("", "a")])
-def test_nobody_leaves_their_folder(
+def test_keys_cannot_leave_the_user_s_folder(
     tmp_path: Path, user: str, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "a").write_bytes(b"")
@@ -79,7 +79,7 @@ def test_nobody_leaves_their_folder(
 
 
 @pytest.mark.usefixtures("kind")
-def test_a_store_that_is_not_set_up_is_told_in_the_log(
+def test_missing_settings_are_named_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("R2_BUCKET_NAME", "clips")

@@ -1,4 +1,4 @@
-"""Uploads that lie, that are broken, too much or too slow are refused, and leave nothing."""
+"""Invalid, broken, too large and too slow uploads are refused, and leave no files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def nothing_left(client: httpx.Client) -> Iterator[None]:
 
 
 def said(client: httpx.Client, request: str | bytes, *more: bytes) -> bytes:
-    """All that the server answers to these bytes, up to its closing the connection."""
+    """Everything that the server sends in response to these bytes, until it closes."""
     address = (client.base_url.host, client.base_url.port or 0)
     with closing(socket.create_connection(address, timeout=30)) as raw:
         raw.sendall(request if isinstance(request, bytes) else request.encode())
@@ -82,11 +82,11 @@ def test_a_body_that_grows_beyond_the_limit_is_cut_off(client: httpx.Client) -> 
     assert said(client, head, *chunks).startswith(b"HTTP/1.1 413 ")
 
 
-def test_who_falls_silent_or_dawdles_is_shown_the_door(client: httpx.Client) -> None:
+def test_senders_that_pause_too_long_are_disconnected(client: httpx.Client) -> None:
     start = part("video_0", "", "a.mp4")[:-2]
     silent = said(client, f"{HEAD}{FORM}Content-Length: 5000\r\n\r\n{start}")
     assert silent.startswith(b"HTTP/1.1 408 ")
-    assert said(client, "GET /api/health HTTP/1.1\r\nHost: lo") == b"", "nor half a head"
+    assert said(client, "GET /api/health HTTP/1.1\r\nHost: lo") == b"", "also inside a head"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_other_content_types_are_refused(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../evil.mp4", "..\\..\\evil.mp4", "/etc/evil.mp4", ".."])
-def test_names_that_lead_elsewhere_and_types_that_lie(client: httpx.Client, name: str) -> None:
+def test_unsafe_file_names_and_files_that_are_no_videos(client: httpx.Client, name: str) -> None:
     body = part("video_0", "#EXTM3U\nfile:///etc/passwd", name)
     body += part("multi_clip_data_json", edit_of(1)) + "--B--\r\n"
     answer = sent(client, body)
@@ -127,7 +127,7 @@ def test_names_that_lead_elsewhere_and_types_that_lie(client: httpx.Client, name
     assert client.headers["X-Data-Dir"] not in detail
 
 
-def test_an_empty_file_and_a_clip_without_pictures(client: httpx.Client, tmp_path: Path) -> None:
+def test_an_empty_file(client: httpx.Client, tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
     answer = post(client, [empty])
@@ -135,7 +135,7 @@ def test_an_empty_file_and_a_clip_without_pictures(client: httpx.Client, tmp_pat
     assert answer.json()["detail"] == "clips[0]: video_0/empty.mp4: is empty"
 
 
-def test_stored_clips_are_held_to_the_same(client: httpx.Client) -> None:
+def test_uploads_of_stored_clips_have_the_same_limits(client: httpx.Client) -> None:
     def put(name: str, content: bytes, **headers: str) -> httpx.Response:
         given = {key.replace("_", "-"): value for key, value in headers.items()}
         return client.put(f"/api/clips/{name}", content=content, headers=given)
@@ -164,6 +164,6 @@ def test_stored_clips_are_held_to_the_same(client: httpx.Client) -> None:
         ("x" * 300 + ".mp4", "x" * 100 + ".mp4"),
     ],
 )
-def test_names_become_names_of_files(name: str, kept: str) -> None:
+def test_sender_names_become_safe_file_names(name: str, kept: str) -> None:
     assert safe_name(name) == kept
     assert len(json.dumps(kept)) < 255
