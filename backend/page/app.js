@@ -2,23 +2,33 @@
 
 import { glance, stripAddress } from "./api.js";
 import { Edit, normalised } from "./edit.js";
-import { cropAt, aspectOf, layout, retimed } from "./timing.js";
+import { aspectOf, cropMovement } from "./keyframes.js";
+import { layout, outputFrameAt } from "./plan.js";
+import { sourceTiming, UNKNOWN_SOURCE } from "./retime.js";
+import { exactSeconds } from "./timing.js";
 
 const STORAGE = "framestream edit";
 const listeners = new Map();
 
-/** Hear of `edit`, `select`, `time`, `picture` or `media`. */
+/** Calls `hear` on each of the events `edit`, `select`, `time`, `picture` and `media`. */
 export function on(names, hear) {
   for (const name of names.split(" ")) listeners.set(name, [...(listeners.get(name) ?? []), hear]);
 }
 
 export const tell = (name) => listeners.get(name)?.forEach((hear) => hear());
 
+// An edit replaces the document and all that is in it, so results last until the next one.
+const planOf = remember((document, ...sources) => layout(document, sources));
+const movementOf = remember(cropMovement);
+
 export const app = {
   edit: new Edit(remembered(), edited),
-  /** By key: `{ title, share, error, facts, strip, peaks, image }`; `facts` once it is known. */
+  /**
+   * By key: `{ title, share, error, facts, size, source, strip, peaks, image }`. What the server
+   * tells of a clip, from `facts` on, is there once it is known; `source` are the times of its frames.
+   */
   media: new Map(),
-  /** Which clip is on the stage. */
+  /** The number of the clip on the stage. */
   index: 0,
   /** `{ kind: "key" | "speed", index }`, or null. */
   picked: null,
@@ -38,8 +48,11 @@ export const app = {
   },
 
   get size() {
-    const facts = this.medium?.facts;
-    return facts && { width: facts.width, height: facts.height };
+    return this.medium?.size;
+  },
+
+  get source() {
+    return this.medium?.source ?? UNKNOWN_SOURCE;
   },
 
   durationOf(clip) {
@@ -52,21 +65,34 @@ export const app = {
   },
 
   get plan() {
-    const { clips } = this.document;
-    return layout(this.document, clips.map((clip) => this.durationOf(clip)));
+    const sources = this.document.clips.map((clip) => this.media.get(clip.fileName)?.source);
+    return planOf(this.document, ...sources.map((source) => source ?? UNKNOWN_SOURCE));
+  },
+
+  /** Where the clip on the stage lies in the export. */
+  get place() {
+    return this.plan.clips[this.index];
+  },
+
+  /** The trim range of the clip on the stage, in seconds. */
+  get trim() {
+    const { pieces } = this.place;
+    return [pieces[0].start.toNumber(), pieces.at(-1).stop.toNumber()];
+  },
+
+  /** The movement of the crop on the stage: a function from a source time to a rectangle. */
+  get movement() {
+    return movementOf(this.clip.cropKeyframes, this.size, aspectOf(this.document));
   },
 
   /** The crop on the stage now. */
   get crop() {
-    return cropAt(this.clip.cropKeyframes, this.time, this.size, aspectOf(this.document));
+    return this.movement(this.time);
   },
 
-  /** The output frame that shows the stage's time. */
+  /** The output frame that shows what is on the stage. */
   get outputFrame() {
-    const { clips, fps } = this.plan;
-    const place = clips[this.index];
-    const inside = Math.floor((retimed(place.cut, this.time) + 0.001) * fps);
-    return place.start + Math.min(Math.max(0, inside), place.frames - 1);
+    return outputFrameAt(this.place, exactSeconds(this.time));
   },
 
   change(mutate, gesture = null) {
@@ -102,25 +128,40 @@ function edited() {
   tell("edit");
 }
 
+/** The edit of the last visit; null where there is none, or none that can be laid out. */
 function remembered() {
   try {
-    return normalised(JSON.parse(localStorage.getItem(STORAGE)));
+    const document = normalised(JSON.parse(localStorage.getItem(STORAGE)));
+    layout(document, document.clips.map(() => UNKNOWN_SOURCE));
+    return document;
   } catch {
     return null;
   }
 }
 
-/** Has the server say what a clip is, once; it may still be on its way there. */
+/** A function that keeps its last result, and gives it again for the same arguments. */
+function remember(compute) {
+  let last = null;
+  return (...given) => {
+    const isSame = last?.given.length === given.length
+      && given.every((each, index) => each === last.given[index]);
+    if (!isSame) last = { given, result: compute(...given) };
+    return last.result;
+  };
+}
+
+/** Asks the server once what a clip is. The clip may still be on its way there. */
 export async function know(key) {
   const there = app.media.get(key);
   if (there && (there.facts || there.asking || there.error || there.share !== undefined)) return;
   const medium = Object.assign(there ?? { title: key }, { asking: true, error: null });
   app.media.set(key, medium);
   try {
-    const told = await glance(key);
+    const { file, strip, peaks, timing } = await glance(key);
     const image = new Image();
     image.src = stripAddress(key);
-    Object.assign(medium, { facts: told.file, strip: told.strip, peaks: told.peaks, image });
+    const size = { width: file.width, height: file.height };
+    Object.assign(medium, { facts: file, size, source: sourceTiming(timing), strip, peaks, image });
     image.decode().then(() => tell("media"), () => {});
   } catch (error) {
     medium.error = error.status === 404 ? "is not among your clips" : error.message;

@@ -1,9 +1,9 @@
-// The crop drawn on the clip: dragged it makes a keyframe here; its way is a line.
+// The crop drawn on the clip. Dragging it sets a keyframe at the playhead; a line shows its way.
 
 import { app, on, tell } from "./app.js";
 import { $, drag, s } from "./dom.js";
+import { aspectOf, inside } from "./keyframes.js";
 import { player } from "./player.js";
-import { aspectOf, cropAt, inside } from "./timing.js";
 
 const SMALLEST = 32; // pixels of the source
 const SAMPLES = 90;
@@ -19,7 +19,7 @@ export function keyframeHere() {
   return app.clip.cropKeyframes.findIndex((each) => Math.abs(each.time - app.time) < near);
 }
 
-/** Puts a crop at the stage's time: into the keyframe that is there, or into a new one. */
+/** Sets the crop at the stage's time: in the keyframe that is there, or in a new one. */
 export function setCrop(rect, gesture) {
   const place = keyframeHere();
   const kept = inside(rect, app.size);
@@ -33,7 +33,7 @@ export function setCrop(rect, gesture) {
   app.pick({ kind: "key", index: keyframeHere() });
 }
 
-/** Every keyframe of every clip in another aspect, about its own middle. */
+/** Gives every keyframe of every clip another aspect; its centre and its area stay. */
 export function reshape(document, aspect, sizeOf) {
   for (const clip of document.clips) {
     const size = sizeOf(clip);
@@ -74,13 +74,13 @@ function draw() {
   );
 }
 
-/** The way of the crop's middle from the first keyframe to the last. */
+/** The way of the crop's centre from the first keyframe to the last. */
 function way() {
   const keyframes = app.clip.cropKeyframes;
   if (keyframes.length < 2) return "";
   const [first, last] = [keyframes[0].time, keyframes.at(-1).time];
   const points = Array.from({ length: SAMPLES + 1 }, (_, n) => {
-    const rect = cropAt(keyframes, first + ((last - first) * n) / SAMPLES, app.size, aspectOf(app.document));
+    const rect = app.movement(first + ((last - first) * n) / SAMPLES);
     return `${rect.x + rect.width / 2} ${rect.y + rect.height / 2}`;
   });
   return `M${points.join("L")}`;
@@ -118,7 +118,7 @@ function press(event) {
   drag(event, svg, moved, () => app.edit.rest());
 }
 
-/** With one corner at a place and the opposite one where it was, in the target's aspect. */
+/** The crop with one corner moved to a place and the opposite one fixed, in the target's aspect. */
 function resized(start, grip, to) {
   const aspect = aspectOf(app.document);
   const [left, top] = [grip.includes("w"), grip.includes("n")];

@@ -1,15 +1,19 @@
-// The document: what the command line reads, with undo. `fileName` is the clip's key in the store.
+// The document that the command line reads, with undo. `fileName` is the clip's key in the store.
+
+import { ASPECT_RATIOS, DEFAULT_FPS, DEFAULT_SIZE, DEFAULT_TRANSITION_S } from "./constants.js";
+import { Fraction } from "./fraction.js";
+import { check } from "./validation.js";
 
 const EMPTY = {
   clips: [],
   transition: [],
-  targetFps: 30,
-  targetWidth: 1080,
-  targetHeight: 1920,
+  targetFps: DEFAULT_FPS,
+  targetWidth: DEFAULT_SIZE[0],
+  targetHeight: DEFAULT_SIZE[1],
   includeAudio: true,
 };
-const CUT = { type: "cut", duration: 0.5 };
-const KEPT = 200;
+const CUT = { type: "cut", duration: Fraction.parse(DEFAULT_TRANSITION_S).toNumber() };
+const UNDO_STEPS = 200;
 
 export class Edit {
   #changed;
@@ -22,14 +26,14 @@ export class Edit {
     this.#changed = changed;
   }
 
-  /** One step of undo; steps in a row with the same `gesture` are one, until `rest`. */
+  /** Makes one step of undo. Steps in a row with the same `gesture` are one, until `rest`. */
   change(mutate, gesture = null) {
     const next = structuredClone(this.document);
     mutate(next);
     fitTransitions(next);
     if (JSON.stringify(next) === JSON.stringify(this.document)) return;
     if (gesture === null || gesture !== this.#merging) {
-      this.#past = [...this.#past, this.document].slice(-KEPT);
+      this.#past = [...this.#past, this.document].slice(-UNDO_STEPS);
     }
     this.#merging = gesture;
     this.#future = [];
@@ -41,8 +45,10 @@ export class Edit {
     this.#merging = null;
   }
 
+  /** Throws an Error for a document that the engine refuses. */
   replace(document) {
     const next = normalised(document);
+    check(next);
     this.change((now) => Object.assign(clear(now), next));
   }
 
@@ -71,7 +77,7 @@ export class Edit {
   }
 }
 
-/** As the server wants it: each clip names its place in the store. */
+/** The document for the server: each clip names its key in the store. */
 export const forServer = (document) => ({
   ...document,
   clips: document.clips.map((clip) => ({ ...clip, key: clip.fileName })),
@@ -90,17 +96,16 @@ export function normalised(given) {
   if (typeof given !== "object" || given === null || !Array.isArray(given.clips)) {
     throw new Error("an edit is an object with a list of clips");
   }
-  const shapes = { "16:9": [1920, 1080], "1:1": [1080, 1080], "4:5": [1080, 1350] };
-  const [width, height] = shapes[given.globalAspectRatio] ?? [1080, 1920];
   const { globalAspectRatio, transition, clips, ...rest } = given;
+  const [width, height] = ASPECT_RATIOS[globalAspectRatio] ?? DEFAULT_SIZE;
   const ordered = clips.every((clip) => Number.isInteger(clip.clipIndex))
     ? [...clips].sort((a, b) => a.clipIndex - b.clipIndex)
     : clips;
-  const document = { ...EMPTY, targetWidth: width, targetHeight: height, ...withoutNulls(rest) };
+  const document = { ...EMPTY, targetWidth: width, targetHeight: height, ...tidied(rest) };
   document.clips = ordered.map(normalisedClip);
   const joins = Math.max(0, clips.length - 1);
   const many = Array.isArray(transition) ? transition : Array(joins).fill(transition);
-  document.transition = many.map((each) => ({ ...CUT, ...withoutNulls(each ?? {}) }));
+  document.transition = many.map((each) => ({ ...CUT, ...tidied(each ?? {}) }));
   fitTransitions(document);
   return document;
 }
@@ -114,16 +119,17 @@ function normalisedClip(given, index) {
   const speeds = (segmentsData?.segments ?? stretches(segments))
     .map((each) => ({ start: each.start, end: each.end, speed: each.speed ?? 1 }))
     .sort((a, b) => a.start - b.start);
-  const keyframes = (cropKeyframes ?? []).map((each) => withoutNulls(each));
+  const keyframes = (cropKeyframes ?? []).map((each) => tidied(each));
   return {
-    ...withoutNulls(rest),
+    ...tidied(rest),
     cropKeyframes: keyframes.sort((a, b) => a.time - b.time),
     segmentsData: { ...(range ? { trimRange: withoutNulls(range) } : {}), segments: speeds },
   };
 }
 
+/** Segments of the spelling that gives speeds by the index of the stretch between two boundaries. */
 const stretches = (segments) =>
-  Object.entries(segments?.segmentSpeeds ?? {}).map(([index, speed]) => ({
+  Object.entries(withoutNulls(segments?.segmentSpeeds ?? {})).map(([index, speed]) => ({
     start: segments.boundaries[Number(index)],
     end: segments.boundaries[Number(index) + 1],
     speed,
@@ -133,6 +139,15 @@ function fitTransitions(document) {
   const joins = Math.max(0, document.clips.length - 1);
   document.transition = document.transition.slice(0, joins);
   while (document.transition.length < joins) document.transition.push({ ...CUT });
+}
+
+/** Without nulls, its words in lower case. */
+function tidied(object) {
+  const kept = withoutNulls(object);
+  for (const word of ["type", "ease", "fit"]) {
+    if (typeof kept[word] === "string") kept[word] = kept[word].toLowerCase();
+  }
+  return kept;
 }
 
 const withoutNulls = (object) =>

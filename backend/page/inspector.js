@@ -1,11 +1,12 @@
-// What is selected, in numbers: the clip's title, a keyframe's crop and ease, a speed.
+// The numbers of what is selected: the clip's title, a keyframe's crop and ease, a speed.
 
 import { app, on } from "./app.js";
 import { setCrop } from "./crop.js";
 import { $, h, icon, redraw } from "./dom.js";
+import { aspectOf } from "./keyframes.js";
 import { player } from "./player.js";
+import { retimedDuration } from "./retime.js";
 import { moveKey, setSpeedEnd } from "./strip.js";
-import { aspectOf, lasts, pieces, trimOf } from "./timing.js";
 
 const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4, 8];
 const EASES = { linear: "steady", smooth: "smooth", cut: "cut" };
@@ -27,10 +28,9 @@ function clipFields() {
       else delete now.title;
     }),
   });
-  const duration = app.durationOf(clip);
-  const [start, stop] = trimOf(clip, duration);
-  const plays = duration
-    ? `plays ${lasts(pieces(clip, duration)).toFixed(2)} s of ${(stop - start).toFixed(2)} s`
+  const [start, stop] = app.trim;
+  const plays = app.durationOf(clip)
+    ? `plays ${retimedDuration(app.place.pieces).toNumber().toFixed(2)} s of ${(stop - start).toFixed(2)} s`
     : "";
   return h("div", { class: "fields" },
     h("label", { class: "grow" }, "Chapter title", title),

@@ -3,11 +3,13 @@
 import { fileAddress } from "./api.js";
 import { app, on, tell } from "./app.js";
 import { $, icon } from "./dom.js";
-import { clock, pieces, retimed, trimOf } from "./timing.js";
+import { pieceAt, retimedTime, sourceFrameAt, startOfSourceFrame } from "./retime.js";
+import { clock, exactSeconds, TOLERANCE } from "./timing.js";
 
+// the range of speeds that browsers play
 const SLOWEST = 0.0625;
 const FASTEST = 16;
-const NUDGE = 0.001; // containers round time stamps: just past one is on its frame
+const NUDGE = TOLERANCE.toNumber(); // seconds past a timestamp: surely on its frame
 
 const video = $("video");
 const standIn = $("stand-in");
@@ -35,13 +37,15 @@ export const player = {
 
   step(frames) {
     this.pause();
-    const perSecond = app.medium?.facts?.framesPerSecond ?? 30;
-    this.seek((Math.round(app.time * perSecond) + frames) / perSecond);
+    const { source } = app;
+    const next = sourceFrameAt(source, exactSeconds(app.time)) + frames;
+    const frame = Math.min(Math.max(0, next), source.ticks.length - 1);
+    this.seek(startOfSourceFrame(source, frame).toNumber());
   },
 
   play() {
     if (!app.medium?.facts) return;
-    const [start, stop] = trimOf(app.clip, app.durationOf(app.clip));
+    const [start, stop] = app.trim;
     if (app.time < start || app.time >= stop - 0.02) this.seek(start);
     playing = true;
     ticked = performance.now();
@@ -64,17 +68,16 @@ export const player = {
 
 function tick(now) {
   if (!playing) return;
-  const cut = pieces(app.clip, app.durationOf(app.clip));
-  const piece = cut.findLast((each) => each.start <= app.time) ?? cut[0];
+  const speed = pieceAt(app.place.pieces, exactSeconds(app.time)).speed.toNumber();
   if (blind) {
-    app.time += ((now - ticked) / 1000) * piece.speed;
+    app.time += ((now - ticked) / 1000) * speed;
     drawStandIn();
   } else {
-    video.playbackRate = Math.min(Math.max(piece.speed, SLOWEST), FASTEST);
+    video.playbackRate = Math.min(Math.max(speed, SLOWEST), FASTEST);
     app.time = video.currentTime;
   }
   ticked = now;
-  if (app.time >= cut.at(-1).stop - NUDGE || video.ended) {
+  if (app.time >= app.trim[1] - NUDGE || video.ended) {
     goOn();
     return;
   }
@@ -86,7 +89,7 @@ function goOn() {
   const next = app.index + 1;
   if (next >= app.document.clips.length) {
     player.pause();
-    player.seek(trimOf(app.clip, app.durationOf(app.clip))[1]);
+    player.seek(app.trim[1]);
     return;
   }
   app.select(next);
@@ -113,7 +116,7 @@ function load() {
   }
   become(false);
   video.src = fileAddress(known);
-  player.seek(trimOf(app.clip, app.durationOf(app.clip))[0]);
+  player.seek(app.trim[0]);
 }
 
 /** Blind: the browser does not decode this clip. */
@@ -151,9 +154,9 @@ function showTime() {
     $("out-time").textContent = "";
     return;
   }
-  const { clips, fps, seconds } = app.plan;
-  const place = clips[app.index];
-  const out = place.start / fps + retimed(place.cut, app.time);
+  const { fps, seconds } = app.plan;
+  const { start, pieces } = app.place;
+  const out = start / fps + retimedTime(pieces, exactSeconds(app.time)).toNumber();
   $("time").textContent = `${clock(app.time)} / ${clock(app.durationOf(app.clip))}`;
   $("out-time").textContent = `${clock(out)} of ${clock(seconds)}`;
 }
@@ -172,7 +175,7 @@ export function mountPlayer() {
     load();
     if (shown !== `${app.index} ${now}` && key) {
       shown = `${app.index} ${now}`;
-      player.seek(trimOf(app.clip, app.durationOf(app.clip))[0]);
+      player.seek(app.trim[0]);
     }
     showTime();
   });

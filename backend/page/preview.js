@@ -1,13 +1,13 @@
 // The cropped picture, live: small, quick, and without the next clip of a dissolve.
 
 import { app, on } from "./app.js";
-import { $, h } from "./dom.js";
+import { ASPECT_RATIOS, STRETCH_TOLERANCE } from "./constants.js";
 import { reshape } from "./crop.js";
+import { $, h } from "./dom.js";
+import { aspectOf } from "./keyframes.js";
 import { player } from "./player.js";
-import { aspectOf, SHAPES } from "./timing.js";
 
 const HEIGHT = 640;
-const STRETCHED = 0.01; // as the engine: an aspect this near is stretched
 
 const canvas = $("preview");
 
@@ -34,10 +34,10 @@ function draw() {
   context.restore();
 }
 
-/** Where a crop of some aspect lies in the target. */
+/** Where a crop of an aspect lies in the target: the engine's `geometry.fit_crop`, not rounded. */
 function placed(aspect, width, height, fit) {
   const off = aspect / (width / height);
-  if (fit === "stretch" || Math.abs(off - 1) <= STRETCHED) return { x: 0, y: 0, width, height };
+  if (fit === "stretch" || Math.abs(off - 1) <= STRETCH_TOLERANCE) return { x: 0, y: 0, width, height };
   const wider = off > 1;
   const full = fit === "cover" ? !wider : wider;
   const across = full ? width : height * aspect;
@@ -48,13 +48,13 @@ function placed(aspect, width, height, fit) {
 function showTarget() {
   const { targetWidth, targetHeight, targetFps, includeAudio } = app.document;
   const size = `${targetWidth}x${targetHeight}`;
-  const shapes = Object.entries(SHAPES).map(([name, [width, height]]) => [`${width}x${height}`, `${name} · ${width}×${height}`]);
+  const shapes = Object.entries(ASPECT_RATIOS).map(([name, [width, height]]) => [`${width}x${height}`, `${name} · ${width}×${height}`]);
   offer($("shape"), shapes, size, size.replace("x", "×"));
   offer($("fps"), ["24", "25", "30", "50", "60"].map((each) => [each, each]), String(targetFps), String(targetFps));
   $("audio").checked = includeAudio;
 }
 
-/** A select's choices; one that is not among them is added. */
+/** Fills a select with choices, and with the value where it is not among them. */
 function offer(select, choices, value, name) {
   const all = choices.some(([each]) => each === value) ? choices : [...choices, [value, name]];
   select.replaceChildren(...all.map(([each, text]) => h("option", { value: each }, text)));
@@ -71,7 +71,8 @@ export function mountPreview() {
     reshape(document, width / height, (clip) => app.media.get(clip.fileName)?.facts);
   });
   $("fps").onchange = ({ target }) => app.change((document) => {
-    document.targetFps = Number(target.value) || target.value;
+    const number = Number(target.value);
+    document.targetFps = String(number) === target.value ? number : target.value;
   });
   $("audio").onchange = ({ target }) => app.change((document) => {
     document.includeAudio = target.checked;

@@ -1,6 +1,7 @@
 // The clips in their order, and how each gives way to the next.
 
 import { app, on } from "./app.js";
+import { MAX_TRANSITION_S } from "./constants.js";
 import { $, drag, h, icon, redraw } from "./dom.js";
 import { openLibrary } from "./library.js";
 
@@ -54,16 +55,18 @@ function join(transition, index) {
   }, Object.entries(TYPES).map(([value, text]) => h("option", { value }, text)));
   type.value = transition.type;
   const length = h("input", {
-    type: "number", name: `join length ${index}`, min: "0", max: "60", step: "0.1", value: String(transition.duration),
+    type: "number", name: `join length ${index}`, min: "0", max: String(MAX_TRANSITION_S), step: "0.1", value: String(transition.duration),
     ariaLabel: `Length of transition ${index + 1}, seconds`, hidden: transition.type === "cut",
     onchange: ({ target }) => app.change((document) => {
-      if (target.valueAsNumber >= 0) document.transition[index].duration = target.valueAsNumber;
+      if (target.valueAsNumber >= 0) {
+        document.transition[index].duration = Math.min(target.valueAsNumber, MAX_TRANSITION_S);
+      }
     }),
   });
   return h("li", { class: `join ${transition.type}` }, type, length);
 }
 
-/** Where the clip starts, as its filmstrip has it. */
+/** Draws the picture of the filmstrip at which the clip starts. */
 function paint(canvas, clip) {
   const { strip, image, facts } = app.media.get(clip.fileName) ?? {};
   if (!strip || !image?.complete) return;
@@ -88,7 +91,7 @@ function remove(index) {
   app.select(Math.min(app.index, app.document.clips.length - 1));
 }
 
-/** A card is dragged over another one, and takes its place. */
+/** Drags a card: over another one it takes its place. */
 function press(event) {
   const face = event.target.closest(".face");
   if (!face || event.button > 0) return;

@@ -1,4 +1,4 @@
-// One output frame exactly as the export will have it: made by the engine, with AI and without.
+// One output frame exactly as in the export: made by the engine, with AI and without.
 
 import { still } from "./api.js";
 import { app } from "./app.js";

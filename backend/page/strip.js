@@ -3,9 +3,9 @@
 import { app, on } from "./app.js";
 import { $, drag, h, redraw } from "./dom.js";
 import { player } from "./player.js";
-import { clock, trimOf } from "./timing.js";
+import { clock } from "./timing.js";
 
-const SHORTEST = 0.05; // seconds that trim and speeds keep
+const SHORTEST = 0.05; // seconds of source that a trim range and a speed segment keep
 
 const strip = $("strip");
 const film = h("canvas", { class: "film", ariaHidden: "true" });
@@ -17,7 +17,7 @@ const duration = () => app.durationOf(app.clip);
 const percent = (time) => `${(time / duration()) * 100}%`;
 
 export function setTrim(side, time, gesture) {
-  const [start, stop] = trimOf(app.clip, duration());
+  const [start, stop] = app.trim;
   const moved = side === "start"
     ? Math.min(Math.max(0, time), stop - SHORTEST)
     : Math.max(Math.min(duration(), time), start + SHORTEST);
@@ -28,10 +28,10 @@ export function setTrim(side, time, gesture) {
   }, gesture);
 }
 
-/** Half speed from here on, up to what follows. */
+/** Adds half speed from the playhead on, at most to the next segment. */
 export function addSpeed() {
   if (!app.medium?.facts) return;
-  const [, stop] = trimOf(app.clip, duration());
+  const [, stop] = app.trim;
   const segments = app.clip.segmentsData.segments;
   const inside = segments.findIndex((each) => each.start <= app.time && app.time < each.end);
   if (inside >= 0) {
@@ -50,7 +50,7 @@ export function addSpeed() {
   app.pick({ kind: "speed", index });
 }
 
-/** Moves one end of a speed segment, not past its neighbours. */
+/** Moves one end of a speed segment, but not past its neighbours. */
 export function setSpeedEnd(index, side, time, gesture) {
   app.changeClip((clip) => {
     const segments = clip.segmentsData.segments;
@@ -93,7 +93,7 @@ function drawFilm() {
 function drawMarks() {
   strip.hidden = !app.medium?.facts;
   if (strip.hidden) return;
-  const [start, stop] = trimOf(app.clip, duration());
+  const [start, stop] = app.trim;
   const picked = (kind, index) => app.picked?.kind === kind && app.picked.index === index;
   redraw(
     marks,
@@ -201,7 +201,7 @@ function nudge(event) {
   if (!side || !way) return;
   event.preventDefault();
   event.stopPropagation();
-  const [start, stop] = trimOf(app.clip, duration());
+  const [start, stop] = app.trim;
   const frame = (event.shiftKey ? 10 : 1) / (app.medium.facts.framesPerSecond || 30);
   setTrim(side, (side === "start" ? start : stop) + way * frame);
 }
@@ -214,7 +214,7 @@ export function mountStrip() {
   strip.append(film, marks, playhead);
   strip.addEventListener("pointerdown", press);
   strip.addEventListener("keydown", nudge);
-  // a keyboard's press; a pointer's was answered already
+  // clicks of the keyboard only: `press` handles those of a pointer
   strip.addEventListener("click", ({ target, detail }) => {
     if (detail > 0) return;
     const { key } = target.dataset;

@@ -1,145 +1,60 @@
-// The plan's arithmetic, as far as hands on a page need it. The server's plan has the last word.
+// Exact times, speeds and frame rates as the engine reads them, and times for people.
 
-const TOLERANCE = 1e-9;
-const ASPECTS = { "9:16": [1080, 1920], "16:9": [1920, 1080], "1:1": [1080, 1080], "4:5": [1080, 1350] };
+import {
+  LARGEST_NUMBER, MAX_RATE_DENOMINATOR, MAX_SPEED_DENOMINATOR, NTSC_RATES, RATE_SPELLING, RATES_HZ,
+  SPEEDS, TIME_STEP_S, TIMESTAMP_TOLERANCE_S,
+} from "./constants.js";
+import { Fraction, larger, ZERO } from "./fraction.js";
 
-export const SHAPES = ASPECTS;
+/** Containers round timestamps, so a frame counts as shown from this much before its own. */
+export const TOLERANCE = Fraction.parse(TIMESTAMP_TOLERANCE_S);
 
-const NTSC = { 23.976: 24000 / 1001, 29.97: 30000 / 1001, 59.94: 60000 / 1001 };
+const TIME_STEP = Fraction.parse(TIME_STEP_S);
+const SPELLING = new RegExp(`^(?:${RATE_SPELLING})$`);
+const [SLOWEST, FASTEST] = SPEEDS.map(Fraction.parse);
+const [LOWEST_RATE, HIGHEST_RATE] = RATES_HZ.map(Fraction.of);
 
-/** Frames per second of `30`, `29.97` or `"30000/1001"`. */
-export function rate(fps) {
-  const [over, under] = String(fps).split("/").map(Number);
-  return under ? over / under : (NTSC[over] ?? over);
-}
-
-export const trimOf = (clip, duration) => {
-  const range = clip.segmentsData?.trimRange ?? {};
-  return [Math.max(0, range.start ?? 0), Math.min(duration, range.end ?? duration)];
-};
-
-/** The trim range cut into stretches of one speed: source `start` to `stop`, retimed from `at`. */
-export function pieces(clip, duration) {
-  const [from, to] = trimOf(clip, duration);
-  const found = [];
-  let reached = from;
-  let at = 0;
-  const add = (start, stop, speed) => {
-    found.push({ start, stop, speed, at });
-    at += (stop - start) / speed;
-    reached = stop;
-  };
-  for (const each of [...(clip.segmentsData?.segments ?? [])].sort((a, b) => a.start - b.start)) {
-    const [start, stop] = [Math.max(each.start, reached), Math.min(each.end, to)];
-    if (start >= stop) continue;
-    if (start > reached) add(reached, start, 1);
-    add(start, stop, each.speed ?? 1);
+/** Exactly the decimal number that is written. Throws an Error for what is not a number. */
+function exactNumber(value) {
+  if (typeof value !== "number" || !(Math.abs(value) <= LARGEST_NUMBER)) {
+    const limits = `between -${LARGEST_NUMBER} and ${LARGEST_NUMBER}`;
+    throw new Error(`must be a number ${limits}, not ${JSON.stringify(value)}`);
   }
-  if (reached < to || !found.length) add(reached, Math.max(to, reached), 1);
-  return found;
+  return Fraction.parse(String(value));
 }
 
-export const lasts = (cut) => cut.at(-1).at + (cut.at(-1).stop - cut.at(-1).start) / cut.at(-1).speed;
-
-/** Retimed time of a source time, held at both ends. */
-export function retimed(cut, time) {
-  const piece = cut.findLast((each) => each.start <= time) ?? cut[0];
-  const inside = Math.min(Math.max(time, piece.start), piece.stop);
-  return piece.at + (inside - piece.start) / piece.speed;
+/** Seconds to the microsecond. */
+export function exactSeconds(value) {
+  const steps = exactNumber(value).over(TIME_STEP).roundHalfUp();
+  return Fraction.of(steps).times(TIME_STEP);
 }
 
-/** Source time of a retimed time, held at both ends. */
-export function sourceTime(cut, time) {
-  const piece = cut.findLast((each) => each.at <= time + TOLERANCE) ?? cut[0];
-  return Math.min(piece.stop, piece.start + Math.max(0, time - piece.at) * piece.speed);
-}
-
-const roundHalfUp = (value) => Math.floor(value + 0.5 + TOLERANCE);
-
-/** Where each clip lies in the export, in frames, and how long each join is. */
-export function layout(document, durations) {
-  const fps = rate(document.targetFps);
-  const cuts = document.clips.map((clip, index) => pieces(clip, durations[index] ?? 0));
-  const counts = cuts.map((cut) => Math.max(1, roundHalfUp(lasts(cut) * fps)));
-  const wanted = document.transition.map(({ type, duration }) =>
-    type === "cut" ? 0 : roundHalfUp((duration ?? 0.5) * fps));
-  const joins = wanted.map((frames, join) => {
-    const [left, right] = [counts[join], counts[join + 1]];
-    const [before, after] = [wanted[join - 1] ?? 0, wanted[join + 1] ?? 0];
-    const room = Math.min(Math.max(left - before, left >> 1), Math.max(right - after, right >> 1));
-    return Math.min(frames, room);
-  });
-  let start = 0;
-  const clips = counts.map((frames, index) => {
-    const join = document.transition[index - 1];
-    if (join?.type === "dissolve") start -= joins[index - 1];
-    const place = { start, stop: start + frames, frames, cut: cuts[index] };
-    start += frames;
-    return place;
-  });
-  return { clips, joins, fps, frames: start, seconds: start / fps };
-}
-
-export const aspectOf = (document) => document.targetWidth / document.targetHeight;
-
-export function largestCentred(size, aspect) {
-  const width = Math.min(size.width, size.height * aspect);
-  const height = width / aspect;
-  return { x: (size.width - width) / 2, y: (size.height - height) / 2, width, height };
-}
-
-const SIDES = ["x", "y", "width", "height"];
-
-/** The crop shown at a source time, as the engine moves it: linear, smooth (monotone cubic), cut. */
-export function cropAt(keyframes, time, size, aspect) {
-  if (!keyframes.length) return largestCentred(size, aspect);
-  const key = Math.max(0, keyframes.findLastIndex((each) => each.time <= time));
-  const [here, next] = [keyframes[key], keyframes[Math.min(key + 1, keyframes.length - 1)]];
-  const lastsFor = next.time - here.time;
-  const ease = here.ease ?? "linear";
-  const moves = lastsFor > 0 && time > here.time && ease !== "cut";
-  const share = moves ? (time - here.time) / lastsFor : 0;
-  const rect = {};
-  for (const side of SIDES) {
-    const [start, stop] = [here[side], next[side]];
-    rect[side] = moves && ease === "smooth"
-      ? hermite(start, stop, tangent(keyframes, key, side) * lastsFor,
-        tangent(keyframes, key + 1, side) * lastsFor, share)
-      : start + share * (stop - start);
+/** A speed factor. Throws an Error outside the engine's limits. */
+export function exactSpeed(value) {
+  const exact = exactNumber(value);
+  if (exact.isBelow(SLOWEST) || FASTEST.isBelow(exact)) {
+    const limits = `from ${SLOWEST.toNumber()} to ${FASTEST.toNumber()}`;
+    throw new Error(`must be ${limits}, not ${value}`);
   }
-  return inside(rect, size);
+  return exact.limitDenominator(BigInt(MAX_SPEED_DENOMINATOR));
 }
 
-function tangent(keyframes, key, side) {
-  const [before, here, after] = [keyframes[key - 1], keyframes[key], keyframes[key + 1]];
-  if (!before || !after || before.ease === "cut" || here.ease === "cut") return 0;
-  const [came, goes] = [here.time - before.time, after.time - here.time];
-  const [arriving, leaving] = [(here[side] - before[side]) / came, (after[side] - here[side]) / goes];
-  if (arriving * leaving <= 0) return 0;
-  const [weight, other] = [2 * goes + came, goes + 2 * came];
-  return (weight + other) / (weight / arriving + other / leaving);
-}
-
-function hermite(start, stop, leaving, arriving, share) {
-  const rest = 1 - share;
-  const bend = share * rest * (leaving * rest - arriving * share);
-  const value = start + (stop - start) * share * share * (3 - 2 * share) + bend;
-  return Math.min(Math.max(value, Math.min(start, stop)), Math.max(start, stop));
-}
-
-/** A rectangle shrunk and then shifted into the frame. */
-export function inside(rect, size) {
-  let { x, y, width, height } = rect;
-  const scale = Math.min(size.width / width, size.height / height);
-  if (scale < 1) {
-    x += (width * (1 - scale)) / 2;
-    y += (height * (1 - scale)) / 2;
-    width *= scale;
-    height *= scale;
+/**
+ * Frames per second of `30`, `29.97` or `"30000/1001"`. The usual decimal spellings of the NTSC
+ * family (29.97, 59.94, 23.98 ...) mean n*1000/1001. Throws an Error for what the engine refuses.
+ */
+export function exactRate(value) {
+  if (typeof value !== "string") exactNumber(value);
+  else if (!SPELLING.test(value)) {
+    throw new Error(`must be a number or like "30000/1001", not ${JSON.stringify(value)}`);
   }
-  x = Math.min(Math.max(x, 0), size.width - width);
-  y = Math.min(Math.max(y, 0), size.height - height);
-  return { x, y, width, height };
+  const text = String(value);
+  const exact = Fraction.parse(Object.hasOwn(NTSC_RATES, text) ? NTSC_RATES[text] : text);
+  const rate = larger(ZERO, exact).limitDenominator(BigInt(MAX_RATE_DENOMINATOR));
+  if (rate.isBelow(LOWEST_RATE) || HIGHEST_RATE.isBelow(rate)) {
+    throw new Error(`must be from ${RATES_HZ[0]} to ${RATES_HZ[1]}, not ${JSON.stringify(value)}`);
+  }
+  return rate;
 }
 
 /** `1:02.345` */

@@ -6,8 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 
+from backend.page_constants import page_constants_module
 from backend.services import Server, Services
 
 FOLDER = Path(__file__).parent.parent / "page"
@@ -28,6 +29,12 @@ def page(server: Server) -> FileResponse:
     return _sent("index.html", server)
 
 
+@router.get("/page/constants.js")
+def constants(server: Server) -> Response:
+    """The engine's constants, as a module of the page."""
+    return Response(page_constants_module(), media_type=_KINDS[".js"], headers=_headers(server))
+
+
 @router.get("/page/{name}")
 def part(server: Server, name: str) -> FileResponse:
     """A file of the page."""
@@ -38,13 +45,16 @@ def _sent(name: str, server: Services) -> FileResponse:
     path = FOLDER / name
     if path.parent != FOLDER or path.suffix not in _KINDS or not path.is_file():
         raise HTTPException(404, "the page has no such file")
-    headers = {
+    return FileResponse(path, media_type=_KINDS[path.suffix], headers=_headers(server))
+
+
+def _headers(server: Services) -> dict[str, str]:
+    return {
         "Content-Security-Policy": _policy(server),
         "Cache-Control": "no-cache",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
-    return FileResponse(path, media_type=_KINDS[path.suffix], headers=headers)
 
 
 def _policy(server: Services) -> str:

@@ -1,0 +1,64 @@
+// What the page's modules answer to test_page_timing.py. The test copies it beside them and calls it.
+
+import { normalised } from "./edit.js";
+import { aspectOf, cropMovement } from "./keyframes.js";
+import { layout, outputFrameAt, shownSourceFrame } from "./plan.js";
+import { sourceTime, sourceTiming } from "./retime.js";
+import { exactRate, exactSeconds, exactSpeed } from "./timing.js";
+import { check } from "./validation.js";
+
+const text = ({ numerator, denominator }) => `${numerator}/${denominator}`;
+
+/** The plan of an edit. `asked` has, by file name, which frames and times of a clip to tell of. */
+export function plan({ edit, sources, asked }) {
+  const document = normalised(edit);
+  check(document);
+  const timings = document.clips.map((clip) => sourceTiming(sources[clip.fileName].timing));
+  const { clips, transitions, rate, frames } = layout(document, timings);
+  return {
+    rate: text(rate),
+    frames,
+    transitions,
+    clips: clips.map((place, index) => {
+      const { fileName, cropKeyframes } = document.clips[index];
+      const movement = cropMovement(cropKeyframes, sources[fileName].size, aspectOf(document));
+      const { numbers, cropTimes, stageTimes } = asked[fileName];
+      return {
+        fileName,
+        frames: [place.start, place.stop],
+        pieces: place.pieces.map(({ start, stop, speed, at }) => [start, stop, speed, at].map(text)),
+        sourceTimes: numbers.map((frame) => text(sourceTime(place.pieces, frame, rate))),
+        ticks: numbers.map((frame) => place.source.ticks[shownSourceFrame(place, frame)]),
+        rects: cropTimes.map(movement).map(({ x, y, width, height }) => [x, y, width, height]),
+        outputFrames: stageTimes.map((time) => outputFrameAt(place, exactSeconds(time))),
+      };
+    }),
+  };
+}
+
+/** Numbers read, and back as the nearest floating-point number; null for what is refused. */
+export function read({ rates, speeds, seconds }) {
+  const exact = (reader) => (value) => {
+    try {
+      const fraction = reader(value);
+      return [text(fraction), fraction.toNumber()];
+    } catch {
+      return null;
+    }
+  };
+  return {
+    rates: rates.map(exact(exactRate)),
+    speeds: speeds.map(exact(exactSpeed)),
+    seconds: seconds.map(exact(exactSeconds)),
+  };
+}
+
+/** Why the page refuses an edit, or null. */
+export function refusal(edit) {
+  try {
+    check(normalised(edit));
+    return null;
+  } catch (error) {
+    return error.message;
+  }
+}

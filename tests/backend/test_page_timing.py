@@ -1,0 +1,272 @@
+"""The page's arithmetic is the engine's: its modules, run on drawn edits, against the real plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+from backend.page_constants import page_constants, page_constants_module
+from engine.errors import EditError
+from engine.source import SourceInfo
+from engine.timeline import validation
+from engine.timeline.edit import Edit
+from engine.timeline.plan import Plan, PlannedClip, build_plan
+from engine.timeline.retime import Retiming
+from engine.timing import TIMESTAMP_TOLERANCE_S, exact_seconds
+from tests.backend.page_cases import RATES, SPEEDS, Case, cases, source_of_steps
+from tests.backend.page_modules import CHROMIUM, NODE, Ask, page_modules
+
+MOST_FRAMES_ASKED = 60
+
+pytestmark = pytest.mark.skipif(
+    NODE is None and CHROMIUM is None,
+    reason="neither node nor chromium is installed, so nothing can run the page's JavaScript",
+)
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Asks the page's modules, see `page_modules.js`."""
+    with page_modules(tmp_path_factory.mktemp("page")) as asking:
+        yield asking
+
+
+@given(case=cases())
+@settings(max_examples=200)
+def test_the_page_plans_as_the_engine_does(ask: Ask, case: Case) -> None:
+    try:
+        edit, plan = planned(case)
+    except EditError:
+        reject()
+    check_plan(ask, case, edit, plan)
+
+
+@pytest.mark.parametrize(("rate", "frames"), [(23.98, 14_386), ("23.980", 14_388)])
+def test_a_long_clip_keeps_step(ask: Ask, rate: float | str, frames: int) -> None:
+    """600 s at 24000/1001 frames/s, which is what 23.98 means, and at 23.98 exactly."""
+    document = {"clips": [{"fileName": "long.mp4"}], "targetFps": rate}
+    case = Case(document, {"long.mp4": source_of_steps(Fraction(1, 30), [1] * 18_000)})
+    edit, plan = planned(case)
+    assert plan.frame_count == frames
+    check_plan(ask, case, edit, plan)
+
+
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    wanted=st.lists(
+        st.tuples(st.sampled_from(["cut", "dissolve", "fade"]), st.integers(0, 15)),
+        min_size=4,
+        max_size=4,
+    ),
+)
+@settings(max_examples=200)
+def test_transitions_are_shortened_alike(
+    ask: Ask, counts: list[int], wanted: list[tuple[str, int]]
+) -> None:
+    """Clips of a few frames each, at 25 frames/s, with longer transitions between them."""
+    sources = {
+        f"{place}.mp4": source_of_steps(Fraction(1, 25), [1] * count)
+        for place, count in enumerate(counts)
+    }
+    joins = [{"type": kind, "duration": frames / 25} for kind, frames in wanted[: len(counts) - 1]]
+    clips = [{"fileName": name} for name in sources]
+    case = Case({"clips": clips, "transition": joins, "targetFps": 25}, sources)
+    edit, plan = planned(case)
+    check_plan(ask, case, edit, plan)
+
+
+def planned(case: Case) -> tuple[Edit, Plan]:
+    """The engine's plan. Raises EditError."""
+    edit = Edit.parse(json.dumps(case.document))
+    return edit, build_plan(edit, [case.sources[clip.file_name] for clip in edit.clips])
+
+
+def check_plan(ask: Ask, case: Case, edit: Edit, plan: Plan) -> None:
+    """The page's plan is the engine's."""
+    asked = {
+        clip.file_name: questions(planned_clip, plan.fps)
+        for clip, planned_clip in zip(edit.clips, plan.clips, strict=True)
+    }
+    sources = {name: described(source) for name, source in case.sources.items()}
+    told = ask("plan", {"edit": case.document, "sources": sources, "asked": asked})
+    assert Fraction(told["rate"]) == plan.fps
+    assert told["frames"] == plan.frame_count
+    assert told["transitions"] == [each.frame_count for each in plan.transitions]
+    assert [each["fileName"] for each in told["clips"]] == [each.file_name for each in edit.clips]
+    for clip, answer in zip(plan.clips, told["clips"], strict=True):
+        check_clip(clip, plan.fps, asked[answer["fileName"]], answer)
+
+
+def described(source: SourceInfo) -> dict[str, Any]:
+    """A source as the page is told of it."""
+    document = source.to_document()
+    size = {"width": source.display_size.width, "height": source.display_size.height}
+    timing = {key: document[key] for key in ("timeBase", "framePts", "endPts")}
+    return {"size": size, "timing": timing}
+
+
+def questions(clip: PlannedClip, fps: Fraction) -> dict[str, list[Any]]:
+    """Some frames of a clip, the times of their crops, and some times of its source."""
+    count = len(clip.frames)
+    numbers = np.unique(np.linspace(0, count - 1, MOST_FRAMES_ASKED).astype(int))
+    first_of_pieces = [frames.start for frames in clip.retiming.frames_of_pieces(fps) if frames]
+    numbers = np.union1d(numbers, first_of_pieces)
+    starts_s = [float(clip.source.time_of(pts)) for pts in clip.pts[numbers[::3]]]
+    just_before_s = [max(0.0, start_s - 0.0015) for start_s in starts_s]
+    spread_s = np.linspace(0, float(clip.source.duration_s), 13).tolist()
+    return {
+        "numbers": numbers.tolist(),
+        "cropTimes": clip.retiming.source_times_s(fps)[numbers].tolist(),
+        "stageTimes": [*spread_s, *starts_s, *just_before_s],
+    }
+
+
+def check_clip(
+    clip: PlannedClip, fps: Fraction, asked: dict[str, list[Any]], told: dict[str, Any]
+) -> None:
+    """The page's answer for one clip is what the engine planned."""
+    numbers = asked["numbers"]
+    assert told["frames"] == [clip.frames.start, clip.frames.stop]
+    assert [list(map(Fraction, each)) for each in told["pieces"]] == [
+        [each.start_s, each.stop_s, each.speed, each.at_s] for each in clip.retiming.pieces
+    ]
+    times_s = [source_time_s(clip.retiming, frame, fps) for frame in numbers]
+    assert list(map(Fraction, told["sourceTimes"])) == times_s
+    assert asked["cropTimes"] == pytest.approx(list(map(float, times_s)), rel=1e-9, abs=1e-9)
+    assert told["ticks"] == (clip.pts[numbers] - clip.source.frame_pts[0]).tolist()
+    rects = clip.rects[numbers]
+    assert np.allclose(np.array(told["rects"]), rects, rtol=1e-9, atol=1e-9)
+    shown = [clip.frames.start + frame_shown_at(clip, fps, time) for time in asked["stageTimes"]]
+    assert told["outputFrames"] == shown
+
+
+def source_time_s(retimed: Retiming, frame: int, fps: Fraction) -> Fraction:
+    """The source time of an output frame of a clip, with no array in sight."""
+    at_s = frame / fps
+    piece = max((each for each in retimed.pieces if each.at_s <= at_s), key=lambda each: each.at_s)
+    return piece.start_s + (at_s - piece.at_s) * piece.speed
+
+
+def frame_shown_at(clip: PlannedClip, fps: Fraction, time: float) -> int:
+    """The output frame of a clip nearest to a source time that shows the source frame there.
+
+    The last one that starts before it, where no output frame shows that source frame.
+    """
+    time_s = exact_seconds(time)
+    pieces = clip.retiming.pieces
+    piece = max((each for each in pieces if each.start_s <= time_s), default=pieces[0],
+                key=lambda each: each.start_s)  # fmt: skip
+    inside_s = min(max(time_s, piece.start_s), piece.stop_s)
+    retimed_s = piece.at_s + (inside_s - piece.start_s) / piece.speed
+    at = min(floor((retimed_s + TIMESTAMP_TOLERANCE_S) * fps), len(clip.frames) - 1)
+    last_tick = floor((time_s + TIMESTAMP_TOLERANCE_S) / clip.source.time_base)
+    pts = clip.source.frame_pts
+    reached = int(np.searchsorted(pts - pts[0], last_tick, side="right"))
+    wanted = pts[max(0, reached - 1)]
+    shows = np.flatnonzero(clip.pts == wanted)
+    return int(np.clip(at, shows[0], shows[-1])) if shows.size else at
+
+
+# numbers
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
+texts = st.from_regex(validation.RATE_SPELLING, fullmatch=True) | st.sampled_from(
+    ["", "30/0", "0/30", "1e9", " 30", "30 ", "30/1001/2", "-30", "+30", "NaN", "30\n", "0x10"]
+)
+
+
+@given(
+    rates=st.lists(RATES | texts | numbers, max_size=20),
+    speeds=st.lists(SPEEDS | st.floats(0.04, 21) | numbers, max_size=20),
+    seconds=st.lists(st.floats(-1, 10**6) | numbers, max_size=20),
+)
+@settings(max_examples=200)
+def test_the_page_reads_numbers_as_the_engine_does(
+    ask: Ask, rates: list[Any], speeds: list[Any], seconds: list[Any]
+) -> None:
+    told = ask("read", {"rates": rates, "speeds": speeds, "seconds": seconds})
+    for reader, values, answers in (
+        (validation.frame_rate, rates, told["rates"]),
+        (validation.speed, speeds, told["speeds"]),
+        (validation.seconds, seconds, told["seconds"]),
+    ):
+        for value, answer in zip(values, answers, strict=True):
+            try:
+                exact = reader(value, "")
+            except EditError:
+                # the page holds a time before the start of a file there
+                assert answer is None or value < 0
+                continue
+            assert answer is not None and Fraction(answer[0]) == exact
+            assert answer[1] == float(exact)
+
+
+def clip_with(**keys: Any) -> dict[str, Any]:
+    return {"clips": [{"fileName": "a.mp4", **keys}]}
+
+
+KEYFRAME = {"time": 0, "x": 0, "y": 0, "width": 9, "height": 16}
+
+
+@pytest.mark.parametrize(
+    ("document", "where"),
+    [
+        ({"targetFps": 241}, "targetFps"),
+        ({"targetFps": 0.99}, "targetFps"),
+        ({"targetFps": "24p"}, "targetFps"),
+        ({"targetFps": True}, "targetFps"),
+        ({"targetWidth": 8, "targetHeight": 16}, "targetWidth"),
+        ({"targetWidth": 16, "targetHeight": 7682}, "targetHeight"),
+        ({"targetWidth": 17, "targetHeight": 16}, "targetWidth"),
+        ({"fit": "fill"}, "fit"),
+        ({"clips": [{"fileName": "a.mp4"}] * 501}, "clips"),
+        ({"clips": [{"fileName": "a.mp4"}] * 2, "transition": [{"type": "wipe"}]},
+         "transition[0].type"),
+        ({"clips": [{"fileName": "a.mp4"}] * 2, "transition": [{"duration": 61}]},
+         "transition[0].duration"),
+        (clip_with(segmentsData={"trimRange": {"start": 2, "end": 2}}),
+         "clips[0].segmentsData.trimRange.end"),
+        (clip_with(segmentsData={"trimRange": {"start": -1}}),
+         "clips[0].segmentsData.trimRange.start"),
+        (clip_with(segmentsData={"segments": [{"start": 0, "end": 1, "speed": 0.049}]}),
+         "clips[0].segmentsData.segments[0].speed"),
+        (clip_with(segmentsData={"segments": [{"start": 0, "end": 1, "speed": 20.01}]}),
+         "clips[0].segmentsData.segments[0].speed"),
+        (clip_with(segmentsData={"segments": [{"start": 0, "end": "1"}]}),
+         "clips[0].segmentsData.segments[0].end"),
+        (clip_with(segmentsData={"segments": [{"start": 0, "end": 2}, {"start": 1, "end": 3}]}),
+         "clips[0].segmentsData.segments[1]"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"time": 1e10}]), "clips[0].cropKeyframes[0].time"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"width": 0}]), "clips[0].cropKeyframes[0].width"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"x": "left"}]), "clips[0].cropKeyframes[0].x"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"ease": "jump"}]), "clips[0].cropKeyframes[0].ease"),
+    ],
+)  # fmt: skip
+def test_the_page_refuses_what_the_engine_refuses(
+    ask: Ask, document: dict[str, Any], where: str
+) -> None:
+    document = clip_with() | document
+    with pytest.raises(EditError) as refused:
+        Edit.parse(document)
+    assert refused.value.where == where
+    assert ask("refusal", document).startswith(f"{where}: ")
+
+
+def test_the_page_is_served_the_engine_s_constants(client: httpx.Client) -> None:
+    answer = client.get("/page/constants.js")
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert answer.text == page_constants_module()
+    constants = page_constants()
+    assert Fraction(constants["TIMESTAMP_TOLERANCE_S"]) == TIMESTAMP_TOLERANCE_S
+    assert constants["NTSC_RATES"]["23.98"] == "24000/1001"
