@@ -20,8 +20,8 @@ from backend.settings import Settings
 from engine.media.image import png
 from engine.pipeline.exporter import probe_sources
 from engine.pipeline.still import render_still
-from engine.timeline.edit import Edit
-from engine.timeline.plan import Plan, build_plan
+from engine.timeline.edit import Clip, Edit
+from engine.timeline.plan import Plan, PlannedClip, build_plan
 from engine.upscale.stage import PlainResampler
 from tests.backend.conftest import Serve
 from tests.clips import numbered_clip
@@ -189,6 +189,9 @@ def test_a_reel_is_made_by_hand(
     expect(page.locator("#still-note")).to_contain_text("Exactly what the encoder will be given")
     asked, picture = stills[0]
     assert plan.clips[1].frames.start <= asked["frame"] < plan.clips[0].frames.stop
+    stage_s = page.evaluate("import('/page/app.js').then(({ app }) => app.time)")
+    assert shown_time_s(plan.clips[0], asked["frame"]) == pytest.approx(stage_s, abs=1 / 30)
+    assert shown_time_s(plan.clips[0], asked["frame"]) <= stage_s + 0.001
     assert picture == png(render_still(plan, asked["frame"], PLAIN))
     expect(page.locator("#split")).to_be_enabled()
     page.locator("#split").fill("30")
@@ -217,6 +220,11 @@ def test_a_reel_is_made_by_hand(
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.emulate_media(color_scheme="dark")
     assert serious_faults(page) == []
+
+
+def shown_time_s(clip: PlannedClip, frame: int) -> float:
+    """When the source frame that a clip shows in an output frame starts."""
+    return float(clip.source.time_of(clip.pts[frame - clip.frames.start]))
 
 
 def check_film(client: httpx.Client, plan: Plan, folder: Path) -> None:
@@ -255,6 +263,9 @@ def test_order_undo_and_the_document(
     page.keyboard.press("Control+z")
     assert [clip["fileName"] for clip in document(page)["clips"]] == [first, second]
 
+    (source, _) = probe_sources(Edit([Clip(path) for path in two_clips]))
+    told = client.get(f"/api/clips/{first}/glance").json()["timing"]
+    assert told.items() <= source.to_document().items() and len(told) == 3
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(page.locator("#time")).to_contain_text("0:00.10 /")
@@ -287,6 +298,9 @@ def test_order_undo_and_the_document(
     page.locator("#pasted").fill("{")
     page.get_by_role("button", name="Use it").click()
     expect(page.locator("#paste-error")).not_to_be_empty()
+    page.locator("#pasted").fill(json.dumps(app_spelling | {"targetFps": 300}))
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator("#paste-error")).to_have_text("targetFps: must be from 1 to 240, not 300")
     page.locator("#pasted").fill(json.dumps(app_spelling))
     page.get_by_role("button", name="Use it").click()
     assert document(page)["clips"][0]["segmentsData"]["segments"] == [
