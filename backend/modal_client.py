@@ -1,4 +1,4 @@
-"""Starts, follows and cancels the functions that are deployed on Modal.
+"""Functions that the app imports by name: they start, follow and cancel what runs on Modal.
 
 Looks functions up by the names in `modal_functions.protocol`, and imports nothing else from there.
 These names are stable, since an app imports them:
