@@ -1,8 +1,8 @@
-// The server's routes as functions. Knows no element but the dialog that asks for a key.
+// The server's routes as functions. Of all elements it knows only the dialog that asks for a key.
 
 import { $ } from "./dom.js";
 
-/** What the server answered when it refused. */
+/** The server refused a request: its status, and its reason as the message. */
 export class Refused extends Error {
   constructor(status, detail) {
     super(detail);
@@ -50,7 +50,7 @@ export const removeClip = (key) => json("DELETE", at(key));
 
 export const estimate = (edit) => json("POST", "/api/estimate", { edit });
 
-/** One output frame as an object URL, and what is to be said of it. */
+/** One output frame as an object URL, with the server's facts about it. */
 export async function still(edit, frame, through) {
   const headers = { "Content-Type": "application/json" };
   const body = JSON.stringify({ edit, frame, through });
@@ -79,7 +79,7 @@ export const proof = (id) => json("GET", `${job(id)}/proof`);
 export const reportAddress = (id) => `${job(id)}/report`;
 export const videoAddress = (id) => `${job(id)}/download`;
 
-/** Each state of an export until the last; reconnects when the line breaks. Gives a way to stop. */
+/** Passes on each state of an export until the last. Reconnects when the connection breaks. Returns a function that stops it. */
 export function follow(id, told) {
   let socket;
   let over = false;
@@ -102,7 +102,7 @@ export function follow(id, told) {
 
 let asking = null;
 
-/** Resolves when the server has taken a key; it keeps it in a cookie that scripts cannot read. */
+/** Resolves when the server has accepted a key. The key is kept in a cookie that scripts cannot read. */
 function askForKey() {
   asking ??= new Promise((entered) => {
     const dialog = $("login");

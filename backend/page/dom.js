@@ -1,4 +1,4 @@
-// Elements by name, made and found. Knows nothing of what they mean.
+// Finds and creates elements. Knows nothing of their meaning.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -28,7 +28,7 @@ export function s(name, attributes = {}, ...children) {
 
 export const icon = (name) => s("svg", { "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
 
-/** Follows a pointer from its press to its release, on an element that outlives redrawing. */
+/** Follows a pointer from press to release. The element must survive redrawing. */
 export function drag(event, element, moved, ended = () => {}) {
   event.preventDefault();
   element.setPointerCapture(event.pointerId);
@@ -40,7 +40,7 @@ export function drag(event, element, moved, ended = () => {}) {
   for (const [name, listener] of listeners) element.addEventListener(name, listener);
 }
 
-/** Redraws an element's content; who had the focus there has it again, by `name`. */
+/** Redraws an element's content. The focused element in it keeps the focus, found by its `name`. */
 export function redraw(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement : null;
   const name = focused?.name || focused?.dataset?.name;
@@ -53,7 +53,7 @@ export function redraw(element, ...children) {
 
 let fading;
 
-/** One line at the bottom of the window, for a while. */
+/** Shows one line at the bottom of the window, for some seconds. */
 export function toast(text) {
   const line = $("toast");
   line.textContent = text;

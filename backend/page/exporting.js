@@ -1,4 +1,4 @@
-// Before an export what it will take, while it runs how far it is, after it what was made.
+// The export: what it will take, how far it is, and what it has made.
 
 import * as api from "./api.js";
 import { app, on } from "./app.js";
@@ -14,7 +14,7 @@ let waiting;
 let asked = 0;
 let stopFollowing = () => {};
 
-// before
+// Before the export
 
 function askSoon() {
   clearTimeout(waiting);
@@ -58,7 +58,7 @@ function facts(list, rows) {
     h("dt", {}, name), h("dd", { data: id ? { fact: id } : {} }, value), more ? h("dd", { class: "fine" }, more) : null)));
 }
 
-// while it runs
+// During the export
 
 async function start() {
   const id = crypto.randomUUID?.() ?? `page-${Date.now()}-${Math.floor(Math.random() * 1e9)}`;
@@ -103,7 +103,7 @@ function running(state) {
   ];
 }
 
-/** A cell for each chunk, as wide as it has frames; frames of unfinished ones fill the first. */
+/** A cell per chunk, as wide as its frames. Frames of unfinished chunks fill the first of them. */
 function drawCells(row, lengths, state) {
   if (row.childElementCount !== lengths.length) {
     row.replaceChildren(...lengths.map((frames) => {
@@ -144,7 +144,7 @@ function showFailure(id, state, buttons) {
   showPast();
 }
 
-// after
+// After the export
 
 async function showResult(id) {
   localStorage.removeItem(RUNNING);
@@ -171,7 +171,7 @@ async function showResult(id) {
   askSoon();
 }
 
-/** What can be checked by anybody: what the file holds, and which frames went to its encoder. */
+/** What anybody can check: what the file holds, and hashes of the frames given to its encoder. */
 function proof(id, report) {
   const table = h("table", {},
     h("thead", {}, h("tr", {}, ["frames", "hash of the frames given to the encoder", "rendered in"].map((each) => h("th", {}, each)))),

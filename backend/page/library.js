@@ -1,4 +1,4 @@
-// Clips come in: dropped, chosen, or picked among those already stored.
+// Adds clips: files that are dropped or chosen, or clips that are stored already.
 
 import { removeClip, storedClips } from "./api.js";
 import { app, know, on, tell } from "./app.js";
@@ -38,7 +38,7 @@ function add(key) {
   app.select(app.document.clips.length - 1);
 }
 
-/** Puts files into the reel at once, and into the store one after the other. */
+/** Adds files to the reel at once, and uploads them one after the other. */
 export async function addFiles(files) {
   if (dialog.open) dialog.close();
   const waiting = files.map((file) => ({ file, key: keyOf(file), medium: { title: file.name, share: 0 } }));

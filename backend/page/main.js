@@ -49,7 +49,7 @@ function pressed(event) {
     move(app.index, app.index + way);
     return;
   }
-  // space presses what was reached by tab, and not what a pointer or a dialog left focused
+  // space presses an element that was reached by tab, not one that a pointer or a dialog left focused
   if (name === " " && byTab && target.matches("button, summary, a, [role=slider]")) return;
   if (!KEYS[name]) return;
   event.preventDefault();
