@@ -357,7 +357,8 @@ def test_a_short_gap_holds_the_picture_before_it(tmp_path: Path) -> None:
     with open_reader(info, warnings) as reader:
         shown = numbers(reader, info.frame_pts)
     assert shown == [*range(5), *[4] * 5, *range(9 + 1, 20)]
-    assert warnings == [f"{info.location}: 0.500 to 1.000 s: missing, the picture before it is held"]
+    warning = f"{info.location}: 0.500 to 1.000 s: missing, the picture before it is held"
+    assert warnings == [warning]
 
 
 @pytest.mark.parametrize("wanted", [[6], [9], [5, 12], [12, 7], [8, 9], [3, 9], [19, 9, 0]])
@@ -446,7 +447,8 @@ def test_a_tail_of_less_than_half_a_second_is_held(tmp_path: Path) -> None:
     warnings: list[str] = []
     with open_reader(info, warnings) as reader:
         assert numbers(reader, info.frame_pts) == [*range(16), 15, 15, 15, 15]
-    assert warnings == [f"{info.location}: 1.600 to 2.000 s: missing, the picture before it is held"]
+    warning = f"{info.location}: 1.600 to 2.000 s: missing, the picture before it is held"
+    assert warnings == [warning]
 
 
 # Real files
@@ -510,7 +512,8 @@ def test_the_damaged_real_file_loses_one_picture_and_says_which() -> None:
     with open_reader(info, warnings) as reader:
         frames = list(reader.frames(info.frame_pts))
     assert len(frames) == 50
-    assert warnings[0] == f"{info.location}: 3.000 to 3.100 s: missing, the picture before it is held"
+    warning = f"{info.location}: 3.000 to 3.100 s: missing, the picture before it is held"
+    assert warnings[0] == warning
     assert pixels(frames[30]) == pixels(frames[29])
     with open_reader(info, strict=True) as reader, pytest.raises(DecodeError, match=r"at 3\.000 s"):
         list(reader.frames(info.frame_pts))

@@ -229,7 +229,9 @@ def test_chunks_in_any_order_are_the_same_frames(tmp_path: Path) -> None:
     chunks = cut_into_chunks(plan, stage_key=lambda _: "bicubic", encoder_key=encoder.key)
     hashes = {}
     for chunk in np.random.default_rng(7).permutation(np.array(chunks, object)):
-        with OpenSources(lambda _: PlainResampler(), strict=True, on_warning=pytest.fail) as sources:
+        with OpenSources(
+            lambda _: PlainResampler(), strict=True, on_warning=pytest.fail
+        ) as sources:
             rendered = render_chunk(
                 chunk,
                 sources,
