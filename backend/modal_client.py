@@ -349,7 +349,23 @@ async def _clear_away(job: ExportJob, store: Store) -> None:
 
 
 async def _in_time(request: Awaitable[T]) -> T:
-    """What Modal responds to a request. Raises `ModalError` where it cannot be asked."""
+    """What Modal responds to a request. Raises `ModalError` where it cannot be asked.
+
+    A cancellation that comes while Modal's client waits is always raised. The client may swallow
+    it: `asyncio.wait_for` does in Python 3.11 if its timeout comes at the same moment.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    cancellations = task.cancelling()
+    try:
+        return await _response_to(request)
+    finally:
+        if task.cancelling() > cancellations:
+            raise asyncio.CancelledError
+
+
+async def _response_to(request: Awaitable[T]) -> T:
+    """As `_in_time`, but for swallowed cancellations."""
     try:
         async with asyncio.timeout(REQUEST_S):
             return await request

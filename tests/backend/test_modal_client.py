@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import modal
@@ -132,3 +133,40 @@ def test_an_answer_of_another_kind(control_plane: ControlPlane, answer: object) 
     control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": lambda **_: answer})
     made = concatenated()
     assert made["status"] == "error" and "does not know" in made["error"]
+
+
+async def swallowing() -> None:
+    """What Modal's client may do with a cancellation that comes at a bad moment."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)
+
+
+def test_a_cancellation_that_modal_s_client_swallows_still_cancels() -> None:
+    async def cancelled() -> bool:
+        task = asyncio.create_task(modal_client._in_time(swallowing()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return task.cancelled()
+
+    assert asyncio.run(asyncio.wait_for(cancelled(), 10))
+
+
+def test_a_task_that_is_being_cancelled_can_still_ask() -> None:
+    """As the end of an export does, when Ctrl-C has cancelled the task that follows it."""
+
+    async def asking() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return await modal_client._in_time(asyncio.sleep(0, "response"))
+        raise AssertionError
+
+    async def cancelled() -> str:
+        task = asyncio.create_task(asking())
+        await asyncio.sleep(0)
+        task.cancel()
+        return await task
+
+    assert asyncio.run(cancelled()) == "response"
