@@ -41,7 +41,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
 
 
 @given(case=cases())
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_the_page_plans_as_the_engine_does(ask: Ask, case: Case) -> None:
     try:
         edit, plan = planned(case)
@@ -68,7 +68,7 @@ def test_a_long_clip_keeps_step(ask: Ask, rate: float | str, frames: int) -> Non
         max_size=4,
     ),
 )
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_transitions_are_shortened_alike(
     ask: Ask, counts: list[int], wanted: list[tuple[str, int]]
 ) -> None:
@@ -190,7 +190,7 @@ texts = st.from_regex(validation.RATE_SPELLING, fullmatch=True) | st.sampled_fro
     speeds=st.lists(SPEEDS | st.floats(0.04, 21) | numbers, max_size=20),
     seconds=st.lists(st.floats(-1, 10**6) | numbers, max_size=20),
 )
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_the_page_reads_numbers_as_the_engine_does(
     ask: Ask, rates: list[Any], speeds: list[Any], seconds: list[Any]
 ) -> None:
