@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from backend.assignment import Assignment
 from backend.planning import encoder_for, plan_task, task_source
 from backend.tasks import ExtractTask, RenderTask
+from engine.errors import EngineError
 from engine.pipeline.estimate import measured
 from engine.pipeline.exporter import Listener, export
 from engine.pipeline.extract import extract
@@ -61,7 +62,7 @@ def _render(assignment: Assignment, task: RenderTask, send_event: SendEvent) -> 
 
 def _record_history(plan: Plan, report: Report) -> None:
     """Adds the export's speed to the history of estimates. An export never fails because of it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, EngineError):
         if (run := measured(plan, report)) is not None:
             History.of_user().add(run)
 

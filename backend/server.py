@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from backend.app import create_app
 from backend.settings import Settings
+from backend.signed_urls import UrlSigner
 from engine.errors import EngineError
 
 log = structlog.get_logger()
@@ -28,10 +29,12 @@ GRACE_S = 5
 def run(settings: Settings, host: str, port: int) -> None:
     """Serves until a signal arrives. Logs the URL it listens on.
 
-    Raises `EngineError` if another server is using the data folder, `OSError` if it cannot listen.
+    Raises `EngineError` if another server is using the data folder or its signing key is damaged,
+    `OSError` if it cannot listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with data_dir_lock(settings.data_dir), socket.socket(family) as listening:
+        UrlSigner.load_or_create(settings.data_dir, settings.public_url)  # refused in one line here
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(BACKLOG)

@@ -7,10 +7,17 @@ import hmac
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+from engine.errors import EngineError
+from engine.files import sync
+
+SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +29,20 @@ class UrlSigner:
 
     @classmethod
     def load_or_create(cls, data_dir: Path, public_url: str) -> Self:
-        """With the secret in `data_dir`. Creates the secret if there is none."""
+        """With the secret in `data_dir`. Creates the secret, whole or not at all, if there is none.
+
+        Raises `EngineError` for a file that holds no secret: whoever knows its content could sign.
+        """
         path = data_dir / "signing.key"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return cls(path.read_bytes(), public_url)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-        return cls(path.read_bytes(), public_url)
+        if not path.exists():
+            _create_secret(path)
+        secret = path.read_bytes()
+        if len(secret) != SECRET_BYTES:
+            raise EngineError(
+                f"{path}: holds {len(secret)} bytes and not {SECRET_BYTES}, so it is no secret; "
+                "delete it, and a new one is made: addresses that were signed before end to work"
+            )
+        return cls(secret, public_url)
 
     def sign(self, key: str, expires_s: int, file_name: str | None) -> str:
         """The URL of `key`, valid for `expires_s` seconds. Browsers save it as `file_name`."""
@@ -48,3 +60,18 @@ class UrlSigner:
     def _signature(self, key: str, until: int, file_name: str) -> str:
         message = "\n".join((str(until), file_name, key)).encode()
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
+
+
+def _create_secret(path: Path) -> None:
+    """Writes a new secret, unless another process has written one meanwhile. Raises `OSError`."""
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))
+        sync(unfinished)
+        with suppress(FileExistsError):
+            path.hardlink_to(unfinished)
+        sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from engine.cli.cache import open_cache
 from engine.cli.console import errors_as_exit_codes, stderr, stop_on_signals, warn
 from engine.cli.edit_file import EditArgument, LenientOption, check_output_files, load_plan
 from engine.cli.options import EncoderOptions, UpscalerOptions, WorkOptions, with_option_groups
-from engine.errors import StoreError
+from engine.errors import EngineError, StoreError
 
 if TYPE_CHECKING:
     from engine.media.encoders import Encoder
@@ -105,5 +105,5 @@ def _remember(plan: Plan, report: Report) -> None:
     try:
         if (run := measured(plan, report)) is not None:
             History.of_user().add(run)
-    except OSError as error:
+    except (OSError, EngineError) as error:  # the film is finished all the same
         warn(f"the speed of this export is not remembered: {error}")

@@ -55,7 +55,7 @@ class History:
         return cls(Path(named) if named else platformdirs.user_cache_path("framestream") / "speeds")
 
     def add(self, run: Run) -> None:
-        """Keeps a run. Raises OSError where the file cannot be written."""
+        """Keeps a run. Raises OSError or OutputError where the file cannot be written."""
         alike = [each for each in self.runs() if each.kind == run.kind]
         others = [each for each in self.runs() if each.kind != run.kind]
         kept = [*others, *[*alike, run][-KEPT_PER_KIND:]]

@@ -106,3 +106,22 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing_under_the_final_name(tmp_pat
     assert (code, "cancelled" in said) == (130, True)
     assert time.monotonic() - asked_s < 5
     assert not out.exists() and not list(tmp_path.glob(".*.partial"))
+
+
+@pytest.mark.parametrize("in_the_way", ["a folder", "a file where a folder should be"])
+def test_a_film_does_not_fail_over_its_statistics(
+    in_the_way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbered_clip(tmp_path / "a.mp4", 10)
+    edit = write_edit(tmp_path / "edit.json", {"clips": [{"fileName": "a.mp4"}]})
+    history = tmp_path / "speeds"
+    if in_the_way == "a folder":
+        history.mkdir()
+    else:
+        history.write_text("")
+        history = history / "below"
+    monkeypatch.setenv("FRAMESTREAM_HISTORY", str(history))
+    done = framestream("render", edit, "-o", tmp_path / "out.mp4")
+    assert done.returncode == 0, done.stderr
+    assert "warning the speed of this export is not remembered" in done.stderr
+    assert (tmp_path / "out.mp4").stat().st_size > 1000
