@@ -18,9 +18,10 @@ export function keyOf(file) {
 
 /** Uploads a file. `onShare(share)` is told how much of it has been received, 0 to 1. */
 export async function upload(file, key, onShare) {
-  if ((await uploadState(key)).complete) return onShare(1);
+  const before = await uploadState(key);
+  if (before.complete) return onShare(1);
   let failures = 0;
-  let offset = null;
+  let offset = before.offset ? null : await start(file, key);
   while (offset !== file.size) {
     try {
       offset ??= await startOrResume(file, key);
@@ -44,6 +45,11 @@ async function startOrResume(file, key) {
     return Number(state.headers.get("Upload-Offset"));
   }
   if (!state.ok && state.status !== 404) throw new Refused(state.status, `the server answered ${state.status}`);
+  return start(file, key);
+}
+
+/** Creates the upload. The server then has 0 bytes of it. */
+async function start(file, key) {
   const headers = { ...TUS, "Upload-Length": file.size, "Upload-Metadata": `key ${base64(key)}` };
   const created = await fetch(uploadUrl(), { method: "POST", headers });
   if (!created.ok) throw new Refused(created.status, detailOf(await created.text()));
