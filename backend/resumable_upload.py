@@ -107,10 +107,15 @@ def find_upload(upload_dir: Path, user_id: str, key: str) -> PendingUpload | Non
     return PendingUpload(path, length, size, touched_s)
 
 
-def discard_upload(upload: PendingUpload) -> None:
-    """Removes an unfinished upload."""
-    _length_path(upload.path).unlink(missing_ok=True)
-    upload.path.unlink(missing_ok=True)
+def discard_upload(upload_dir: Path, user_id: str, key: str) -> None:
+    """Removes an unfinished upload, announced or not, if there is one.
+
+    Raises `RequestRefused` 423 while another request is sending it.
+    """
+    path = upload_path(upload_dir, user_id, key)
+    with _locked(path, 423) as file:
+        file.truncate(0)  # so it goes with the lock
+        _length_path(path).unlink(missing_ok=True)
 
 
 def _length_path(path: Path) -> Path:
@@ -124,15 +129,26 @@ def _locked(path: Path, status: int = 409) -> Iterator[BinaryIO]:
     A file that stays empty is removed.
     """
     with path.open("ab") as file:
+        running = RequestRefused(status, "another upload of this clip is running")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RequestRefused(status, "another upload of this clip is running") from None
+            raise running from None
+        if not _is_at(path, file):
+            raise running  # it was removed or completed between opening and locking
         try:
             yield file
         finally:
             if file.seek(0, os.SEEK_END) == 0:
                 path.unlink(missing_ok=True)
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether the open file is the one that has this path now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +188,7 @@ async def append(
         await run_in_threadpool(os.fsync, file.fileno())
         whole = path.with_name(uuid4().hex) / safe_name(key)
         whole.parent.mkdir()
+        _length_path(path).unlink(missing_ok=True)
         return AppendResult(size, path.replace(whole))
 
 

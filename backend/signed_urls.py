@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
-from uuid import uuid4
 
 from engine.errors import EngineError
-from engine.files import sync
+from engine.files import whole_file
 
 SECRET_BYTES = 32
 
@@ -63,15 +62,13 @@ class UrlSigner:
 
 
 def _create_secret(path: Path) -> None:
-    """Writes a new secret, unless another process has written one meanwhile. Raises `OSError`."""
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+    """Writes a new secret, unless another process has. Raises `OutputError`."""
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(SECRET_BYTES))
-        sync(unfinished)
-        with suppress(FileExistsError):
-            path.hardlink_to(unfinished)
-        sync(path.parent)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not path.exists():
+            with whole_file(path) as unfinished:
+                unfinished.touch(0o600)
+                unfinished.write_bytes(secrets.token_bytes(SECRET_BYTES))
     finally:
-        unfinished.unlink(missing_ok=True)
+        os.close(folder)

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from backend.access import User
 from backend.clip_library import add_clip, clip_document, stored_clip
 from backend.export_form import CLIPS, clip_key
-from backend.resumable_upload import ContentRange, append, upload_path
+from backend.resumable_upload import ContentRange, append, discard_upload, upload_path
 from backend.services import Server
 from backend.worker_pool import WorkError
 from engine.storage import user_key
@@ -96,7 +96,8 @@ async def upload(
 
 @router.delete("/{key}", status_code=204)
 async def remove(user: User, server: Server, key: Key) -> Response:
-    """Remove a clip, also an unfinished one."""
-    await run_in_threadpool(server.store.delete, clip_key(user, key))
-    upload_path(server.settings.upload_dir, user, key).unlink(missing_ok=True)
+    """Remove a clip, also an unfinished one. 423 while another request sends it."""
+    stored_as = clip_key(user, key)
+    await run_in_threadpool(discard_upload, server.settings.upload_dir, user, key)
+    await run_in_threadpool(server.store.delete, stored_as)
     return Response(status_code=204)

@@ -166,18 +166,19 @@ async def send(
     span = ContentRange(start, stop, upload.length)
     received = await append(request, upload.path, key, span, server.settings, may_restart=False)
     if received.whole is not None:
-        try:
-            await add_clip(server, user, key, received)
-        finally:
-            await run_in_threadpool(discard_upload, upload)
+        await add_clip(server, user, key, received)
         return _state(received.size_bytes, None, {})
     return _state(received.size_bytes, None, _expiry(await _pending(server, user, key)))
 
 
 @router.delete("/{key}", status_code=204)
 async def terminate(user: User, server: Server, key: Key) -> Response:
-    """Delete an unfinished upload. A stored clip is deleted by `DELETE /api/clips/{key}`."""
-    await run_in_threadpool(discard_upload, await _pending(server, user, key))
+    """Delete an unfinished upload. A stored clip is deleted by `DELETE /api/clips/{key}`.
+
+    423 while another request sends.
+    """
+    await _pending(server, user, key)
+    await run_in_threadpool(discard_upload, server.settings.upload_dir, user, key)
     return Response(status_code=204)
 
 

@@ -87,6 +87,7 @@ def export(
     replaced only by a whole, verified file. Raises `EngineError` (see `errors.py`), `Cancelled`
     among them.
     """
+    _check_destination(Path(destination), plan)  # before weights are fetched
     job = plan_job(
         plan,
         upscaler or choose_upscaler(),

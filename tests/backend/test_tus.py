@@ -151,6 +151,44 @@ def test_an_upload_can_be_terminated(client: httpx.Client) -> None:
     assert kept_files(client) == []
 
 
+def test_what_is_being_sent_is_not_taken_away(client: httpx.Client) -> None:
+    url = created(client, "busy.mp4", 1000)
+    head = f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    fields = "".join(f"{k}: {v}\r\n" for k, v in (STREAM | {"Upload-Offset": "0"}).items())
+    address = (client.base_url.host, client.base_url.port or 0)
+    with closing(socket.create_connection(address, timeout=30)) as raw:
+        raw.sendall(f"{head}{fields}\r\n".encode() + b"x" * 10)
+        wait_until(lambda: any(not path.suffix for path in kept_files(client)))
+        assert client.delete(url, headers=VERSION).status_code == 423
+        assert client.delete("/api/clips/busy.mp4").status_code == 423
+        assert patch(client, url, 0, b"y").status_code == 409
+        time.sleep(0.5)  # as above
+    wait_until(lambda: offset_of(client, url) > 0)
+    assert offset_of(client, url) == 10
+    assert client.delete(url, headers=VERSION).status_code == 204
+    assert kept_files(client) == []
+
+
+def test_deleting_a_clip_forgets_its_announced_upload(client: httpx.Client) -> None:
+    for sent in (b"", b"x" * 40):
+        url = created(client, "forgotten.mp4", 100)
+        assert patch(client, url, 0, sent).status_code == 204
+        assert client.delete("/api/clips/forgotten.mp4").status_code == 204
+        assert client.head(url, headers=VERSION).status_code == 404
+        assert kept_files(client) == []
+
+
+def test_a_clip_that_comes_by_put_ends_its_announced_upload(
+    client: httpx.Client, clips: list[Path]
+) -> None:
+    url = created(client, "by put.mp4", 100)
+    data = clips[1].read_bytes()
+    assert client.put("/api/clips/by put.mp4", content=data).status_code == 201
+    assert client.delete("/api/clips/by put.mp4").status_code == 204
+    assert client.head(url, headers=VERSION).status_code == 404
+    assert kept_files(client) == []
+
+
 def test_methods_may_be_overridden(client: httpx.Client) -> None:
     url = created(client, "override.mp4", 100)
     headers = STREAM | {"Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
