@@ -10,7 +10,7 @@ import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,19 @@ def kept_files(client: httpx.Client) -> list[Path]:
     return [p for p in (Path(client.headers["X-Data-Dir"]) / "uploads").rglob("*") if p.is_file()]
 
 
+@contextmanager
+def sending(client: httpx.Client, url: str, length: int, data: bytes) -> Iterator[None]:
+    """A PATCH of `length` bytes that has sent `data` so far. Its connection breaks in the end."""
+    headers = STREAM | {"Host": "localhost", "Upload-Offset": "0", "Content-Length": str(length)}
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    address = (client.base_url.host, client.base_url.port or 0)
+    with closing(socket.create_connection(address, timeout=30)) as raw:
+        raw.sendall(f"PATCH {url} HTTP/1.1\r\n{fields}\r\n".encode() + data)
+        wait_until(lambda: any(not path.suffix for path in kept_files(client)))
+        yield
+        time.sleep(0.5)  # what nobody has read when the connection breaks is lost
+
+
 def test_what_the_server_supports(client: httpx.Client) -> None:
     answer = client.options("/api/uploads")  # the one request without Tus-Resumable
     assert answer.status_code == 204
@@ -112,13 +125,8 @@ def test_what_came_before_a_broken_connection_is_kept(
 ) -> None:
     data = clips[1].read_bytes()
     url = created(client, "broken.mp4", len(data))
-    head = f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
-    fields = "".join(f"{k}: {v}\r\n" for k, v in (STREAM | {"Upload-Offset": "0"}).items())
-    address = (client.base_url.host, client.base_url.port or 0)
-    with closing(socket.create_connection(address, timeout=30)) as raw:
-        raw.sendall(f"{head}{fields}\r\n".encode() + data[:2000])
-        wait_until(lambda: any(not path.suffix for path in kept_files(client)))
-        time.sleep(0.5)  # what nobody has read when the connection breaks is lost
+    with sending(client, url, len(data), data[:2000]):
+        pass
     wait_until(lambda: offset_of(client, url) > 0)
     received = offset_of(client, url)
     assert received == 2000
@@ -153,16 +161,10 @@ def test_an_upload_can_be_terminated(client: httpx.Client) -> None:
 
 def test_what_is_being_sent_is_not_taken_away(client: httpx.Client) -> None:
     url = created(client, "busy.mp4", 1000)
-    head = f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-    fields = "".join(f"{k}: {v}\r\n" for k, v in (STREAM | {"Upload-Offset": "0"}).items())
-    address = (client.base_url.host, client.base_url.port or 0)
-    with closing(socket.create_connection(address, timeout=30)) as raw:
-        raw.sendall(f"{head}{fields}\r\n".encode() + b"x" * 10)
-        wait_until(lambda: any(not path.suffix for path in kept_files(client)))
+    with sending(client, url, 1000, b"x" * 10):
         assert client.delete(url, headers=VERSION).status_code == 423
         assert client.delete("/api/clips/busy.mp4").status_code == 423
         assert patch(client, url, 0, b"y").status_code == 409
-        time.sleep(0.5)  # as above
     wait_until(lambda: offset_of(client, url) > 0)
     assert offset_of(client, url) == 10
     assert client.delete(url, headers=VERSION).status_code == 204
