@@ -1,4 +1,4 @@
-"""The database tables: projects, working videos, export jobs, API keys. Migrations create them."""
+"""The database tables. Migrations create them."""
 
 from __future__ import annotations
 
@@ -127,8 +127,12 @@ class Job(Base):
     phase: Mapped[str] = mapped_column(String(16), default="queued")
     message: Mapped[str] = mapped_column(Text, default="Waiting")
     attempts: Mapped[int] = mapped_column(default=0)
+    progress_at_start: Mapped[float] = mapped_column(default=0.0)
+    """The highest percent ever reached, as it was when the job was last started."""
     modal_call_id: Mapped[str | None] = mapped_column(String(64))
     modal_used: Mapped[bool] = mapped_column(default=False)
+    remote: Mapped[bool] = mapped_column(default=False)
+    """True from before its first temporary object is put into the store for Modal."""
     leftovers: Mapped[bool] = mapped_column(default=True)
     """True until its work folder and its temporary objects have been removed."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -144,3 +148,49 @@ class ApiKey(Base):
     key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    revoked_at: Mapped[datetime | None]
+    """A revoked key stays: a server that once had keys never goes back to trusting everybody."""
+
+
+class LoginSession(Base):
+    """A login of the page. The cookie holds a random token, and the row its hash."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (ForeignKeyConstraint(["key_hash"], ["api_keys.key_hash"]),)
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_hash: Mapped[str] = mapped_column(String(64))
+    """The key that was logged in with. Its revocation ends the session."""
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    expires_at: Mapped[datetime]
+
+
+class Installation(Base):
+    """The identity of this database, in one row. A data folder remembers whose files it holds."""
+
+    __tablename__ = "installation"
+
+    only: Mapped[int] = mapped_column(primary_key=True, default=1)
+    id: Mapped[str] = mapped_column(String(32))
+
+
+class OutsideTaskKind(StrEnum):
+    """What has to happen outside."""
+
+    CANCEL_CALL = "cancel_call"
+    """End a call on Modal with its containers, and delete its temporary objects."""
+
+
+class OutsideTask(Base):
+    """Something that has to happen outside this server. The row goes when it has happened."""
+
+    __tablename__ = "outside_tasks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[OutsideTaskKind] = mapped_column(String(16))
+    details: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    next_at: Mapped[datetime] = mapped_column(default=utc_now)
+    """Not tried before."""
