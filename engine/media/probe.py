@@ -1,23 +1,12 @@
-"""Finds out what a source file is: one pass over its packets, one decoded frame. Knows no edit.
-
-Where a container's packets are not reliably frames (MPEG-TS and PS, interlaced streams, frames
-without timestamps), the file is decoded once to list its frames.
-"""
+"""Finds out what a source file is: one pass over its packets, one decoded frame. Knows no edit."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import av
-import numpy as np
-from numpy.typing import NDArray
 
-from engine.errors import SourceError
 from engine.geometry import Size
 from engine.location import SourceLocation
 from engine.media.container import (
@@ -28,25 +17,14 @@ from engine.media.container import (
     video_stream,
 )
 from engine.media.fingerprint import fingerprint
+from engine.media.frame_list import read_frames
 from engine.media.mp4_index import SkimmingReader
 from engine.media.planes import RGB_MATRIX, is_rgb
-from engine.source import Colour, Matrix, SoundInfo, SourceInfo, Transfer
+from engine.media.sound_track import sound_info
+from engine.source import Colour, Matrix, SourceInfo, Transfer
 from engine.storage.objects import Store
 from engine.timing import round_half_up
 
-TAIL_TOLERANCE_S = Fraction(1, 2)
-"""A file may end this much earlier than its container declares without missing frames."""
-
-_SEEKABLE = {"mov", "matroska", "avi"}
-_INTRA = {"mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"}
-_FRAME_PER_PACKET = {  # by container: codecs whose packets are frames, with the right timestamps
-    "mov": _INTRA | {"h264", "hevc", "vp9", "av1"},
-    "matroska": _INTRA | {"h264", "hevc", "vp9", "av1"},
-    "flv": {"h264", "hevc", "av1"},
-    "avi": _INTRA,  # AVI knows no reordering
-}
-_MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
-_INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _MATRICES = {  # by AVColorSpace (ITU-T H.273 matrix coefficients)
     1: Matrix.BT709,
@@ -70,229 +48,26 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
     reader = None if isinstance(location, Path) else SkimmingReader(stored_object(location, store))
     with open_container(location, store, reader) as container:
         stream = video_stream(container, location)
-        family, codec = family_of(container), stream.codec.canonical_name
-        packets, first = _read_packets(container, stream, location, reader)
-        shown = _list_frames(packets, first, stream, family, location, store)
-        keyframe_pts = _keyframes(shown, packets, first, codec, family)
-        step, time_base = _typical_step(shown.pts, stream), time_base_of(stream)
-        end_pts = _end_pts(shown, packets, step)
-        declared_end = _declared_end(shown, packets, stream, container)
-        if declared_end and (declared_end - end_pts) * time_base > TAIL_TOLERANCE_S:
-            shown = _with_missing_tail(shown, end_pts, declared_end, step)
-            end_pts = declared_end
-        listed_end = int(shown.pts[0]) + (stream.duration or 0)
-        if family == "mov" and shown.pts[-1] < listed_end:
-            end_pts = min(end_pts, listed_end)  # an edit list may end inside the last frame
+        frames = read_frames(container, stream, location, store, reader)
+        first, time_base = frames.first, time_base_of(stream)
         return SourceInfo(
             location=location,
             fingerprint=fingerprint(location, store),
-            container=family,
-            codec=codec,
+            container=family_of(container),
+            codec=stream.codec.canonical_name,
             pixel_format=first.format.name,
             coded_size=Size(first.width, first.height),
             display_size=_display_size(first, stream.sample_aspect_ratio),
             rotation_deg=_clockwise(first),
             colour=_colour(first),
-            interlaced=shown.interlaced,
+            interlaced=frames.interlaced,
             time_base=time_base,
-            frame_pts=shown.pts,
-            keyframe_pts=keyframe_pts,
-            end_pts=end_pts,
-            sound=_sound(container, int(shown.pts[0]) * time_base),
-            known_by_order=shown.by_order,
+            frame_pts=frames.pts,
+            keyframe_pts=frames.keyframe_pts,
+            end_pts=frames.end_pts,
+            sound=sound_info(container, int(frames.pts[0]) * time_base),
+            known_by_order=frames.by_order,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _PacketList:
-    """The video packets of a file, in file order; times in ticks."""
-
-    pts: list[int | None]
-    duration: list[int]
-    key: list[bool]
-    shown: list[bool]
-    """False for a packet that an edit list hides: it is only decoded."""
-    indexed: int
-    """Entries in the container's index before anything was read."""
-
-    def known_pts(self) -> NDArray[np.int64]:
-        return np.unique(np.array([tick for tick in self.pts if tick is not None], np.int64))
-
-    def shown_pts(self) -> NDArray[np.int64] | None:
-        """Timestamps of the shown frames, ascending; None where one is missing or occurs twice."""
-        pts = [tick for tick, shown in zip(self.pts, self.shown, strict=True) if shown]
-        if not pts or None in pts:
-            return None
-        unique = np.unique(np.array(pts, np.int64))
-        return unique if len(unique) == len(pts) else None
-
-
-@dataclass(frozen=True, slots=True)
-class _FrameList:
-    """The frames that are shown, by ascending timestamps."""
-
-    pts: NDArray[np.int64]
-    interlaced: bool
-    by_order: bool
-    """See `SourceInfo.known_by_order`."""
-
-
-def _list_frames(
-    packets: _PacketList,
-    first: av.VideoFrame,
-    stream: av.VideoStream,
-    family: str,
-    location: SourceLocation,
-    store: Store | None,
-) -> _FrameList:
-    """The shown frames: from the packets where those can be trusted, else by decoding."""
-    interlaced = (
-        first.interlaced_frame or stream.codec_context.field_order in _INTERLACED_FIELD_ORDERS
-    )
-    pts = packets.shown_pts()
-    one_to_one = stream.codec.canonical_name in _FRAME_PER_PACKET.get(family, ())
-    if one_to_one and not interlaced and pts is not None and pts[0] == first.pts:
-        return _FrameList(pts, interlaced=False, by_order=False)
-    return _list_by_decoding(location, store, _typical_step(packets.known_pts(), stream))
-
-
-def _read_packets(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    location: SourceLocation,
-    reader: SkimmingReader | None,
-) -> tuple[_PacketList, av.VideoFrame]:
-    """All packets, and the first frame that decodes; an MP4 is skimmed from there on."""
-    packets = _PacketList([], [], [], [], len(stream.index_entries))
-    dts = []
-    first: av.VideoFrame | None = None
-    for packet in _packets_until_damage(container, stream, location):
-        if first is None:
-            first = next(iter(_decoded(packet)), None)
-            if first is not None and reader and family_of(container) == "mov":
-                reader.skim()
-        if packet.size:
-            dts.append(packet.dts)
-            packets.pts.append(packet.pts)
-            packets.duration.append(packet.duration or 0)
-            packets.key.append(packet.is_keyframe)
-            packets.shown.append(not packet.is_discard)
-    if first is None:
-        raise SourceError(location, "has no video frame that can be decoded")
-    if reader and reader.skimming:
-        keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
-        packets.key[:] = [tick in keys for tick in dts]
-    return packets, first
-
-
-def _packets_until_damage(
-    container: av.container.InputContainer, stream: av.VideoStream, location: SourceLocation
-) -> Iterator[av.Packet[av.VideoStream]]:
-    """The packets up to the end, or up to damage that a demuxer cannot pass.
-
-    `_with_missing_tail` adds the frames that the index lists beyond; decoding finds them missing.
-    """
-    try:
-        yield from container.demux(stream)
-    except av.InvalidDataError:
-        return
-    except (av.FFmpegError, OSError) as error:
-        raise SourceError(location, f"cannot be read: {error.strerror}") from None
-
-
-def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
-    try:
-        return packet.decode()
-    except av.InvalidDataError:
-        return []  # the frame is not listed, or FrameReader finds it missing
-
-
-def _list_by_decoding(
-    location: SourceLocation, store: Store | None, typical_step: int
-) -> _FrameList:
-    """Decodes the whole file once for the timestamps of its frames.
-
-    Frames without timestamps, or with ones out of order, are identified by their order instead:
-    the known timestamps are sorted, and the others are a typical step apart.
-    """
-    pts: list[int | None] = []
-    interlaced = False
-    with open_container(location, store) as container:
-        stream = video_stream(container, location)
-        for packet in _packets_until_damage(container, stream, location):
-            for frame in _decoded(packet):
-                pts.append(frame.pts)
-                interlaced |= frame.interlaced_frame
-    known = [tick for tick in pts if tick is not None]
-    if len(known) == len(pts) and all(a < b for a, b in pairwise(known)):
-        return _FrameList(np.array(known, np.int64), interlaced, by_order=False)
-    if len(set(known)) == len(pts):
-        return _FrameList(np.unique(np.array(known, np.int64)), interlaced, by_order=True)
-    position, tick = next(((n, tick) for n, tick in enumerate(pts) if tick is not None), (0, 0))
-    grid = tick + (np.arange(len(pts), dtype=np.int64) - position) * typical_step
-    tail = np.array(pts[position:], dtype=object)
-    if known and None not in tail and all(a < b for a, b in pairwise(tail)):
-        grid[position:] = tail.astype(np.int64)  # only the beginning has no timestamps
-    return _FrameList(grid, interlaced, by_order=True)
-
-
-def _with_missing_tail(shown: _FrameList, end: int, declared_end: int, step: int) -> _FrameList:
-    """`shown` with the frames added that should fill `[end, declared_end)`; the file lacks them."""
-    tail = np.arange(end, declared_end, step, dtype=np.int64)
-    return replace(shown, pts=np.concatenate([shown.pts, tail]))
-
-
-def _declared_end(
-    shown: _FrameList,
-    packets: _PacketList,
-    stream: av.VideoStream,
-    container: av.container.InputContainer,
-) -> int | None:
-    """When the picture ends according to the container; None where it is not reliable."""
-    if stream.frames > len(packets.pts) and stream.duration:  # MP4, MOV and AVI count their frames
-        return int(shown.pts[0]) + stream.duration
-    written = _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
-    if written and container.duration:
-        hours, minutes, seconds = written.groups()
-        stream_end_s = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-        container_end_s = Fraction(container.duration, av.time_base)
-        return round_half_up(min(stream_end_s, container_end_s) / time_base_of(stream))
-    return None
-
-
-def _end_pts(shown: _FrameList, packets: _PacketList, step: int) -> int:
-    """When the last frame stops being shown, by its own duration, else after a typical step."""
-    last = int(shown.pts[-1])
-    duration = 0
-    if not shown.interlaced and last in packets.pts:  # a field lasts half a frame
-        duration = packets.duration[packets.pts.index(last)]
-    return last + (duration or step)
-
-
-def _typical_step(pts: NDArray[np.int64], stream: av.VideoStream) -> int:
-    """Ticks from frame to frame: the median, else by the container's rate, else 1/25 s."""
-    if len(pts) > 1:
-        return max(1, int(np.median(np.diff(pts))))
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    return max(1, round_half_up(1 / rate / time_base_of(stream)))
-
-
-def _keyframes(
-    shown: _FrameList, packets: _PacketList, first: av.VideoFrame, codec: str, family: str
-) -> NDArray[np.int64]:
-    """Key frames that are also shown; none where a seek may not find them."""
-    unsafe = (
-        shown.by_order
-        or family not in _SEEKABLE
-        or (family == "avi" and not packets.indexed)
-        # x264 writes its version in the first packet only, and decoding 4:4:4 depends on it
-        or (codec == "h264" and "444" in first.format.name)
-    )
-    if unsafe:
-        return np.empty(0, np.int64)
-    keys = [pts for pts, key in zip(packets.pts, packets.key, strict=True) if key]
-    known = np.array([pts for pts in keys if pts is not None], np.int64)
-    return np.intersect1d(known, shown.pts)
 
 
 def _clockwise(frame: av.VideoFrame) -> int:
@@ -320,20 +95,3 @@ def _usual_matrix(frame: av.VideoFrame, transfer: Transfer) -> Matrix:
         return Matrix.BT2020
     high_definition = frame.width >= 1280 or frame.height > 576
     return Matrix.BT709 if high_definition else Matrix.BT601
-
-
-def _sound(container: av.container.InputContainer, shown_from_s: Fraction) -> SoundInfo | None:
-    """The first sound stream that can be decoded; the one marked as default before others."""
-    default = av.stream.Disposition.default
-    streams = [stream for stream in container.streams.audio if stream.codec_context]
-    for stream in sorted(streams, key=lambda stream: not stream.disposition & default):
-        time_base = time_base_of(stream)
-        start_s = stream.start_time * time_base if stream.start_time is not None else shown_from_s
-        return SoundInfo(
-            stream_index=stream.index,
-            codec=stream.codec.canonical_name,
-            sample_rate_hz=stream.sample_rate,
-            channels=stream.channels,
-            start_s=start_s - shown_from_s,
-        )
-    return None
