@@ -15,7 +15,7 @@ from engine.errors import SourceError
 from engine.geometry import Size
 from engine.location import SourceLocation
 
-DOCUMENT_VERSION = 1
+DOCUMENT_VERSION = 2
 """Raised whenever the format of `SourceInfo.to_document` changes."""
 
 
@@ -92,6 +92,10 @@ class SourceInfo:
     sound: SoundInfo | None
     known_by_order: bool = False
     """Frames are identified by their order, as their own timestamps are missing or wrong."""
+    repairs: tuple[str, ...] = ()
+    """What is damaged in the file, and how it was repaired. One sentence each, without its name."""
+    notes: tuple[str, ...] = ()
+    """What of an undamaged file is not shown or heard as it asks for. One sentence each."""
 
     @property
     def duration_s(self) -> Fraction:
@@ -134,6 +138,8 @@ class SourceInfo:
                 "start": str(sound.start_s),
             },
             "knownByOrder": self.known_by_order,
+            "repairs": list(self.repairs),
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -176,6 +182,8 @@ class SourceInfo:
                     start_s=Fraction(sound["start"]),
                 ),
                 known_by_order=bool(document["knownByOrder"]),
+                repairs=tuple(map(str, document["repairs"])),
+                notes=tuple(map(str, document["notes"])),
             )
         except (LookupError, TypeError, ValueError) as error:
             raise SourceError(location, f"is described in a way not known here: {error}") from None

@@ -87,6 +87,8 @@ def source_document(source: SourceInfo) -> dict[str, Any]:
         if sound is None
         else f"{sound.codec}, {sound.sample_rate_hz} Hz, {sound.channels} channels",
         "soundStartSeconds": None if sound is None else round(float(sound.start_s), 6),
+        "repairs": list(source.repairs),
+        "notes": list(source.notes),
         "fingerprint": source.fingerprint,
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from engine.errors import SourceError
 from engine.media.encoders import Encoder
 from engine.timeline.chunks import Chunk, cut_into_chunks
 from engine.timeline.plan import Plan, PlannedClip
@@ -53,7 +54,7 @@ def plan_job(
 ) -> RenderJob:
     """The job that renders `plan`: every decision made, nothing loaded.
 
-    Raises `UpscalerError` for weights that cannot be had.
+    Raises `UpscalerError` for weights that cannot be had, and what `decided_job` raises.
     """
     stages = [upscaler.stage_for(clip.scale) for clip in plan.clips]
     chosen = ChosenUpscaler(upscaler.name, upscaler.why, upscaler.device)
@@ -68,7 +69,14 @@ def decided_job(
     *,
     strict: bool = False,
 ) -> RenderJob:
-    """The job that renders `plan` through stages, one per clip, that were chosen elsewhere."""
+    """The job that renders `plan` through stages, one per clip, that were chosen elsewhere.
+
+    Raises `SourceError` where `strict` and a source had to be repaired while it was probed.
+    """
+    if strict:
+        for clip in plan.clips:
+            for repair in clip.source.repairs:
+                raise SourceError(clip.source.location, repair)
     by_clip = tuple(stages)
     keys = [stage.key for stage in by_clip]
     chunks = cut_into_chunks(plan, stage_key=lambda clip: keys[clip.index], encoder_key=encoder.key)

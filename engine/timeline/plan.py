@@ -171,6 +171,8 @@ def _clip_retiming(index: int, clip: Clip, source: SourceInfo, warnings: list[st
             f"clamped to {float(end_s):.3f} s"
         )
         stop_s = end_s
+    warnings.extend(f"{where}: {source.location}: {each}" for each in source.repairs)
+    warnings.extend(f"{where}: {source.location}: {each}" for each in source.notes)
     warnings.extend(_mismatches(where, clip, source))
     return retiming(
         start_s, stop_s, [(part.start_s, part.stop_s, part.speed) for part in clip.speed_segments]
