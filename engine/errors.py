@@ -20,6 +20,8 @@ This module does not know how an error is shown. The command line turns `EditErr
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,12 +29,17 @@ from pathlib import Path
 class EngineError(Exception):
     """Base of all errors raised on purpose; its text is one readable line.
 
-    It survives pickling with its type and fields, so an error from another process can be raised
-    here.
+    It survives pickling with its type, its fields and the system's error behind it, so an error
+    from another process can be raised here.
     """
 
     def __reduce__(self) -> tuple[object, tuple[object, ...], dict[str, object]]:
-        return _restored, (type(self), *self.args), self.__dict__
+        state = dict(self.__dict__)
+        for each in _with_causes(self):
+            if isinstance(each, OSError):  # a plain one: libraries' own may not survive pickling
+                state["__cause__"] = OSError(each.errno, each.strerror)
+                break
+        return _restored, (type(self), *self.args), state
 
 
 def _restored(kind: type[EngineError], *args: object) -> EngineError:
@@ -133,3 +140,23 @@ class Cancelled(EngineError):  # noqa: N818 - a decision of the caller, not a fa
 
     def __init__(self) -> None:
         super().__init__("cancelled")
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether a full disk or an exhausted quota led to `error`. It may go once there is room."""
+    return any(
+        isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT)
+        for each in _with_causes(error)
+    )
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that led to it, each once."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            waiting += [each.__context__, each.__cause__]
+            yield each

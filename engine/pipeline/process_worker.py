@@ -64,8 +64,8 @@ class Finished:
 class Failed:
     """The chunk could not be rendered."""
 
-    reason: str
-    """One line."""
+    error: EngineError
+    """Why. An error of another kind is its cause."""
     trace: str = ""
     """The traceback of an error that the engine did not raise on purpose."""
 
@@ -99,10 +99,11 @@ class _Worker:
             except Cancelled:
                 return
             except EngineError as error:
-                self._send(Failed(str(error)))
+                self._send(Failed(error))
             except Exception as error:  # reported, and judged by the sender of the orders
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
-                self._send(Failed(reason, traceback.format_exc()))
+                failure = EngineError(f"{type(error).__name__}: {error}".rstrip(": "))
+                failure.__cause__ = error
+                self._send(Failed(failure, traceback.format_exc()))
 
     def _render(self) -> None:
         """Renders until there are no more orders; what it raises is about the last one."""

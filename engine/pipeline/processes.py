@@ -185,15 +185,15 @@ class _ProcessPool:
                 process.task = None
                 self._count(task, len(task.chunk.frames))
                 yield RenderedChunk(task.chunk, record, tuple(task.failures))
-            case Failed(reason, trace):
+            case Failed(error, trace):
                 process.task = None
-                self._try_again(task, reason, trace)
+                self._try_again(task, error, trace)
             case None:
                 place = self._processes.index(process)
                 how = process.end(END_S)
                 self._processes[place] = _Process(self._work, self._environments[place], self._lock)
                 self._processes[place].brief()
-                self._try_again(task, how, "")
+                self._try_again(task, EngineError(how), "")
 
     def _count(self, task: _Task, rendered: int) -> None:
         """Reports frames that no earlier attempt has rendered."""
@@ -201,16 +201,16 @@ class _ProcessPool:
             self._observer.frames(rendered - task.counted)
             task.counted = rendered
 
-    def _try_again(self, task: _Task, reason: str, trace: str) -> None:
-        task.failures.append(reason)
+    def _try_again(self, task: _Task, cause: EngineError, trace: str) -> None:
+        task.failures.append(str(cause))
         if len(task.failures) == ATTEMPTS:
             first, last = task.failures
             reasons = f"both times: {first}" if first == last else f"first: {first}; then: {last}"
             error = ChunkError(f"{task} failed twice; {reasons}")
             if trace:
                 error.add_note(f"In the worker:\n{trace}")
-            raise error
-        self._observer.warn(f"{task} failed and is rendered once more: {reason}")
+            raise error from cause
+        self._observer.warn(f"{task} failed and is rendered once more: {cause}")
         self._waiting.appendleft(task)
 
 
