@@ -50,6 +50,26 @@ class Program:
 Body = Callable[..., Any] | Program
 
 
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Refuse the request, as where nothing listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Do what was asked, after a while."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Do what was asked, and lose the response."""
+
+
+Fault = Down | Slow | Lose
+
+
 @dataclass(slots=True)
 class Container:
     """One input of a call, and what runs it."""
@@ -64,6 +84,9 @@ class Container:
         self.process.kill()
 
     def cancel(self) -> None:
+        """Cancels the input. It is told once, however often it is asked for."""
+        if self.cancelled:
+            return
         self.cancelled = True
         if self.process is not None:
             self.process.terminate()
@@ -96,6 +119,12 @@ class ControlPlane:
         self.calls: dict[str, Call] = {}
         self.reachable = True
         """A test sets it to False to have every request refused."""
+        self.fault: Callable[[str], Fault | None] = lambda _: None
+        """What goes wrong with a request, by its name: `FunctionCallCancel`, `DictUpdate`, ..."""
+        self.requests: list[str] = []
+        """The names of the requests that came, retries included."""
+        self._responses: dict[str, Any] = {}
+        """By idempotency key: a request that the client repeats has its effect once."""
         self._functions: dict[str, Body] = {}
         self._methods: dict[str, list[str]] = {}
         self._dicts: dict[str, dict[bytes, bytes]] = {}
@@ -130,11 +159,33 @@ class ControlPlane:
         self._methods.clear()
         self._dicts.clear()
         self._queues.clear()
+        self._responses.clear()
+        self.requests.clear()
+        self.fault = lambda _: None
         self.reachable = True
 
     def calls_of(self, function: str) -> list[Call]:
         """The calls of a function or method, by the end of its name, oldest first."""
         return [call for call in list(self.calls.values()) if call.function.endswith(function)]
+
+    async def respond(self, name: str, request: Any, idempotency_key: str | None) -> Any:
+        """The response to a request. Raises `GRPCError` where it is refused or lost."""
+        self.requests.append(name)
+        fault = self.fault(name) if self.reachable else Down()
+        if isinstance(fault, Down):
+            raise GRPCError(Status.UNAVAILABLE, "the control plane is down")
+        if isinstance(fault, Slow):
+            await asyncio.sleep(fault.seconds)
+        response = self._responses.get(idempotency_key or "")
+        if response is None:
+            response = getattr(self, name)(request)
+            if inspect.isawaitable(response):
+                response = await response
+            if idempotency_key is not None:
+                self._responses[idempotency_key] = response
+        if isinstance(fault, Lose):
+            raise GRPCError(Status.UNAVAILABLE, "the response is lost")
+        return response
 
     # the client's requests, by their names
 
@@ -361,14 +412,13 @@ class _Servicer:
         }
 
     def _answer(self, name: str) -> Callable[[Stream[Any, Any]], Any]:
-        respond = getattr(self._plane, name)
-
         async def answer(stream: Stream[Any, Any]) -> None:
             request = await stream.recv_message()
-            if not self._plane.reachable:
-                raise GRPCError(Status.UNAVAILABLE, "the control plane is down")
-            response = respond(request)
-            await stream.send_message(await response if inspect.isawaitable(response) else response)
+            assert stream.metadata is not None
+            key = stream.metadata.get("x-idempotency-key")
+            await stream.send_message(
+                await self._plane.respond(name, request, str(key) if key else None)
+            )
 
         return answer
 

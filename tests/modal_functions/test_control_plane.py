@@ -8,7 +8,7 @@ import modal
 import pytest
 from modal.exception import InputCancellation
 
-from tests.modal_functions.control_plane import ControlPlane, Program
+from tests.modal_functions.control_plane import ControlPlane, Down, Lose, Program, Slow
 
 
 def wait_forever() -> None:
@@ -65,6 +65,32 @@ def test_a_cancelled_call(control_plane: ControlPlane) -> None:
     with pytest.raises(modal.exception.RemoteError):
         call.get(timeout=5)
     assert seen == ["cancelled"]
+
+
+def test_a_response_that_is_lost(control_plane: ControlPlane) -> None:
+    """The client asks again, and a repeated request has its effect once."""
+    lost: list[str] = []
+
+    def lose_once(name: str) -> Lose | None:
+        if name == "FunctionMap" and not lost:
+            lost.append(name)
+            return Lose()
+        return None
+
+    control_plane.deploy("app", {"double": lambda n: 2 * n})
+    control_plane.fault = lose_once
+    assert modal.Function.from_name("app", "double").spawn(4).get(timeout=5) == 8
+    assert control_plane.requests.count("FunctionMap") == 2
+    assert len(control_plane.calls) == 1
+
+
+def test_requests_that_are_refused_or_slow(control_plane: ControlPlane) -> None:
+    control_plane.deploy("app", {"double": lambda n: 2 * n})
+    call = modal.Function.from_name("app", "double").spawn(4)
+    control_plane.fault = lambda name: Down() if name == "FunctionCallCancel" else Slow(0.01)
+    with pytest.raises(modal.exception.ServiceError):
+        call.cancel()
+    assert call.get(timeout=5) == 8
 
 
 @pytest.mark.usefixtures("control_plane")
