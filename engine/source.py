@@ -92,6 +92,9 @@ class SourceInfo:
     sound: SoundInfo | None
     known_by_order: bool = False
     """Frames are identified by their order, as their own timestamps are missing or wrong."""
+    clock_shifts_s: tuple[Fraction, ...] = ()
+    """Where the file's clock starts again or jumps: what is added to its times after each of these
+    places, so that picture and sound go on."""
     repairs: tuple[str, ...] = ()
     """What is damaged in the file, and how it was repaired. One sentence each, without its name."""
     notes: tuple[str, ...] = ()
@@ -138,6 +141,7 @@ class SourceInfo:
                 "start": str(sound.start_s),
             },
             "knownByOrder": self.known_by_order,
+            "clockShifts": [str(shift_s) for shift_s in self.clock_shifts_s],
             "repairs": list(self.repairs),
             "notes": list(self.notes),
         }
@@ -182,6 +186,7 @@ class SourceInfo:
                     start_s=Fraction(sound["start"]),
                 ),
                 known_by_order=bool(document["knownByOrder"]),
+                clock_shifts_s=tuple(map(Fraction, document["clockShifts"])),
                 repairs=tuple(map(str, document["repairs"])),
                 notes=tuple(map(str, document["notes"])),
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -17,7 +18,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.reader import SoundReader, Stereo
+from engine.audio.alignment import Stereo
+from engine.audio.reader import SoundReader
 from engine.audio.time_stretch import stretch_blocks
 from engine.errors import EncoderError
 from engine.files import file_url, whole_file
@@ -57,18 +59,26 @@ def write_sound(
     stop. `destination` appears whole or not at all. Raises SourceError, EncoderError, OutputError,
     ValueError for less than one sample.
     """
-    if sample_count < 1:
-        raise ValueError("a sound track has at least one sample")
-    mix = sound_blocks(spans, sources, sample_count, on_warning, store)
     try:
-        with whole_file(destination) as unfinished, _AacWriter(unfinished) as writer:
-            for block in mix:
-                on_step()
-                writer.write(block)
+        with whole_file(destination) as unfinished:
+            encode_sound(
+                sound_blocks(spans, sources, sample_count, on_warning, store), unfinished, on_step
+            )
     except av.FFmpegError as error:
         raise EncoderError(f"{destination}: sound cannot be written: {error.strerror}") from error
-    finally:
-        mix.close()
+
+
+def encode_sound(
+    blocks: Generator[Stereo], path: Path, on_step: Callable[[], None] = lambda: None
+) -> None:
+    """Writes what `sound_blocks` gives as an MP4 file, and closes it. Raises `av.FFmpegError`.
+
+    See `write_sound`. The file grows under its name, and is left unfinished after an error.
+    """
+    with closing(blocks), _AacWriter(path) as writer:
+        for block in blocks:
+            on_step()
+            writer.write(block)
 
 
 def sound_blocks(
@@ -81,8 +91,10 @@ def sound_blocks(
     """The track before it is encoded: blocks of shape (2, some), float32, `sample_count` in all.
 
     Overlapping spans are summed, which may exceed ±1. A file is open only while its span sounds.
-    Raises SourceError.
+    Raises SourceError, ValueError for less than one sample.
     """
+    if sample_count < 1:
+        raise ValueError("a sound track has at least one sample")
     voices = [
         _Voice(
             span.start_sample,

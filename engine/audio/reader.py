@@ -8,25 +8,20 @@ silence, and shift nothing that follows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from itertools import chain
-from typing import NamedTuple
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
 from av.stream import Discard
-from numpy.typing import NDArray
 
+from engine.audio.alignment import JITTER, SoundBlock, Stereo, TimedFrame, aligned
 from engine.errors import SourceError
 from engine.media.container import open_container
 from engine.source import SourceInfo
 from engine.storage.objects import Store
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
-
-Stereo = NDArray[np.float32]
-"""Planar left and right, shape (2, samples), nominally within ±1."""
 
 HISTORY = SAMPLE_RATE_HZ
 """How far a read may start before the start of an earlier read, in samples."""
@@ -35,10 +30,8 @@ _PREROLL_S = Fraction(1)
 """Decoded and dropped before the first sample wanted: more than any decoder needs to settle
 (AAC 43 ms, Opus 80 ms, MP3 a few hundred ms)."""
 
-_JITTER = SAMPLE_RATE_HZ // 100
-"""Containers round timestamps (Matroska to 1 ms) and phones write uneven ones. A timestamp up to
-10 ms off is ignored: the sound goes on sample by sample. A larger gap, such as a lost frame, gives
-the sound a new position."""
+_ONE_RUN = 2 * SAMPLE_RATE_HZ
+"""Silent stretches that are no further apart are told in one warning."""
 
 _SHORT_END = SAMPLE_RATE_HZ // 2
 """Sound often ends a little before the picture; only more than 0.5 s gets a warning."""
@@ -65,10 +58,11 @@ class SoundReader:
         self._on_warning = on_warning
         self._start, self._stop = start, stop
         self._decoded_until = self._dropped_until = start
-        self._buffered: deque[_Block] = deque()
+        self._buffered: deque[SoundBlock] = deque()
         self._decoder = _Decoder(source, start, store)
         self._blocks = self._decoder.blocks()
         self._has_started = self._warned_of_overlap = False
+        self._silences = _Silences(self._warn)
 
     def read(self, start: int, stop: int) -> Stereo:
         """The samples of `[start, stop)`, shape (2, stop - start), float32, a copy.
@@ -90,19 +84,22 @@ class SoundReader:
 
     def close(self) -> None:
         """Closes the file. Nothing can be read afterwards."""
+        self._silences.tell()
         self._blocks.close()
 
-    def _take_block(self, block: _Block | None) -> None:
+    def _take_block(self, block: SoundBlock | None) -> None:
         """Buffers the new and wanted part of the next decoded block; None ends the sound."""
         if block is None:
-            self._report_silence(self._stop, _SHORT_END)
+            self._report_silence(self._stop, _SHORT_END, after_damage=self._decoder.damaged)
+            self._silences.tell()
             self._decoded_until = self._stop
             return
         if block.start > self._decoded_until:
             # sound that starts late is not a fault
-            tolerated = _JITTER if self._has_started else self._stop
-            self._report_silence(min(block.start, self._stop), tolerated)
-        elif self._start < self._decoded_until > block.start + _JITTER:
+            tolerated = JITTER if self._has_started else self._stop
+            until = min(block.start, self._stop)
+            self._report_silence(until, tolerated, after_damage=block.after_damage)
+        elif self._start < self._decoded_until > block.start + JITTER:
             self._report_overlap(block.start)
         self._has_started = True
         wanted = block.within(self._decoded_until, self._stop)
@@ -110,17 +107,16 @@ class SoundReader:
             self._buffered.append(self._finite(wanted))
         self._decoded_until = max(self._decoded_until, min(block.stop, self._stop))
 
-    def _finite(self, block: _Block) -> _Block:
+    def _finite(self, block: SoundBlock) -> SoundBlock:
         if np.isfinite(block.samples).all():
             return block
         self._warn(block.start, block.stop, "sound is not a number in places, silent there")
-        return _Block(block.start, np.nan_to_num(block.samples, nan=0, posinf=0, neginf=0))
+        return SoundBlock(block.start, np.nan_to_num(block.samples, nan=0, posinf=0, neginf=0))
 
-    def _report_silence(self, until: int, tolerated: int) -> None:
-        if self._decoder.damaged:
-            self._warn(self._decoded_until, until, "sound is damaged, silent there")
-        elif until - self._decoded_until > tolerated:
-            self._warn(self._decoded_until, until, "sound is missing, silent there")
+    def _report_silence(self, until: int, tolerated: int, *, after_damage: bool) -> None:
+        start = self._decoded_until
+        if start < until and (after_damage or until - start > tolerated):
+            self._silences.add(start, until, "damaged" if after_damage else "missing")
 
     def _report_overlap(self, start: int) -> None:
         if not self._warned_of_overlap:
@@ -132,22 +128,32 @@ class SoundReader:
         self._on_warning(f"{self._location}: {start_s:.3f} to {stop_s:.3f} s: {what}")
 
 
-class _Block(NamedTuple):
-    """Samples `[start, stop)` of a source."""
+class _Silences:
+    """Silent stretches of one kind that follow each other closely: one warning for all of them."""
 
-    start: int
-    samples: Stereo
+    def __init__(self, warn: Callable[[int, int, str], None]) -> None:
+        self._warn = warn
+        self._kind = ""
+        self._stretches: list[tuple[int, int]] = []
 
-    @property
-    def stop(self) -> int:
-        return self.start + int(self.samples.shape[1])
+    def add(self, start: int, stop: int, kind: str) -> None:
+        """One more stretch of samples `[start, stop)`; `kind` says what the sound is there."""
+        if self._stretches and (kind != self._kind or start - self._stretches[-1][1] > _ONE_RUN):
+            self.tell()
+        self._kind = kind
+        self._stretches.append((start, stop))
 
-    def within(self, start: int, stop: int) -> _Block:
-        """The part in `[start, stop)`; an empty block at `start` where there is none."""
-        first, last = max(start, self.start), min(stop, self.stop)
-        if first >= last:
-            return _Block(start, self.samples[:, :0])
-        return _Block(first, self.samples[:, first - self.start : last - self.start])
+    def tell(self) -> None:
+        """Warns of the stretches since the last warning."""
+        if not self._stretches:
+            return
+        start, stop = self._stretches[0][0], self._stretches[-1][1]
+        places = f"is {self._kind}"
+        if len(self._stretches) > 1:
+            total_s = sum(stop - start for start, stop in self._stretches) / SAMPLE_RATE_HZ
+            places += f" in {len(self._stretches)} places, {total_s:.3f} s in all"
+        self._stretches = []
+        self._warn(start, stop, f"sound {places}, silent there")
 
 
 class _Decoder:
@@ -165,11 +171,13 @@ class _Decoder:
         self._origin_s: Fraction = int(source.frame_pts[0]) * source.time_base
         self._seekable = len(source.keyframe_pts) > 0
         self._start = start
+        self._clock = _Clock(source.clock_shifts_s)
         self.damaged = False
 
-    def blocks(self) -> Generator[_Block]:
+    def blocks(self) -> Generator[SoundBlock]:
         """48 kHz stereo in the order of the file; blocks may leave gaps and overlap."""
-        yield from self._positioned(self._frames_after_seek() or self._frames(None))
+        frames = self._frames_after_seek() or self._frames(None)
+        yield from aligned(self._timed(frames), self._first_position())
 
     def _frames_after_seek(self) -> Iterator[av.AudioFrame] | None:
         """Frames from `start` or earlier on; None where only the file's beginning can be trusted.
@@ -219,64 +227,46 @@ class _Decoder:
         except av.FFmpegError as error:
             raise SourceError(self._location, f"cannot be read: {error.strerror}") from error
 
-    def _positioned(self, frames: Iterator[av.AudioFrame]) -> Generator[_Block]:
-        run: _ResampledRun | None = None
+    def _timed(self, frames: Iterator[av.AudioFrame]) -> Iterator[TimedFrame]:
         for frame in frames:
             position = self._position(frame)
-            if run is None or not run.continues_with(frame, position):
-                if run is not None:
-                    yield from run.blocks(None)
-                run = _ResampledRun(frame, self._first_position() if position is None else position)
-            yield from run.blocks(frame)
-            self.damaged = False
-        if run is not None:
-            yield from run.blocks(None)
+            after_damage, self.damaged = self.damaged, False
+            yield TimedFrame(frame, position, after_damage)
 
     def _position(self, frame: av.AudioFrame) -> int | None:
         """The frame's first sample by its timestamp; None where it has none."""
         if frame.pts is None or frame.time_base is None:
             return None
-        return round_half_up((frame.pts * frame.time_base - self._origin_s) * SAMPLE_RATE_HZ)
+        written_s = frame.pts * frame.time_base
+        time_s = written_s + self._clock.shift_s(written_s)
+        self._clock.advance(time_s + Fraction(frame.samples, frame.sample_rate))
+        return round_half_up((time_s - self._origin_s) * SAMPLE_RATE_HZ)
 
     def _first_position(self) -> int:
         return round_half_up(self._sound.start_s * SAMPLE_RATE_HZ)
 
 
-class _ResampledRun:
-    """Frames of one format that follow each other without a gap, resampled as one signal.
+class _Clock:
+    """Follows a file's clock where it jumps, by what the picture has shown: `clock_shifts_s`.
 
-    The resampler's first sample is at the position of the first frame's first sample: swresample
-    compensates its own delay. Mono goes to both sides at full level. More than two channels are
-    mixed down as in ITU-R BS.775 (centre and surrounds 3 dB down, no LFE), scaled so that full
-    scale in all channels at once does not clip.
+    Sound jumps near the place where the picture does, before or after it in the file. So the next
+    clock is taken when a time stamp goes on in it better than in the one before.
     """
 
-    def __init__(self, frame: av.AudioFrame, position: int) -> None:
-        self._format = _format_of(frame)
-        self._start = self._written = position
-        self._frame_samples = 0
-        layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-        options = {"rematrix_maxval": "1"}
-        self._resampler = AudioResampler("fltp", layout, SAMPLE_RATE_HZ, options=options)
+    def __init__(self, shifts_s: tuple[Fraction, ...]) -> None:
+        self._shifts_s = deque(shifts_s)
+        self._shift_s = Fraction(0)
+        self._goes_on_s: Fraction | None = None
 
-    def continues_with(self, frame: av.AudioFrame, position: int | None) -> bool:
-        """Whether a frame at `position` (None where it has no timestamp) belongs to this run."""
-        expected = self._start + self._frame_samples * SAMPLE_RATE_HZ // frame.sample_rate
-        near = position is None or abs(position - expected) <= _JITTER
-        return near and _format_of(frame) == self._format
+    def shift_s(self, written_s: Fraction) -> Fraction:
+        """What to add to a time that is written in the file."""
+        while self._shifts_s and self._goes_on_s is not None:
+            off_s = abs(written_s + self._shift_s - self._goes_on_s)
+            if abs(written_s + self._shifts_s[0] - self._goes_on_s) >= off_s:
+                break
+            self._shift_s = self._shifts_s.popleft()
+        return self._shift_s
 
-    def blocks(self, frame: av.AudioFrame | None) -> Iterator[_Block]:
-        """The resampler's output for one more frame; None drains it."""
-        self._frame_samples += frame.samples if frame else 0
-        out: Iterable[av.AudioFrame | None] = self._resampler.resample(frame)
-        for resampled in out:
-            if resampled is None:  # draining returns None where nothing had to be converted
-                continue
-            samples = resampled.to_ndarray()
-            block = _Block(self._written, np.broadcast_to(samples, (2, samples.shape[1])))
-            self._written = block.stop
-            yield block
-
-
-def _format_of(frame: av.AudioFrame) -> tuple[str, str, int]:
-    return frame.format.name, frame.layout.name, frame.sample_rate
+    def advance(self, goes_on_s: Fraction) -> None:
+        """The time at which the sound goes on, on one clock."""
+        self._goes_on_s = goes_on_s

@@ -7,10 +7,9 @@ without timestamps), the file is decoded once to list its frames.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 
 import av
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from engine.errors import SourceError
 from engine.location import SourceLocation
 from engine.media.container import family_of, open_container, time_base_of, video_stream
+from engine.media.frame_times import ClockJump, clock_jumps, repaired, without_jumps
 from engine.media.mp4_index import SkimmingReader
 from engine.storage.objects import Store
 from engine.timing import round_half_up
@@ -34,6 +34,17 @@ _FRAME_PER_PACKET = {  # by container: codecs whose packets are frames, with the
     "flv": {"h264", "hevc", "av1"},
     "avi": _INTRA,  # AVI knows no reordering
 }
+_TRANSPORT = {"mpegts", "mpeg", "flv"}
+"""Containers whose clock may jump: they were made for streams, and are cut and put end to end."""
+
+_LONGEST_GAP_S = 10
+"""A longer gap is a jump of the clock there, unless sound fills it. The ffmpeg program's limit."""
+
+_LONGEST_REORDER_S = 1
+_LONGEST_REORDER_FRAMES = 16
+"""How far a packet may come after those that are shown later: as far as H.264's decoders can hold
+frames back."""
+
 _MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
 
@@ -51,6 +62,9 @@ class SourceFrames:
     interlaced: bool
     by_order: bool
     """See `SourceInfo.known_by_order`."""
+    clock_shifts: tuple[int, ...]
+    """See `SourceInfo.clock_shifts_s`."""
+    repairs: tuple[str, ...]
     first: av.VideoFrame
     """The first frame that decodes."""
 
@@ -76,7 +90,16 @@ def read_frames(
     listed_end = int(shown.pts[0]) + (stream.duration or 0)
     if family == "mov" and shown.pts[-1] < listed_end:
         end_pts = min(end_pts, listed_end)  # an edit list may end inside the last frame
-    return SourceFrames(shown.pts, keyframe_pts, end_pts, shown.interlaced, shown.by_order, first)
+    return SourceFrames(
+        pts=shown.pts,
+        keyframe_pts=keyframe_pts,
+        end_pts=end_pts,
+        interlaced=shown.interlaced,
+        by_order=shown.by_order,
+        clock_shifts=shown.clock_shifts,
+        repairs=shown.repairs,
+        first=first,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +125,15 @@ class _PacketList:
         unique = np.unique(np.array(pts, np.int64))
         return unique if len(unique) == len(pts) else None
 
+    def clock_jumps(self, step: int, time_base: Fraction, family: str) -> bool:
+        """Whether timestamps go back, or far ahead, further than reordering explains."""
+        pts = np.array([tick for tick in self.pts if tick is not None], np.int64)
+        latest = np.maximum.accumulate(pts)
+        behind, ahead = int(np.max(latest - pts)), int(np.max(np.diff(latest), initial=0))
+        reorder = max(_LONGEST_REORDER_S / time_base, Fraction(_LONGEST_REORDER_FRAMES * step))
+        gap = _LONGEST_GAP_S / time_base if family in _TRANSPORT else None
+        return behind > reorder or (gap is not None and ahead > gap)
+
 
 @dataclass(frozen=True, slots=True)
 class _FrameList:
@@ -111,6 +143,10 @@ class _FrameList:
     interlaced: bool
     by_order: bool
     """See `SourceInfo.known_by_order`."""
+    last_written: int | None = None
+    """The last frame's timestamp in the file, where it got another one."""
+    clock_shifts: tuple[int, ...] = ()
+    repairs: tuple[str, ...] = ()
 
 
 def _list_frames(
@@ -127,9 +163,16 @@ def _list_frames(
     )
     pts = packets.shown_pts()
     one_to_one = stream.codec.canonical_name in _FRAME_PER_PACKET.get(family, ())
-    if one_to_one and not interlaced and pts is not None and pts[0] == first.pts:
+    step = _typical_step(packets.known_pts(), stream)
+    if (
+        one_to_one
+        and not interlaced
+        and pts is not None
+        and pts[0] == first.pts
+        and not packets.clock_jumps(step, time_base_of(stream), family)
+    ):
         return _FrameList(pts, interlaced=False, by_order=False)
-    return _list_by_decoding(location, store, _typical_step(packets.known_pts(), stream))
+    return _list_by_decoding(location, store, step, family)
 
 
 def _read_packets(
@@ -184,32 +227,88 @@ def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
 
 
 def _list_by_decoding(
-    location: SourceLocation, store: Store | None, typical_step: int
+    location: SourceLocation, store: Store | None, step: int, family: str
 ) -> _FrameList:
-    """Decodes the whole file once for the timestamps of its frames.
+    """Decodes the whole file once for the timestamps of its frames, in the order they are shown.
 
-    Frames without timestamps, or with ones out of order, are identified by their order instead:
-    the known timestamps are sorted, and the others are a typical step apart.
+    Where these do not ascend, frames are identified by their order. Timestamps that are only in
+    another order are sorted. Of others, jumps of the clock are closed first, and then single ones
+    are repaired.
     """
     pts: list[int | None] = []
     interlaced = False
     with open_container(location, store) as container:
         stream = video_stream(container, location)
+        time_base = time_base_of(stream)
         for packet in _packets_until_damage(container, stream, location):
             for frame in _decoded(packet):
                 pts.append(frame.pts)
                 interlaced |= frame.interlaced_frame
-    known = [tick for tick in pts if tick is not None]
-    if len(known) == len(pts) and all(a < b for a, b in pairwise(known)):
-        return _FrameList(np.array(known, np.int64), interlaced, by_order=False)
-    if len(set(known)) == len(pts):
-        return _FrameList(np.unique(np.array(known, np.int64)), interlaced, by_order=True)
-    position, tick = next(((n, tick) for n, tick in enumerate(pts) if tick is not None), (0, 0))
-    grid = tick + (np.arange(len(pts), dtype=np.int64) - position) * typical_step
-    tail = np.array(pts[position:], dtype=object)
-    if known and None not in tail and all(a < b for a, b in pairwise(tail)):
-        grid[position:] = tail.astype(np.int64)  # only the beginning has no timestamps
-    return _FrameList(grid, interlaced, by_order=True)
+    longest_gap = int(_LONGEST_GAP_S / time_base) if family in _TRANSPORT else None
+    jumps = [
+        jump
+        for jump in clock_jumps(pts, step, longest_gap)
+        if jump.after < jump.before
+        or not _has_sound_between(location, store, jump.before * time_base, jump.after * time_base)
+    ]
+    known = np.array([tick for tick in pts if tick is not None], np.int64)
+    if not jumps and len(known) == len(pts):
+        if np.all(np.diff(known) > 0):
+            return _FrameList(known, interlaced, by_order=False)
+        order = np.argsort(known, kind="stable")
+        moved = np.abs(order - np.arange(len(order)))
+        if np.all(np.diff(known[order]) > 0) and moved.max() <= _LONGEST_REORDER_FRAMES:
+            return _FrameList(known[order], interlaced, by_order=True)
+    made, wrong = repaired(without_jumps(pts, jumps), step)
+    times_s = [float((int(tick) - int(made[0])) * time_base) for tick in made]
+    return _FrameList(
+        made,
+        interlaced,
+        by_order=True,
+        last_written=pts[-1] if pts else None,
+        clock_shifts=tuple(jump.shift for jump in jumps),
+        repairs=(*_tell_jumps(jumps, times_s, time_base), *_tell_wrong(wrong, times_s)),
+    )
+
+
+def _has_sound_between(
+    location: SourceLocation, store: Store | None, start_s: Fraction, stop_s: Fraction
+) -> bool:
+    """Whether the file has sound within a gap of its picture: then it is no jump of the clock."""
+    with open_container(location, store) as container:
+        for other in container.streams:
+            if other.type != "audio":
+                other.discard = av.stream.Discard.all
+        if not container.streams.audio:
+            return False
+        for packet in container.demux():
+            if packet.pts is None or packet.time_base is None:
+                continue
+            if start_s + 1 < packet.pts * packet.time_base < stop_s - 1:
+                return True
+    return False
+
+
+def _tell_jumps(
+    jumps: Sequence[ClockJump], times_s: Sequence[float], time_base: Fraction
+) -> list[str]:
+    return [
+        f"its clock jumps from {float(jump.before * time_base):.3f} to "
+        f"{float(jump.after * time_base):.3f} s: what follows {times_s[jump.index]:.3f} s is moved "
+        "so that picture and sound go on"
+        for jump in jumps
+    ]
+
+
+def _tell_wrong(wrong: Sequence[int], times_s: Sequence[float]) -> list[str]:
+    if not wrong:
+        return []
+    frames = (
+        "1 frame has a wrong time" if len(wrong) == 1 else f"{len(wrong)} frames have wrong times"
+    )
+    first_s, last_s = times_s[wrong[0]], times_s[wrong[-1]]
+    where = f"at {first_s:.3f} s" if len(wrong) == 1 else f"from {first_s:.3f} to {last_s:.3f} s"
+    return [f"{frames}, {where}: shown between the frames before and after"]
 
 
 def _with_missing_tail(shown: _FrameList, end: int, declared_end: int, step: int) -> _FrameList:
@@ -239,9 +338,10 @@ def _declared_end(
 def _end_pts(shown: _FrameList, packets: _PacketList, step: int) -> int:
     """When the last frame stops being shown, by its own duration, else after a typical step."""
     last = int(shown.pts[-1])
+    written = last if shown.last_written is None else shown.last_written
     duration = 0
-    if not shown.interlaced and last in packets.pts:  # a field lasts half a frame
-        duration = packets.duration[packets.pts.index(last)]
+    if not shown.interlaced and written in packets.pts:  # a field lasts half a frame
+        duration = packets.duration[packets.pts.index(written)]
     return last + (duration or step)
 
 

@@ -67,6 +67,8 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             end_pts=frames.end_pts,
             sound=sound_info(container, int(frames.pts[0]) * time_base),
             known_by_order=frames.by_order,
+            clock_shifts_s=tuple(shift * time_base for shift in frames.clock_shifts),
+            repairs=frames.repairs,
         )
 
 
