@@ -15,7 +15,7 @@ from engine.pipeline.progress import StageClock
 from engine.storage.objects import Store
 from engine.timeline.plan import Plan
 
-SOUND_VERSION = 1
+SOUND_VERSION = 2
 """Raised whenever the engine would mix another track for the same plan."""
 
 
