@@ -35,19 +35,19 @@ def serve(
 
     settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
     configure_logs()
-    if host not in LOOPBACK_HOSTS:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        database = Database(settings.database)
-        database.migrate()
-        if Access(settings, database).is_unauthenticated():
-            typer.echo(
-                f"no API keys are configured: listening on 127.0.0.1 and not on {host} "
-                "(framestream key USER makes one; or set TRUST_USER_HEADER=true behind a proxy)",
-                err=True,
-            )
-            host = "127.0.0.1"
-        database.close()
     try:
+        if host not in LOOPBACK_HOSTS:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            database = Database(settings.database)
+            database.migrate()
+            if Access(settings, database).is_unauthenticated():
+                typer.echo(
+                    f"no API keys are configured: listening on 127.0.0.1 and not on {host} "
+                    "(framestream key USER makes one; or set TRUST_USER_HEADER=true behind a proxy)",
+                    err=True,
+                )
+                host = "127.0.0.1"
+            database.close()
         run(settings, host, port)
     except (EngineError, OSError) as error:
         typer.echo(f"error {error}", err=True)

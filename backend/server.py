@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,9 +11,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from backend.app import create_app
+from backend.installation import opened
 from backend.settings import Settings
 from backend.signed_urls import UrlSigner
-from engine.errors import EngineError
 
 log = structlog.get_logger()
 
@@ -29,11 +25,13 @@ GRACE_S = 5
 def run(settings: Settings, host: str, port: int) -> None:
     """Serves until a signal arrives. Logs the URL it listens on.
 
-    Raises `EngineError` if another server is using the data folder or its signing key is damaged,
-    `OSError` if it cannot listen.
+    Raises `EngineError` if the database or the data folder cannot be used (`installation.opened`)
+    or the signing key is damaged, `OSError` if it cannot listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with data_dir_lock(settings.data_dir), socket.socket(family) as listening:
+    with socket.socket(family) as listening:
+        with opened(settings):  # what is refused at the start is refused in one line here
+            pass
         UrlSigner.load_or_create(settings.data_dir, settings.public_url)  # refused in one line here
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
@@ -41,18 +39,6 @@ def run(settings: Settings, host: str, port: int) -> None:
         name, taken = listening.getsockname()[:2]
         log.info("listening", url=f"http://{f'[{name}]' if ':' in name else name}:{taken}/")
         create_server(settings).run(sockets=[listening])
-
-
-@contextmanager
-def data_dir_lock(data_dir: Path) -> Iterator[None]:
-    """Locks the folder against other servers. Raises `EngineError` if one is using it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EngineError(f"{data_dir}: another server is working here") from None
-        yield
 
 
 def create_server(settings: Settings) -> uvicorn.Server:

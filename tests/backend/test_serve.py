@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.server import data_dir_lock
+from backend.installation import data_dir_lock
 from backend.settings import Settings
 from engine.errors import EngineError
 

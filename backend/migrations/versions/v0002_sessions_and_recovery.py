@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,11 +14,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    installation = op.create_table(
         "installation",
         sa.Column("only", sa.Integer(), primary_key=True),
         sa.Column("id", sa.String(32), nullable=False),
     )
+    op.bulk_insert(installation, [{"only": 1, "id": uuid4().hex}])
     op.add_column("api_keys", sa.Column("revoked_at", sa.DateTime(timezone=True)))
     op.create_table(
         "sessions",
