@@ -9,10 +9,12 @@ These names are stable, since an app imports them:
     ExportJob(job_id, user_id, edit, source_keys, output_key, ...)
     await start_export(job, store) -> call id       a whole edit; keep the id in the job's row
     await follow_export(call_id, job, store, progress_callback=None) -> dict
-    await cancel_export(call_id, job, store)
+    await stored_export(job, store) -> dict | None  what a call has published, also a lost one
+    await cancel_export(call_id, job, store)        also where the id is not known: None
 
 The dicts are `{"status": "success", "output_key", "duration", ...}` or `{"status": "error",
-"error"}`. `follow_export` may be abandoned and called again, also by another process: the stored
+"error"}`, with `"lost": True` where the call is gone and a new one may do the export.
+`follow_export` may be abandoned and called again, also by another process: the stored
 result counts first, then the call's result, then the live progress. `progress_callback` gets a
 `ModalProgress` at most once a second, whose percent never falls. It may be a coroutine function.
 All raise `ModalError` where Modal cannot be asked (no token, out of reach, not deployed), and
@@ -24,17 +26,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
 
 import modal
 import modal.exception
 
-from engine.errors import EngineError, ObjectMissingError
+from engine.errors import EngineError, ObjectMissingError, StoreError
 from engine.storage import Store
 from engine.version import VERSION
 from modal_functions.protocol import (
@@ -64,9 +68,11 @@ POLL_S = 1.0
 UNREACHABLE_S = 300.0
 """How long a running call is followed while Modal does not respond."""
 CANCEL_S = 30.0
-"""How long a cancelled export is waited for, so that it can clean up itself."""
+"""How long a cancelled call is waited for: first to end itself, then to be ended."""
 START_ESTIMATE_S = 60.0
 """The guess of how long a container takes to start, until it tells any progress."""
+
+log = logging.getLogger(__name__)
 
 
 class ModalError(EngineError):
@@ -161,8 +167,11 @@ async def call_modal_concatenate(
 
 
 async def start_export(job: ExportJob, store: Store) -> str:
-    """Puts the job into the store and starts it. Returns the call's id, for `follow_export`."""
-    document = job.document()
+    """Puts the job into the store and starts it. Returns the call's id, for `follow_export`.
+
+    An earlier call of the same job hands its containers over and ends without a result.
+    """
+    document = replace(job, call_token=uuid4().hex).document()
     await asyncio.to_thread(store.put_bytes, job.job_key, document)
     call = await _in_time(
         _function(EXPORT_EDIT).spawn.aio(
@@ -181,27 +190,44 @@ async def follow_export(
     call_id: str, job: ExportJob, store: Store, progress_callback: ProgressCallback | None = None
 ) -> Result:
     """Waits for the export's result. Abandoning the wait leaves the export running."""
-    stored = await _stored_result(job, store)
+    stored = await stored_export(job, store)
     if stored is not None:
         return stored
     result = await _follow(call_id, export_progress_key(job.job_id), progress_callback)
-    if result["status"] != "success":
-        stored = await _stored_result(job, store)
-        if stored is not None:  # it was finished, and only the call's result got lost
-            return stored
+    if result["status"] == "success":
+        return result
+    stored = await stored_export(job, store)
+    if stored is not None:  # it was finished, and only the call's result got lost
+        return stored
+    try:
         await _clear_away(job, store)
+    except (ModalError, StoreError) as error:  # the result says more
+        log.warning("renderers or temporary objects of %s may be left: %s", job.job_id, error)
     return result
 
 
-async def cancel_export(call_id: str, job: ExportJob, store: Store) -> None:
-    """Stops the export and its containers. Only finished chunks are left of it."""
-    await _cancel(call_id)
+async def stored_export(job: ExportJob, store: Store) -> Result | None:
+    """The result of a finished export, None where the store has none. Asks Modal nothing."""
     try:
-        async with asyncio.timeout(CANCEL_S):
-            while await _poll(call_id) is None:
-                await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        pass  # it cannot clean up itself any more
+        manifest = await asyncio.to_thread(store.get_bytes, job.manifest_key)
+    except ObjectMissingError:
+        return None
+    response = stored_response(manifest, job.job_id)
+    return None if response is None else dict(response)
+
+
+async def cancel_export(call_id: str | None, job: ExportJob, store: Store) -> None:
+    """Stops the export and its containers. Only finished chunks are left of it.
+
+    May be called again. A call whose id is not known ends where it next looks for its document.
+    Raises `ModalError` where Modal cannot be asked, or the call has not ended. `StoreError`.
+    """
+    ended = await asyncio.gather(
+        asyncio.to_thread(store.delete, job.job_key), _end(call_id), return_exceptions=True
+    )
+    for error in ended:
+        if error is not None:
+            raise error
     await _clear_away(job, store)
 
 
@@ -230,7 +256,10 @@ async def _run(
     try:
         return await _follow(call.object_id, progress_key, progress_callback)
     except asyncio.CancelledError:
-        await asyncio.shield(_cancel(call.object_id))
+        try:
+            await asyncio.shield(_cancel(call.object_id))
+        except ModalError as error:
+            log.warning("the cancelled call %s may go on: %s", call.object_id, error)
         raise
 
 
@@ -289,15 +318,15 @@ async def _poll(call_id: str) -> Result | None:
         except TimeoutError:
             return None
         except modal.exception.OutputExpiredError:
-            return _error("Modal keeps a result for seven days, and has dropped this one")
+            return _lost("Modal keeps a result for seven days, and has dropped this one")
         except modal.exception.FunctionTimeoutError:
-            return _error("it took longer than its function may take")
+            return _lost("it took longer than its function may take")
         except modal.exception.NotFoundError:
-            return _error(f"Modal knows no call {call_id}")
+            return _lost(f"Modal knows no call {call_id}")
         except modal.exception.RemoteError:
             return _error("it was cancelled")
         except modal.exception.InternalFailure:
-            return _error("its container was lost")
+            return _lost("its container was lost")
         if not is_response(result):
             return _error("it returned something that this backend does not know")
         return result
@@ -312,12 +341,29 @@ async def _read_progress(key: str) -> ModalProgress | None:
     return ModalProgress(entry.percent, entry.phase, entry.message) if entry else None
 
 
-async def _cancel(call_id: str) -> None:
+async def _end(call_id: str | None) -> None:
+    """Cancels a call and waits for its end. Raises `ModalError` where it does not end."""
+    if call_id is None:
+        return
+    for terminate_containers in (False, True):
+        await _cancel(call_id, terminate_containers)
+        try:
+            async with asyncio.timeout(CANCEL_S):
+                while await _poll(call_id) is None:
+                    await asyncio.sleep(POLL_S)
+                return
+        except TimeoutError:
+            continue  # it does not clean up itself
+    raise ModalError(f"the call {call_id} was cancelled and has not ended")
+
+
+async def _cancel(call_id: str, terminate_containers: bool = False) -> None:
     """Cancels a call, unless Modal has forgotten it."""
 
     async def cancel() -> None:
         try:
-            await modal.FunctionCall.from_id(call_id).cancel.aio()
+            call = modal.FunctionCall.from_id(call_id)
+            await call.cancel.aio(terminate_containers=terminate_containers)
         except modal.exception.NotFoundError:
             return
 
@@ -328,23 +374,21 @@ def _error(reason: str) -> Result:
     return {"status": "error", "error": f"the export on Modal failed: {reason}"}
 
 
-async def _stored_result(job: ExportJob, store: Store) -> Result | None:
-    try:
-        manifest = await asyncio.to_thread(store.get_bytes, job.manifest_key)
-    except ObjectMissingError:
-        return None
-    response = stored_response(manifest, job.job_id)
-    return None if response is None else dict(response)
+def _lost(reason: str) -> Result:
+    return {**_error(reason), "lost": True}
 
 
 async def _clear_away(job: ExportJob, store: Store) -> None:
-    """Cancels the renderers of a lost orchestrator, and deletes its temporary objects."""
+    """Cancels the renderers of a lost orchestrator, and deletes its temporary objects.
+
+    Raises `ModalError`, `StoreError`. The ledger stays until every renderer is cancelled.
+    """
     try:
         ledger = Ledger.from_document(await asyncio.to_thread(store.get_bytes, job.ledger_key))
     except (ObjectMissingError, ValueError, LookupError):
         ledger = Ledger()
-    for call_id in ledger.calls:
-        await _cancel(call_id)
+    for call_id in (*ledger.calls, *ledger.given_up):
+        await _cancel(call_id, terminate_containers=True)
     await asyncio.to_thread(store.delete_prefix, job.temp_prefix)
 
 

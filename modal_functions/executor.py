@@ -4,7 +4,8 @@
                            ▲                        │ progress: frames, stored
                            └── what a call left ◀───┘ lost, stalled or failed: again, up to a cap
 
-Only a chunk in the cache counts as rendered. Progress says when it is worth looking there.
+Only a chunk in the cache counts as rendered. Progress says when it is worth looking there, and a
+renderer is given up only when neither tells of anything new.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from engine.pipeline.estimate import T4_COSTS, t4_work_s
 from engine.pipeline.executors import RenderContext, RenderedChunk, RenderObserver
 from engine.timeline.chunks import Chunk
 from modal_functions.chunk_bundle import put_bundle
-from modal_functions.ledger import CallLedger, poll_call
-from modal_functions.progress_dict import ProgressDict
+from modal_functions.fence import Fence
+from modal_functions.ledger import CallLedger, cancel_call, poll_call, spawn_call
+from modal_functions.progress_dict import ProgressDict, ProgressUnreadableError
 from modal_functions.protocol import ChunkEntry, ExportJob, chunk_progress_key
 from modal_functions.renderer import MAX_ATTEMPTS
 
@@ -33,7 +35,11 @@ STEP_S = 0.1
 STALLED_S = 300.0
 """A renderer that finishes no frame for this long is cancelled, and another gets its chunks."""
 QUEUED_S = 1800.0
-"""How long a call may wait for a container before it tells any progress."""
+"""How long a call may take to tell any progress of a chunk: it may wait for a container."""
+UNREADABLE_S = 1800.0
+"""How long no renderer is given up because its progress cannot be read."""
+LOOK_S = 30.0
+"""How often the cache is asked for the next chunk of a call, whatever its progress tells."""
 
 
 @dataclass(slots=True)
@@ -44,9 +50,13 @@ class _RunningCall:
     left: list[Chunk]
     """The chunks it was given that were not fetched yet, in its order."""
     frames: int | None = None
-    """Frames rendered of the first chunk that is left; None before the call tells any progress."""
+    """Frames rendered of the first chunk that is left; None before the call tells any."""
     since_s: float = field(default_factory=time.monotonic)
     """When it last got on, as `time.monotonic` gives it."""
+    looked_s: float = field(default_factory=time.monotonic)
+    """When the cache was last asked for its next chunk."""
+    unreadable_since_s: float | None = None
+    """Since when its progress cannot be read."""
 
     @property
     def id(self) -> str:
@@ -59,6 +69,23 @@ class _RunningCall:
         if time.monotonic() - self.since_s <= limit_s:
             return None
         return f"its container got no frame done for {limit_s:.0f} s"
+
+    def is_look_due(self) -> bool:
+        """Whether to ask the cache for its next chunk, though progress tells of none."""
+        overdue = self.why_overdue() is not None
+        return overdue or time.monotonic() - self.looked_s > LOOK_S
+
+    def next_stored(self) -> None:
+        """Notes that its next chunk was fetched."""
+        self.left.pop(0)
+        self.frames, self.since_s = None, time.monotonic()
+
+    def progress_is_unreadable(self) -> None:
+        """Notes that nobody knows how far it is. For `UNREADABLE_S` that is not held against it."""
+        now_s = time.monotonic()
+        self.unreadable_since_s = self.unreadable_since_s or now_s
+        if now_s - self.unreadable_since_s < UNREADABLE_S:
+            self.since_s = now_s
 
 
 class ModalExecutor:
@@ -74,6 +101,7 @@ class ModalExecutor:
         self,
         job: ExportJob,
         renderer: Any,
+        fence: Fence,
         ledger: CallLedger,
         cache: StoreCache,
         progress: ProgressDict,
@@ -81,11 +109,13 @@ class ModalExecutor:
         """`renderer` is an instance of the deployed class."""
         self._job = job
         self._renderer = renderer
+        self._fence = fence
         self._ledger = ledger
         self._cache = cache
         self._progress = progress
         self._calls: list[_RunningCall] = []
         self._counted: dict[str, int] = {}
+        self._tidied_s = time.monotonic()
         self.decision = Decision(0, "there is nothing to render")
         """How many containers render, and why."""
 
@@ -102,10 +132,14 @@ class ModalExecutor:
     def render(
         self, context: RenderContext, observer: RenderObserver
     ) -> Generator[RenderedChunk, None, None]:
-        """See `Executor`. Raises `ChunkError` for a chunk that failed `MAX_ATTEMPTS` times."""
+        """See `Executor`.
+
+        Raises `ChunkError` for a chunk that failed `MAX_ATTEMPTS` times, and `FencedError`.
+        """
         job = context.job
         if not job.chunks:
             return
+        self._fence.check()
         self._bundle = put_bundle(self._cache.store, self._job.temp_prefix, job)
         self._adopt_running_calls(job.chunks)
         self._spawn_for_free_chunks(job.chunks, job.encoder.size.width * job.encoder.size.height)
@@ -140,10 +174,15 @@ class ModalExecutor:
         self.decision = Decision(len(self._calls), why)
 
     def _spawn(self, chunks: list[Chunk]) -> None:
+        self._fence.check()
         key, sha256 = self._bundle
         digests = [chunk.digest for chunk in chunks]
-        handle = self._renderer.render_chunks.spawn(
-            job_id=self._job.job_id, bundle_key=key, bundle_sha256=sha256, digests=digests
+        handle = spawn_call(
+            self._renderer.render_chunks,
+            job_id=self._job.job_id,
+            bundle_key=key,
+            bundle_sha256=sha256,
+            digests=digests,
         )
         self._calls.append(_RunningCall(handle, chunks))
         self._ledger.call_started(str(handle.object_id), digests)
@@ -151,29 +190,56 @@ class ModalExecutor:
     # following calls
 
     def _poll(self, context: RenderContext, observer: RenderObserver) -> Iterator[RenderedChunk]:
+        self._fence.check_now_and_then()
+        self._cancel_given_up()
         for call in list(self._calls):
             response = poll_call(call.handle)
-            while call.left and self._update_progress(call, observer):
-                chunk = call.left[0]
-                rendered = self._fetch(chunk, context, observer)
-                if rendered is None:
-                    break
-                call.left.pop(0)
-                call.frames, call.since_s = 0, time.monotonic()
-                yield rendered
+            yield from self._fetch_stored(call, context, observer)
+            if response is None and (why := call.why_overdue()) is not None:
+                self._cancel(call)
+                response = {"status": "error", "error": why}
+            elif response is not None:
+                self._ledger.call_ended(call.id)
             if response is not None:
                 yield from self._finish_call(call, response, context, observer)
-            elif (why := call.why_overdue()) is not None:
-                call.handle.cancel(terminate_containers=True)
-                yield from self._finish_call(
-                    call, {"status": "error", "error": why}, context, observer
-                )
+
+    def _fetch_stored(
+        self, call: _RunningCall, context: RenderContext, observer: RenderObserver
+    ) -> Iterator[RenderedChunk]:
+        """The call's next chunks that are in the cache."""
+        while call.left and (self._update_progress(call, observer) or call.is_look_due()):
+            call.looked_s = time.monotonic()
+            rendered = self._fetch(call.left[0], context, observer)
+            if rendered is None:
+                return
+            call.next_stored()
+            yield rendered
+
+    def _cancel(self, call: _RunningCall) -> None:
+        """Ends a call that is given up, now or later."""
+        if cancel_call(call.id):
+            self._ledger.call_ended(call.id)
+        else:
+            self._ledger.call_given_up(call.id)
+
+    def _cancel_given_up(self) -> None:
+        """Tries again to cancel what could not be cancelled. The end of the export does too."""
+        if time.monotonic() - self._tidied_s > LOOK_S:
+            self._tidied_s = time.monotonic()
+            for call_id in self._ledger.given_up:
+                if cancel_call(call_id):
+                    self._ledger.call_ended(call_id)
 
     def _update_progress(self, call: _RunningCall, observer: RenderObserver) -> bool:
         """Counts the frames of the chunk a call is at. True where it says that it is stored."""
         chunk = call.left[0]
-        key = chunk_progress_key(self._job.job_id, chunk.digest)
-        entry = ChunkEntry.from_dict(self._progress.get(key))
+        try:
+            told = self._progress.get(chunk_progress_key(self._job.job_id, chunk.digest))
+        except ProgressUnreadableError:
+            call.progress_is_unreadable()
+            return False
+        call.unreadable_since_s = None
+        entry = ChunkEntry.from_dict(told)
         if entry is None:
             return False
         if entry.frames != call.frames:
@@ -216,7 +282,6 @@ class ModalExecutor:
         Raises `ChunkError` where a chunk has failed `MAX_ATTEMPTS` times.
         """
         self._calls.remove(call)
-        self._ledger.call_ended(call.id)
         lost = []
         for chunk in call.left:
             rendered = self._fetch(chunk, context, observer)

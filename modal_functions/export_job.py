@@ -2,8 +2,8 @@
 
 Every step can be repeated: chunks are found in the cache, renderers in the ledger of calls, and a
 video that has its manifest is finished. After an error or a cancellation, the renderers are
-cancelled and the temporary objects deleted. A preemption leaves both to the orchestrator that takes
-over.
+cancelled and the temporary objects deleted. An orchestrator that is preempted or replaced leaves
+both to the one that takes over.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ from modal_functions.app import APP_NAME
 from modal_functions.bucket import check_owner, open_bucket
 from modal_functions.clips import report_export_progress, upload_film, video_response
 from modal_functions.executor import ModalExecutor
-from modal_functions.ledger import CallLedger, cancel_call, poll_call
+from modal_functions.fence import CancelledError, Fence, FencedError, ReplacedError
+from modal_functions.ledger import PAUSE_S, CallLedger, cancel_call, poll_call, spawn_call
 from modal_functions.progress_dict import PhaseProgress, ProgressDict
 from modal_functions.protocol import (
     RENDERER,
+    ErrorResponse,
     ExportJob,
     VideoResponse,
     chunk_progress_key,
@@ -57,35 +59,50 @@ log = logging.getLogger(__name__)
 LONGEST_CHOICE_S = 900.0
 """How long to wait for a container that chooses what to render with."""
 CHOICE_POLL_S = 0.2
+CANCEL_TRIES = 5
+"""How often renderers are cancelled where Modal cannot be reached. Then the backend does it."""
 CHOICE_VERSION = 2
 """Raised whenever a renderer's choice would be written or read differently."""
 
 
 def export(
     job_id: str, user_id: str, output_key: str, job_key: str, job_sha256: str
-) -> VideoResponse:
-    """Exports the edit, goes on with it, or finds it finished. Raises `EngineError`."""
+) -> VideoResponse | ErrorResponse:
+    """Exports the edit, goes on with it, or finds it finished.
+
+    Returns an `ErrorResponse` where this call is not wanted any more. Raises `EngineError`.
+    """
     store = open_bucket()
     check_owner(user_id, output_key)
     prefix = temp_prefix(user_id, job_id)
+    fence = Fence(store, check_owner(user_id, job_key), job_sha256)
     ledger = CallLedger.read(store, ledger_key(prefix))
     try:
         response = _stored_response(store, output_key, job_id)
         if response is None:
-            job = _read_job(store, user_id, job_key, job_sha256)
+            job = _read_job(fence, user_id)
             if (job.job_id, job.user_id, job.output_key) != (job_id, user_id, output_key):
                 raise EngineError(f"{job_key}: is the document of another job")
-            response = _run(job, store, ledger)
+            response = _run(job, store, fence, ledger)
     except KeyboardInterrupt:  # preempted: another orchestrator goes on from here
         raise
+    except ReplacedError as error:  # a newer call goes on from here
+        return _lost(error)
+    except CancelledError as error:  # who cancelled it clears away
+        _cancel_renderers(ledger)
+        return _lost(error)
     except BaseException:
-        _clear_away(store, prefix, ledger)
+        _clear_away(prefix, fence, ledger)
         raise
-    _clear_away(store, prefix, ledger)
+    _clear_away(prefix, fence, ledger)
     return response
 
 
-def _run(job: ExportJob, store: Store, ledger: CallLedger) -> VideoResponse:
+def _lost(error: FencedError) -> ErrorResponse:
+    return {"status": "error", "error": str(error), "lost": True}
+
+
+def _run(job: ExportJob, store: Store, fence: Fence, ledger: CallLedger) -> VideoResponse:
     """Renders, joins and uploads. The manifest is written last."""
     with ProgressDict() as progress, TemporaryDirectory() as folder:
         phases = PhaseProgress(progress, export_progress_key(job.job_id))
@@ -94,8 +111,8 @@ def _run(job: ExportJob, store: Store, ledger: CallLedger) -> VideoResponse:
         plan = build_plan(edit, _sources(edit, job, store))
         phases.report("model", 0, "Waiting for a container")
         renderer = modal.Cls.from_name(APP_NAME, RENDERER)()
-        render_job = _render_job(renderer, job, plan, store, ledger)
-        executor = ModalExecutor(job, renderer, ledger, StoreCache(store), progress)
+        render_job = _render_job(renderer, job, plan, fence, ledger)
+        executor = ModalExecutor(job, renderer, fence, ledger, StoreCache(store), progress)
         out = Path(folder) / "reel.mp4"
         report = export_job(
             plan,
@@ -107,24 +124,42 @@ def _run(job: ExportJob, store: Store, ledger: CallLedger) -> VideoResponse:
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
         progress.delete(chunk_progress_key(job.job_id, chunk.digest) for chunk in report.chunks)
+        fence.check()
         upload_film(store, out, job.output_key, phases)
     response = video_response(job.output_key, report, warnings=edit.warnings)
     response["containers"] = asdict(executor.decision)
+    fence.check()
     store.put_bytes(job.manifest_key, manifest_document(job.job_id, response))
     return response
 
 
-def _clear_away(store: Store, prefix: str, ledger: CallLedger) -> None:
+def _clear_away(prefix: str, fence: Fence, ledger: CallLedger) -> None:
     """Cancels renderers and deletes temporary objects. Finished chunks stay in the cache.
 
-    A failure here is only logged: it must not lose a result, or hide the error that came first.
+    Touches nothing that another call works with. A failure here is only logged: it must not lose a
+    result, or hide the error that came first. Where a renderer cannot be cancelled, the ledger
+    stays for the backend.
     """
-    for call_id in ledger.calls:
-        cancel_call(call_id)
     try:
-        store.delete_prefix(prefix)
+        if fence.is_replaced():
+            return
+        if not _cancel_renderers(ledger):
+            log.warning("renderers are left to the backend: %s", ", ".join(ledger.unfinished))
+        elif not fence.is_replaced():
+            fence.store.delete_prefix(prefix)
     except StoreError as error:
         log.warning("temporary objects are left: %s", error)
+
+
+def _cancel_renderers(ledger: CallLedger) -> bool:
+    """Cancels what the ledger knows. False where Modal cannot be asked."""
+    left = list(ledger.unfinished)
+    for attempt in range(CANCEL_TRIES):
+        left = [call_id for call_id in left if not cancel_call(call_id)]
+        if not left:
+            return True
+        time.sleep(PAUSE_S * attempt)
+    return False
 
 
 def _stored_response(store: Store, output_key: str, job_id: str) -> VideoResponse | None:
@@ -136,12 +171,9 @@ def _stored_response(store: Store, output_key: str, job_id: str) -> VideoRespons
     return stored_response(manifest, job_id) if store.stat(output_key) else None
 
 
-def _read_job(store: Store, user_id: str, key: str, sha256: str) -> ExportJob:
-    """The job under `key`. Raises `EngineError` where it is not the one that was meant."""
-    data = store.get_bytes(check_owner(user_id, key))
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise EngineError(f"{key}: has another SHA-256 than the call gave")
-    job = ExportJob.from_document(data)
+def _read_job(fence: Fence, user_id: str) -> ExportJob:
+    """The job of the document. Raises `EngineError` where a source is not the user's."""
+    job = ExportJob.from_document(fence.document())
     for source_key in job.source_keys.values():
         check_owner(user_id, source_key)
     return job
@@ -163,7 +195,7 @@ def _sources(edit: Edit, job: ExportJob, store: Store) -> list[SourceInfo]:
 
 
 def _render_job(
-    renderer: Any, job: ExportJob, plan: Plan, store: Store, ledger: CallLedger
+    renderer: Any, job: ExportJob, plan: Plan, fence: Fence, ledger: CallLedger
 ) -> RenderJob:
     """What renderers render, and with what.
 
@@ -179,10 +211,12 @@ def _render_job(
     }
     text = json.dumps([VERSION, RENDER_VERSION, CHOICE_VERSION, asked], sort_keys=True)
     key = f"cache/choices/{hashlib.sha256(text.encode()).hexdigest()}.json"
+    store = fence.store
     try:
         chosen = json.loads(store.get_bytes(key))
     except ObjectMissingError:
-        chosen = _wait_for_choice(renderer.choose.spawn(**asked), ledger)
+        fence.check()
+        chosen = _wait_for_choice(spawn_call(renderer.choose, **asked), fence, ledger)
         store.put_bytes(key, json.dumps(chosen).encode())
     stages = [stage_of_document(each) for each in chosen["stages"]]
     encoder, upscaler = chosen["encoder"], chosen["upscaler"]
@@ -196,13 +230,16 @@ def _render_job(
     )
 
 
-def _wait_for_choice(call: modal.FunctionCall[Any], ledger: CallLedger) -> Mapping[str, Any]:
+def _wait_for_choice(
+    call: modal.FunctionCall[Any], fence: Fence, ledger: CallLedger
+) -> Mapping[str, Any]:
     """A renderer's `ChoiceResponse`. Raises `EngineError` for an error, or where none comes."""
     ledger.call_started(call.object_id, [])
     until_s = time.monotonic() + LONGEST_CHOICE_S
     while (response := poll_call(call)) is None:
         if time.monotonic() > until_s:
             raise EngineError(f"no container with a T4 came within {LONGEST_CHOICE_S:.0f} s")
+        fence.check_now_and_then()
         time.sleep(CHOICE_POLL_S)
     ledger.call_ended(call.object_id)
     if response["status"] != "success":

@@ -7,6 +7,7 @@ finds its renderers at work, and gives up what keeps failing.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,19 @@ from engine.errors import ObjectMissingError
 from engine.storage import Store
 from modal_functions.protocol import ErrorResponse, Ledger, is_response
 from modal_functions.responses import error_response
+
+UNREACHABLE_S = 300.0
+"""How long a call that must be started is tried while Modal cannot be reached."""
+PAUSE_S = 2.0
+
+UNREACHABLE = (
+    modal.exception.ServiceError,
+    modal.exception.InternalError,
+    modal.exception.ResourceExhaustedError,
+    modal.exception.ConnectionError,
+    OSError,
+)
+"""What says that a request failed, and nothing of the call it is about."""
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +66,27 @@ class CallLedger:
         self.ledger.calls[call_id] = list(digests)
         self._write()
 
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """The ids of all calls that may still run."""
+        return [*self.ledger.calls, *self.ledger.given_up]
+
+    @property
+    def given_up(self) -> Sequence[str]:
+        """The ids of calls that nobody waits for, and that could not be cancelled yet."""
+        return tuple(self.ledger.given_up)
+
     def call_ended(self, call_id: str) -> None:
         """Drops a call."""
         self.ledger.calls.pop(call_id, None)
+        if call_id in self.ledger.given_up:
+            self.ledger.given_up.remove(call_id)
+        self._write()
+
+    def call_given_up(self, call_id: str) -> None:
+        """Notes that a call is not waited for, and must still be cancelled."""
+        self.ledger.calls.pop(call_id, None)
+        self.ledger.given_up.append(call_id)
         self._write()
 
     def chunk_failed(self, digest: str, reason: str, attempts: int = 1) -> int:
@@ -74,7 +106,7 @@ def poll_call(call: modal.FunctionCall[Any]) -> Mapping[str, Any] | None:
         response = call.get(timeout=0)
     except TimeoutError:
         return None
-    except (modal.exception.ServiceError, modal.exception.ConnectionError, OSError) as error:
+    except UNREACHABLE as error:
         log.warning("call %s cannot be polled: %s", call.object_id, type(error).__name__)
         return None
     except modal.exception.Error as error:
@@ -88,9 +120,27 @@ def _error(reason: str) -> ErrorResponse:
     return {"status": "error", "error": reason}
 
 
-def cancel_call(call_id: str) -> None:
-    """Cancels a call. Where Modal cannot be asked that is logged, and the call ends by itself."""
+def spawn_call(method: Any, **arguments: Any) -> modal.FunctionCall[Any]:
+    """Starts a call of a deployed method. Tries on while Modal cannot be reached for a while."""
+    until_s = time.monotonic() + UNREACHABLE_S
+    while True:
+        try:
+            call: modal.FunctionCall[Any] = method.spawn(**arguments)
+            return call
+        except UNREACHABLE as error:
+            if time.monotonic() > until_s:
+                raise
+            log.warning("a call cannot be started yet: %s", type(error).__name__)
+            time.sleep(PAUSE_S)
+
+
+def cancel_call(call_id: str) -> bool:
+    """Cancels a call and ends its containers. False where Modal cannot be asked."""
     try:
-        modal.FunctionCall.from_id(call_id).cancel()
+        modal.FunctionCall.from_id(call_id).cancel(terminate_containers=True)
+    except modal.exception.NotFoundError:
+        return True  # Modal has forgotten it
     except (modal.exception.Error, OSError) as error:
         log.warning("call %s cannot be cancelled: %s", call_id, type(error).__name__)
+        return False
+    return True

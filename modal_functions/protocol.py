@@ -75,7 +75,11 @@ def manifest_key(output_key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """A whole edit for Modal. Jobs with the same edit and options share their chunks."""
+    """A whole edit for Modal. Jobs with the same edit and options share their chunks.
+
+    A call goes on as long as its job's document lies in the store unchanged. Deleting it cancels
+    the export, and replacing it hands the export over to another call.
+    """
 
     job_id: str
     user_id: str
@@ -91,6 +95,8 @@ class ExportJob:
     preset: str | None = None
     max_containers: int = 10
     strict: bool = False
+    call_token: str = ""
+    """Another for every call, so that the document says which call the job belongs to."""
 
     @property
     def temp_prefix(self) -> str:
@@ -147,17 +153,19 @@ class Ledger:
     """How often a chunk failed, by its digest."""
     failures: dict[str, list[str]] = field(default_factory=dict)
     """Why a chunk failed, by its digest."""
+    given_up: list[str] = field(default_factory=list)
+    """The ids of calls that nobody waits for, and that could not be cancelled yet."""
 
     def document(self) -> bytes:
         """The ledger as JSON, for `from_document`."""
-        fields = {"calls": self.calls, "attempts": self.attempts, "failures": self.failures}
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps(fields).encode()
 
     @classmethod
     def from_document(cls, document: bytes) -> Ledger:
         """Reads what `document` wrote. Raises `ValueError` or `LookupError` for anything else."""
         fields = json.loads(document)
-        return cls(fields["calls"], fields["attempts"], fields["failures"])
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
 
 
 # responses of the deployed functions
@@ -169,6 +177,8 @@ class ErrorResponse(TypedDict):
     status: Literal["error"]
     error: str
     """One line for the user, without secrets."""
+    lost: NotRequired[bool]
+    """True where the call is gone and a new one may do what it did not."""
 
 
 class VideoResponse(TypedDict):

@@ -30,7 +30,7 @@ from engine.upscale.stage import LoadedStages
 from modal_functions.bucket import open_bucket
 from modal_functions.chunk_bundle import get_bundle
 from modal_functions.clips import device
-from modal_functions.progress_dict import ProgressDict
+from modal_functions.progress_dict import ProgressDict, ProgressUnreadableError
 from modal_functions.protocol import (
     ChoiceResponse,
     ChunkEntry,
@@ -159,13 +159,19 @@ class _CallProgress:
 
     def _begin(self, digest: str) -> None:
         key, call = chunk_progress_key(self._job_id, digest), modal.current_function_call_id()
-        before = ChunkEntry.from_dict(self._progress.get(key)) or ChunkEntry()
+        before = self._read(key) or ChunkEntry()
         again = call is not None and before.call == call
         self._starts = before.starts + 1 if again else 1
         self.digest, self._frames = digest, 0
         if self._starts > MAX_ATTEMPTS:
             raise EngineError(f"its container died {MAX_ATTEMPTS} times")
         self._progress.set_now(key, ChunkEntry(0, self._starts, call))
+
+    def _read(self, key: str) -> ChunkEntry | None:
+        try:
+            return ChunkEntry.from_dict(self._progress.get(key))
+        except ProgressUnreadableError:
+            return None  # the function's own time limit ends what dies again and again
 
     def stored(self, digest: str) -> None:
         """Tells that the chunk is in the cache."""
