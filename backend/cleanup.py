@@ -95,7 +95,7 @@ class Cleanup:
         folder = self._work_dir / job.folder
         if folder.exists():
             shutil.rmtree(folder)
-        if job.modal_call_id is not None:
+        if job.remote:
             self._store.delete_prefix(temp_prefix(job))
             self._store.delete(manifest_key(job))
         if job.status != JobStatus.DONE:

@@ -17,10 +17,12 @@ from backend.file_cache import FileCache
 from backend.jobs import JobResult, Jobs
 from backend.metrics import Metrics
 from backend.models import Job, JobType
+from backend.outside_tasks import OutsideTasks
 from backend.progress_hub import ProgressHub, percent_within, state_from_job
 from backend.settings import ModalFallback, Settings
 from backend.tasks import task_adapter
 from backend.worker_pool import WorkerDiedError, WorkError, run_worker
+from engine.errors import StoreError
 from engine.storage import Store
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class JobRunner:
         store: Store,
         source_cache: FileCache,
         metrics: Metrics,
+        outside: OutsideTasks,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -57,6 +60,7 @@ class JobRunner:
         self._store = store
         self._source_cache = source_cache
         self._metrics = metrics
+        self._outside = outside
         self._local_slots = asyncio.Semaphore(settings.local_jobs)
         """Jobs that fell back from Modal wait for it too."""
 
@@ -69,15 +73,15 @@ class JobRunner:
         """Runs a started job. Returns its row if the job ended.
 
         Returns None if the job was queued again because its worker died, or if it was cancelled.
-        Cancelling this coroutine ends a local worker at once; `stop` ends a call on Modal.
+        Cancelling this coroutine ends a local worker at once, and no call on Modal.
         """
         key = job.user_id, job.id
         try:
             result = await self._result(job)
         except WorkError as error:
             return await run_in_threadpool(self._jobs.fail, *key, error.detail, error.status)
-        except WorkerDiedError as error:
-            log.warning("worker died", why=str(error))
+        except (WorkerDiedError, StoreError) as error:
+            log.warning("the run broke off", why=str(error))
             if job.attempts < self._settings.max_attempts:
                 await run_in_threadpool(self._jobs.requeue, *key, counts=True)
                 return None
@@ -86,17 +90,6 @@ class JobRunner:
         self.publish(job, phase="database", percent=progress_hub.DATABASE[0], message="Saving")
         self._metrics.frames.inc(result.details.get("frames") or 0)
         return await run_in_threadpool(self._jobs.finish, *key, result)
-
-    async def stop(self, job: Job) -> None:
-        """Ends the call on Modal of a cancelled job, if it has one."""
-        if job.modal_call_id is None:
-            return
-        from backend import modal_jobs
-
-        try:
-            await modal_jobs.stop(job, self._store, self._settings)
-        except modal_jobs.ModalError as error:
-            log.warning("a cancelled call may go on", export_id=job.id, why=str(error))
 
     def publish(self, job: Job, **changes: Any) -> None:
         """Publishes the job's state: its row as it was read, with `changes`."""
@@ -117,6 +110,9 @@ class JobRunner:
                     raise WorkError(502, str(error)) from error
                 log.warning("rendered here instead", why=str(error))
                 self.publish(job, message=f"{error}; rendered here instead")
+        if job.remote:
+            await run_in_threadpool(self._jobs.end_call, job.user_id, job.id)
+            self._outside.wake()
         async with self._local_slots:
             result = await run_worker(
                 self._assignment(job), _ProgressRecorder(self, self._jobs, job).record
@@ -140,16 +136,17 @@ class JobRunner:
     async def _run_on_modal(self, job: Job) -> JobResult:
         from backend import modal_jobs
 
-        async def save_call_id(call_id: str) -> None:
-            update = self._jobs.update_running
-            await run_in_threadpool(update, job.user_id, job.id, modal_call_id=call_id)
-
         def publish_progress(at: ModalProgress) -> None:
             percent = percent_within(progress_hub.CLIPS, at.percent / 100)
             self.publish(job, phase=at.phase, percent=percent, message=at.message)
 
         return await modal_jobs.render(
-            job, self._store, self._settings, save_call_id, publish_progress
+            job,
+            self._jobs,
+            self._store,
+            self._settings,
+            lambda: self._outside.settled(job),
+            publish_progress,
         )
 
 

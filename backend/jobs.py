@@ -25,6 +25,8 @@ from backend.models import (
     UPLOADED_PERCENT,
     Job,
     JobStatus,
+    OutsideTask,
+    OutsideTaskKind,
     Project,
     WorkingVideo,
     utc_now,
@@ -140,6 +142,7 @@ class Jobs:
                     "Cancelled",
                 )
                 job.error, job.error_status = "the export was cancelled", 409
+                _end_call(session, job, job.modal_call_id)
             return job
 
     def retry(self, user_id: str, export_id: str) -> Job | None:
@@ -150,6 +153,8 @@ class Jobs:
                 if not job.leftovers:
                     raise SourcesGoneError
                 self._check_queue(session, user_id)
+                if job.modal_call_id is not None:  # written by an earlier version of the server
+                    _end_call(session, job, job.modal_call_id)
                 _queue(job)
                 job.attempts = 0
                 job.progress = UPLOADED_PERCENT
@@ -176,15 +181,37 @@ class Jobs:
             )
             return job
 
-    def update_running(self, user_id: str, export_id: str, **columns: Any) -> None:
-        """Writes columns (progress, phase, call id) of the job, only while it is running."""
+    def update_running(self, user_id: str, export_id: str, **columns: Any) -> bool:
+        """Writes columns (progress, phase, ...) of the job. False if it is not running."""
         with self._database.begin() as session:
-            session.execute(
+            written = session.execute(
                 update(Job)
                 .where(Job.user_id == user_id, Job.id == export_id)
                 .where(Job.status == JobStatus.RUNNING)
                 .values(columns)
+                .returning(Job.id)
             )
+            return written.first() is not None
+
+    def call_started(self, user_id: str, export_id: str, call_id: str | None) -> None:
+        """Saves the id of the job's call, None if it is not known whether there is one.
+
+        If the job is not running any more, the call must end.
+        """
+        with self._database.begin() as session:
+            job = _locked(session, user_id, export_id)
+            assert job is not None
+            if job.status == JobStatus.RUNNING:
+                job.modal_call_id = call_id
+            else:
+                _end_call(session, job, call_id)
+
+    def end_call(self, user_id: str, export_id: str) -> None:
+        """Notes that the call of a running job must end: the job is rendered here instead."""
+        with self._database.begin() as session:
+            job = _locked(session, user_id, export_id)
+            if job is not None and job.status == JobStatus.RUNNING:
+                _end_call(session, job, job.modal_call_id)
 
     def finish(self, user_id: str, export_id: str, result: JobResult) -> Job | None:
         """Publishes the result: writes the video's row, the project's pointer and the job's end.
@@ -204,6 +231,7 @@ class Jobs:
             job.report, job.modal_used = result.report, result.modal_used
             job.status, job.finished_at = JobStatus.DONE, utc_now()
             job.progress, job.phase, job.message = 100.0, "done", "Done"
+            _end_call(session, job, None)  # it has ended, and may have left something
             return job
 
     def fail(self, user_id: str, export_id: str, error: str, status: int) -> Job | None:
@@ -214,6 +242,7 @@ class Jobs:
                 return None
             job.status, job.finished_at, job.message = JobStatus.FAILED, utc_now(), "Failed"
             job.error, job.error_status = error, status
+            _end_call(session, job, job.modal_call_id)
             return job
 
     def requeue(self, user_id: str, export_id: str, *, counts: bool) -> None:
@@ -266,6 +295,23 @@ def _same_request(job: Job, requested: ExportRequest) -> Job:
 
 def _locked(session: Session, user_id: str, export_id: str) -> Job | None:
     return session.get(Job, (user_id, export_id), with_for_update=True)
+
+
+def _end_call(session: Session, job: Job, call_id: str | None) -> None:
+    """Notes what has to happen outside before the job has left nothing there.
+
+    Does nothing for a job that never went to Modal. The job has no call from here on.
+    """
+    if job.remote:
+        details = {
+            "user_id": job.user_id,
+            "export_id": job.id,
+            "folder": job.folder,
+            "output_key": job.output_key,
+            "call_id": call_id,
+        }
+        session.add(OutsideTask(kind=OutsideTaskKind.CANCEL_CALL, details=details))
+        job.modal_call_id = None
 
 
 def _queue(job: Job) -> None:

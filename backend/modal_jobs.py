@@ -1,35 +1,45 @@
 """Runs a job on Modal: puts its sources into the store, starts one call, follows it to its result.
 
-The call's id is written into the job's row before the call is followed, so that a restarted server
-follows the same call. Loads Modal's client: imported only if Modal is enabled.
+What the job has outside is written into its row first: `remote` before its first object, and the
+call's id before the call is followed. So a restarted server follows the same call, and what nobody
+wants any more is ended (`outside_tasks.py`). Loads Modal's client: imported only if it is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from backend.cleanup import temp_prefix
-from backend.jobs import JobResult
+from backend.jobs import JobResult, Jobs
 from backend.modal_client import (
     ExportJob,
     ProgressCallback,
     cancel_export,
     follow_export,
     start_export,
+    stored_export,
 )
 from backend.modal_client import ModalError as ModalError
 from backend.models import Job
 from backend.settings import Settings
 from backend.tasks import ExportMode, RenderTask, task_adapter
+from backend.worker_pool import WorkerDiedError
 from engine.storage import Store
 
 
 class RemoteFailedError(Exception):
     """The export ran on Modal and failed."""
+
+
+class CallLostError(WorkerDiedError):
+    """The call is gone without a result. A new one may do the export."""
 
 
 def export_job(job: Job, settings: Settings) -> ExportJob:
@@ -50,23 +60,29 @@ def export_job(job: Job, settings: Settings) -> ExportJob:
 
 async def render(
     job: Job,
+    jobs: Jobs,
     store: Store,
     settings: Settings,
-    on_call: Callable[[str], Awaitable[None]],
+    settled: Callable[[], AbstractAsyncContextManager[None]],
     on_progress: ProgressCallback,
 ) -> JobResult:
-    """The result of the job's call. Starts a call if the job has none yet.
+    """The result that is stored, or that of the job's call. Starts a call if the job has none.
 
-    `on_call` must save the call's id. Cancelling this coroutine does not end the call; `stop` does.
-    Raises `ModalError` if Modal cannot take the job, and `RemoteFailedError` if the export failed.
+    `settled` is entered before a call is started, and must end earlier calls of the job. Cancelling
+    this coroutine ends no call. Raises `ModalError` if Modal cannot take the job, `CallLostError`,
+    `RemoteFailedError` if the export failed, and `StoreError`.
     """
-    task, export = _task(job), export_job(job, settings)
-    call_id = job.modal_call_id
-    if call_id is None:
-        await run_in_threadpool(_put_sources, job, task, store, settings.work_dir / job.folder)
-        # a call that was asked for exists: its id must be saved even if this coroutine is cancelled
-        call_id = await asyncio.shield(_start(export, store, on_call))
-    result = await follow_export(call_id, export, store, on_progress)
+    export = export_job(job, settings)
+    result = await stored_export(export, store) if job.remote else None
+    if result is None:
+        call_id = job.modal_call_id
+        if call_id is None:
+            async with settled():
+                call_id = await _new_call(job, export, jobs, store, settings)
+        result = await follow_export(call_id, export, store, on_progress)
+    if result.get("lost"):
+        await run_in_threadpool(jobs.update_running, job.user_id, job.id, modal_call_id=None)
+        raise CallLostError(result["error"])
     if result["status"] != "success":
         raise RemoteFailedError(result["error"])
     details = {"frames": result.get("frames"), "warnings": result.get("warnings", [])}
@@ -74,16 +90,42 @@ async def render(
     return JobResult(float(result["duration"]), details, report, modal_used=True)
 
 
-async def stop(job: Job, store: Store, settings: Settings) -> None:
-    """Ends the job's call and its containers, if it has a call. Raises `ModalError`."""
-    if job.modal_call_id is not None:
-        await cancel_export(job.modal_call_id, export_job(job, settings), store)
+async def end_call(details: Mapping[str, Any], store: Store) -> None:
+    """Ends the call of an `OutsideTask`, and its containers. Deletes its temporary objects.
+
+    Raises `ModalError` and `StoreError` where that must be tried again.
+    """
+    job = ExportJob(details["folder"], details["user_id"], {}, {}, details["output_key"])
+    await cancel_export(details["call_id"], job, store)
 
 
-async def _start(export: ExportJob, store: Store, on_call: Callable[[str], Awaitable[None]]) -> str:
-    call_id = await start_export(export, store)
-    await on_call(call_id)
-    return call_id
+async def _new_call(
+    job: Job, export: ExportJob, jobs: Jobs, store: Store, settings: Settings
+) -> str:
+    """Stores the sources and starts a call. Its id is saved, also if this is cancelled."""
+    if not await run_in_threadpool(jobs.update_running, job.user_id, job.id, remote=True):
+        raise asyncio.CancelledError  # the job was cancelled meanwhile
+    job.remote = True
+    stopped = threading.Event()
+    try:
+        folder = settings.work_dir / job.folder
+        await run_in_threadpool(_put_sources, job, _task(job), store, folder, stopped)
+    finally:
+        stopped.set()
+    starting = asyncio.ensure_future(_start(job, export, jobs, store))
+    try:
+        return await asyncio.shield(starting)
+    finally:  # both the store and Modal have time limits
+        await asyncio.wait([starting])
+
+
+async def _start(job: Job, export: ExportJob, jobs: Jobs, store: Store) -> str:
+    call_id = None
+    try:
+        call_id = await start_export(export, store)
+        return call_id
+    finally:
+        await run_in_threadpool(jobs.call_started, job.user_id, job.id, call_id)
 
 
 def _task(job: Job) -> RenderTask:
@@ -92,12 +134,20 @@ def _task(job: Job) -> RenderTask:
     return task
 
 
-def _put_sources(job: Job, task: RenderTask, store: Store, folder: Path) -> None:
+def _put_sources(
+    job: Job, task: RenderTask, store: Store, folder: Path, stopped: threading.Event
+) -> None:
     """Stores uploaded sources where containers can read them. They are removed with the job."""
+
+    def go_on(_: int) -> None:
+        if stopped.is_set():
+            raise asyncio.CancelledError
+
     for name in _file_names(task):
         key = _key_of(job, task, name)
         if name not in task.keys and store.stat(key) is None:
-            store.put_file(key, folder / name)
+            go_on(0)
+            store.put_file(key, folder / name, on_bytes=go_on)
 
 
 def _key_of(job: Job, task: RenderTask, name: str) -> str:

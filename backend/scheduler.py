@@ -15,11 +15,14 @@ from backend.job_runner import ExecutionTarget, JobRunner
 from backend.jobs import Jobs
 from backend.metrics import Metrics
 from backend.models import Job, JobStatus
+from backend.outside_tasks import OutsideTasks
 from backend.progress_hub import JobKey
 from backend.settings import Settings
 from backend.worker_pool import end_orphans
 
 SWEEP_INTERVAL_S = 600.0
+END_S = 60.0
+"""How long a cancellation waits for the end of a run. The job is cancelled in any case."""
 
 log = structlog.get_logger()
 
@@ -28,13 +31,20 @@ class Scheduler:
     """Starts queued jobs, each in its own asyncio task."""
 
     def __init__(
-        self, settings: Settings, jobs: Jobs, runner: JobRunner, cleanup: Cleanup, metrics: Metrics
+        self,
+        settings: Settings,
+        jobs: Jobs,
+        runner: JobRunner,
+        cleanup: Cleanup,
+        metrics: Metrics,
+        outside: OutsideTasks,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._runner = runner
         self._cleanup = cleanup
         self._metrics = metrics
+        self._outside = outside
         self._slots = {
             ExecutionTarget.LOCAL: settings.local_jobs,
             ExecutionTarget.MODAL: settings.modal_jobs,
@@ -55,6 +65,7 @@ class Scheduler:
         log.info("started", orphans_ended=orphans, jobs_resumed=resumed)
         self._run_in_background(self._start_jobs())
         self._run_in_background(self._sweep_periodically())
+        self._run_in_background(self._outside.run())
         self.wake()
 
     async def stop(self) -> None:
@@ -82,9 +93,9 @@ class Scheduler:
         if key in self._running:
             _, task = self._running[key]
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=END_S)
             job = await run_in_threadpool(self._jobs.find, *key) or job
-            self._run_in_background(self._runner.stop(job))
+        self._outside.wake()
         self._runner.publish(job)
         return job
 
@@ -143,6 +154,7 @@ class Scheduler:
                 ended = await self._fail_or_requeue(job)
             finally:
                 del self._running[job.user_id, job.id]
+                self._outside.wake()
                 self.wake()
             if ended is not None:
                 log.info("job ended", status=ended.status, error=ended.error)

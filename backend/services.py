@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,12 +16,15 @@ from backend.cleanup import Cleanup
 from backend.database import Database
 from backend.file_cache import FileCache
 from backend.inspection import Inspector
+from backend.installation import opened
 from backend.job_runner import JobRunner
 from backend.jobs import Jobs
 from backend.metrics import Metrics
+from backend.outside_tasks import OutsideTasks
 from backend.previewer import Previewer
 from backend.progress_hub import ProgressHub
 from backend.scheduler import Scheduler
+from backend.server_lock import ServerLock
 from backend.settings import Settings
 from backend.signed_urls import UrlSigner
 from backend.worker_pool import warm_up
@@ -48,27 +51,23 @@ class Services:
 
 @asynccontextmanager
 async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
-    """Starts the parts of a server, and ends them on leaving.
-
-    Only one server at a time may use a data folder.
-    """
-    for folder in (settings.data_dir, settings.work_dir, settings.upload_dir):
-        folder.mkdir(parents=True, exist_ok=True)
-    services = _build(settings, metrics)
-    try:
-        await run_in_threadpool(warm_up)
-        await run_in_threadpool(services.database.migrate)
+    """Starts the parts of a server, and ends them on leaving. Raises what `opened` raises."""
+    await run_in_threadpool(warm_up)
+    with ExitStack() as stack:
+        database, lock = await run_in_threadpool(stack.enter_context, opened(settings))
+        for folder in (settings.work_dir, settings.upload_dir):
+            folder.mkdir(exist_ok=True)
+        services = _build(settings, metrics, database, lock)
         if isinstance(services.store, LocalStore):
             await run_in_threadpool(services.store.discard_unfinished)
-        await services.scheduler.start()
-        yield services
-    finally:
-        await services.scheduler.stop()
-        services.database.close()
+        try:
+            await services.scheduler.start()
+            yield services
+        finally:
+            await services.scheduler.stop()
 
 
-def _build(settings: Settings, metrics: Metrics) -> Services:
-    database = Database(settings.database)
+def _build(settings: Settings, metrics: Metrics, database: Database, lock: ServerLock) -> Services:
     url_signer = UrlSigner.load_or_create(settings.data_dir, settings.public_url)
     store = open_store(settings.data_dir / "store", sign=url_signer.sign)
     jobs = Jobs(database, limit=settings.queue_limit, limit_per_user=settings.queue_limit_per_user)
@@ -77,7 +76,8 @@ def _build(settings: Settings, metrics: Metrics) -> Services:
     preview_cache = FileCache(settings.data_dir / "glances")
     caches = (source_cache, preview_cache)
     cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store, caches)
-    runner = JobRunner(settings, jobs, hub, store, source_cache, metrics)
+    outside = OutsideTasks(database, store, cleanup)
+    runner = JobRunner(settings, jobs, hub, store, source_cache, metrics, outside)
     return Services(
         settings=settings,
         database=database,
@@ -89,7 +89,7 @@ def _build(settings: Settings, metrics: Metrics) -> Services:
         inspector=Inspector(settings, store, source_cache),
         previewer=Previewer(settings, store, source_cache, preview_cache),
         cleanup=cleanup,
-        scheduler=Scheduler(settings, jobs, runner, cleanup, metrics),
+        scheduler=Scheduler(settings, jobs, runner, cleanup, metrics, outside),
         metrics=metrics,
     )
 
