@@ -51,13 +51,15 @@ class Colour:
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """The file's first sound stream. Its first sample is at `start_s`, source presentation time."""
+    """The sound of a file. Its first sample is at `start_s`, source presentation time."""
 
     stream_index: int
     codec: str
     sample_rate_hz: int
     channels: int
     start_s: Fraction
+    origin_s: Fraction
+    """The time in the file, as sound is stamped there, at which the first frame is shown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +141,7 @@ class SourceInfo:
                 "sampleRateHz": sound.sample_rate_hz,
                 "channels": sound.channels,
                 "start": str(sound.start_s),
+                "origin": str(sound.origin_s),
             },
             "knownByOrder": self.known_by_order,
             "clockShifts": [str(shift_s) for shift_s in self.clock_shifts_s],
@@ -184,6 +187,7 @@ class SourceInfo:
                     sample_rate_hz=int(sound["sampleRateHz"]),
                     channels=int(sound["channels"]),
                     start_s=Fraction(sound["start"]),
+                    origin_s=Fraction(sound["origin"]),
                 ),
                 known_by_order=bool(document["knownByOrder"]),
                 clock_shifts_s=tuple(map(Fraction, document["clockShifts"])),

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
 
 import av
 import numpy as np
-from av.stream import Discard
 
 from engine.audio.alignment import JITTER, SoundBlock, Stereo, TimedFrame, aligned
 from engine.errors import SourceError
-from engine.media.container import open_container
+from engine.media.container import open_container, packets_of, time_base_of
+from engine.media.sound_track import sound_stream
 from engine.source import SourceInfo
 from engine.storage.objects import Store
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
@@ -168,7 +169,7 @@ class _Decoder:
         self._location = source.location
         self._store = store
         self._sound = source.sound
-        self._origin_s: Fraction = int(source.frame_pts[0]) * source.time_base
+        self._origin_s = source.sound.origin_s
         self._seekable = len(source.keyframe_pts) > 0
         self._start = start
         self._clock = _Clock(source.clock_shifts_s)
@@ -201,16 +202,17 @@ class _Decoder:
         return chain([first], frames)
 
     def _frames(self, seek_s: Fraction | None) -> Generator[av.AudioFrame]:
-        with open_container(self._location, self._store) as container:
-            stream = container.streams[self._sound.stream_index]
-            if not isinstance(stream, av.AudioStream):
-                raise SourceError(self._location, f"stream {stream.index} is not sound")
-            for other in container.streams:
-                other.discard = Discard.default if other is stream else Discard.all
-            assert stream.time_base is not None
+        with ExitStack() as files:
+            container = files.enter_context(open_container(self._location, self._store))
+            stream = sound_stream(container, self._location, self._sound)
+            if stream is None:
+                searched = open_container(self._location, self._store, late_streams=True)
+                container = files.enter_context(searched)
+                stream = sound_stream(container, self._location, self._sound)
+            if stream is None:
+                raise SourceError(self._location, "has lost its sound since it was probed")
             if seek_s is not None:
-                ticks = (seek_s + self._origin_s) // stream.time_base
-                container.seek(ticks, stream=stream)
+                container.seek((seek_s + self._origin_s) // time_base_of(stream), stream=stream)
             for packet in self._packets(container, stream):
                 try:
                     yield from packet.decode()
@@ -221,7 +223,7 @@ class _Decoder:
         self, container: av.container.InputContainer, stream: av.AudioStream
     ) -> Iterator[av.Packet[av.AudioStream]]:
         try:
-            yield from container.demux(stream)
+            yield from packets_of(container, stream)
         except av.InvalidDataError:
             self.damaged = True
         except av.FFmpegError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -19,17 +22,29 @@ CONTAINERS = (
 )
 """The formats that may be opened. Playlists and image patterns may not: they name other files."""
 
+_DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+
 _BUFFER_BYTES = 1 << 16
+
+_READ_ALL = {"analyzeduration": str(10**15), "probesize": str((1 << 31) - 1)}
+"""FFmpeg looks for streams in the whole file, and not just in its first 5 s."""
+
+_MOST_LATE_STREAMS = 64
 
 
 def open_container(
-    location: SourceLocation, store: Store | None = None, reader: RangedReader | None = None
+    location: SourceLocation,
+    store: Store | None = None,
+    reader: RangedReader | None = None,
+    *,
+    late_streams: bool = False,
 ) -> av.container.InputContainer:
     """Opens a media file, or raises SourceError with one readable line.
 
     An object is read from `store`, through `reader` or a new one. One thread at a time may use it.
+    `late_streams`: also streams that begin anywhere in the file; that reads it once.
     """
-    options = {"format_whitelist": CONTAINERS}
+    options = {"format_whitelist": CONTAINERS, **(_READ_ALL if late_streams else {})}
     try:
         if size_bytes(location) == 0:
             raise SourceError(location, "is empty")
@@ -79,10 +94,43 @@ def video_stream(
     return stream
 
 
+def packets_of(
+    container: av.container.InputContainer,
+    streams: av.stream.Stream | Sequence[av.stream.Stream],
+    *,
+    on_late_stream: Callable[[], None] = lambda: None,
+) -> Iterator[av.Packet[Any]]:
+    """The packets of some streams, in the order of the file, and an empty one for each at its end.
+
+    A stream that begins in the middle of a file ends PyAV's iteration with an IndexError. It goes
+    on here, without that stream, after a call of `on_late_stream`.
+    """
+    at_end = False
+    for _ in range(_MOST_LATE_STREAMS):
+        try:
+            for packet in container.demux(streams):
+                at_end = not packet.size and packet.dts is None
+                yield packet
+        except IndexError:
+            on_late_stream()
+            if not at_end:
+                continue
+        return
+
+
 def time_base_of(stream: av.stream.Stream) -> Fraction:
     """Seconds per tick of the stream's timestamps."""
     assert stream.time_base  # set for every stream of an opened file
     return stream.time_base
+
+
+def tagged_duration_s(stream: av.stream.Stream) -> Fraction | None:
+    """The length that Matroska's tag DURATION gives for the stream; None where there is none."""
+    written = _DURATION_TAG.fullmatch(stream.metadata.get("DURATION", ""))
+    if written is None:
+        return None
+    hours, minutes, seconds = written.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
 
 
 def family_of(container: av.container.InputContainer) -> str:
@@ -109,7 +157,7 @@ def size_bytes(location: SourceLocation) -> int:
 
 
 def _why_not_opened(location: SourceLocation, store: Store | None, error: Exception) -> str:
-    if not isinstance(error, av.InvalidDataError | av.ArgumentError):
+    if not isinstance(error, av.FFmpegError) or isinstance(error, av.HTTPError):
         return f"cannot be opened: {getattr(error, 'strerror', error)}"
     beginning = read_at(location, store, 0, 8)
     if beginning[4:] == b"ftyp":

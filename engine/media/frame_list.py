@@ -6,7 +6,6 @@ without timestamps), the file is decoded once to list its frames.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,7 +16,14 @@ from numpy.typing import NDArray
 
 from engine.errors import SourceError
 from engine.location import SourceLocation
-from engine.media.container import family_of, open_container, time_base_of, video_stream
+from engine.media.container import (
+    family_of,
+    open_container,
+    packets_of,
+    tagged_duration_s,
+    time_base_of,
+    video_stream,
+)
 from engine.media.frame_times import ClockJump, clock_jumps, repaired, without_jumps
 from engine.media.mp4_index import SkimmingReader
 from engine.storage.objects import Store
@@ -45,7 +51,6 @@ _LONGEST_REORDER_FRAMES = 16
 """How far a packet may come after those that are shown later: as far as H.264's decoders can hold
 frames back."""
 
-_MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
 
 
@@ -67,6 +72,10 @@ class SourceFrames:
     repairs: tuple[str, ...]
     first: av.VideoFrame
     """The first frame that decodes."""
+    origin_pts: int
+    """The time at which the first frame is shown, as the file's other streams count."""
+    late_streams: bool
+    """Another stream began in the middle of the file."""
 
 
 def read_frames(
@@ -84,7 +93,9 @@ def read_frames(
     step = _typical_step(shown.pts, stream)
     end_pts = _end_pts(shown, packets, step)
     declared_end = _declared_end(shown, packets, stream, container)
-    if declared_end and (declared_end - end_pts) * time_base_of(stream) > TAIL_TOLERANCE_S:
+    if declared_end and family == "avi" and packets.indexed == len(packets.pts):
+        end_pts = max(end_pts, declared_end)  # it ends in dropped frames: chunks without a picture
+    elif declared_end and (declared_end - end_pts) * time_base_of(stream) > TAIL_TOLERANCE_S:
         shown = _with_missing_tail(shown, end_pts, declared_end, step)
         end_pts = declared_end
     listed_end = int(shown.pts[0]) + (stream.duration or 0)
@@ -99,6 +110,8 @@ def read_frames(
         clock_shifts=shown.clock_shifts,
         repairs=shown.repairs,
         first=first,
+        origin_pts=_origin(shown, packets, family),
+        late_streams=bool(packets.late_streams),
     )
 
 
@@ -107,12 +120,15 @@ class _PacketList:
     """The video packets of a file, in file order; times in ticks."""
 
     pts: list[int | None]
+    dts: list[int | None]
     duration: list[int]
     key: list[bool]
     shown: list[bool]
     """False for a packet that an edit list hides: it is only decoded."""
     indexed: int
     """Entries in the container's index before anything was read."""
+    late_streams: list[bool]
+    """Has an entry for each other stream that began while these packets were read."""
 
     def known_pts(self) -> NDArray[np.int64]:
         return np.unique(np.array([tick for tick in self.pts if tick is not None], np.int64))
@@ -182,16 +198,15 @@ def _read_packets(
     reader: SkimmingReader | None,
 ) -> tuple[_PacketList, av.VideoFrame]:
     """All packets, and the first frame that decodes; an MP4 is skimmed from there on."""
-    packets = _PacketList([], [], [], [], len(stream.index_entries))
-    dts = []
+    packets = _PacketList([], [], [], [], [], len(stream.index_entries), [])
     first: av.VideoFrame | None = None
-    for packet in _packets_until_damage(container, stream, location):
+    for packet in _packets_until_damage(container, stream, location, packets.late_streams):
         if first is None:
             first = next(iter(_decoded(packet)), None)
             if first is not None and reader and family_of(container) == "mov":
                 reader.skim()
         if packet.size:
-            dts.append(packet.dts)
+            packets.dts.append(packet.dts)
             packets.pts.append(packet.pts)
             packets.duration.append(packet.duration or 0)
             packets.key.append(packet.is_keyframe)
@@ -200,19 +215,23 @@ def _read_packets(
         raise SourceError(location, "has no video frame that can be decoded")
     if reader and reader.skimming:
         keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
-        packets.key[:] = [tick in keys for tick in dts]
+        packets.key[:] = [tick in keys for tick in packets.dts]
     return packets, first
 
 
 def _packets_until_damage(
-    container: av.container.InputContainer, stream: av.VideoStream, location: SourceLocation
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    location: SourceLocation,
+    late_streams: list[bool],
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """The packets up to the end, or up to damage that a demuxer cannot pass.
 
+    Another stream that begins on the way is noted in `late_streams`.
     `_with_missing_tail` adds the frames that the index lists beyond; decoding finds them missing.
     """
     try:
-        yield from container.demux(stream)
+        yield from packets_of(container, stream, on_late_stream=lambda: late_streams.append(True))
     except av.InvalidDataError:
         return
     except (av.FFmpegError, OSError) as error:
@@ -222,7 +241,7 @@ def _packets_until_damage(
 def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
     try:
         return packet.decode()
-    except av.InvalidDataError:
+    except av.FFmpegError:
         return []  # the frame is not listed, or FrameReader finds it missing
 
 
@@ -240,7 +259,7 @@ def _list_by_decoding(
     with open_container(location, store) as container:
         stream = video_stream(container, location)
         time_base = time_base_of(stream)
-        for packet in _packets_until_damage(container, stream, location):
+        for packet in _packets_until_damage(container, stream, location, []):
             for frame in _decoded(packet):
                 pts.append(frame.pts)
                 interlaced |= frame.interlaced_frame
@@ -281,7 +300,7 @@ def _has_sound_between(
                 other.discard = av.stream.Discard.all
         if not container.streams.audio:
             return False
-        for packet in container.demux():
+        for packet in packets_of(container, container.streams.audio):
             if packet.pts is None or packet.time_base is None:
                 continue
             if start_s + 1 < packet.pts * packet.time_base < stop_s - 1:
@@ -326,10 +345,8 @@ def _declared_end(
     """When the picture ends according to the container; None where it is not reliable."""
     if stream.frames > len(packets.pts) and stream.duration:  # MP4, MOV and AVI count their frames
         return int(shown.pts[0]) + stream.duration
-    written = _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
-    if written and container.duration:
-        hours, minutes, seconds = written.groups()
-        stream_end_s = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    stream_end_s = tagged_duration_s(stream)
+    if stream_end_s and container.duration:
         container_end_s = Fraction(container.duration, av.time_base)
         return round_half_up(min(stream_end_s, container_end_s) / time_base_of(stream))
     return None
@@ -343,6 +360,17 @@ def _end_pts(shown: _FrameList, packets: _PacketList, step: int) -> int:
     if not shown.interlaced and written in packets.pts:  # a field lasts half a frame
         duration = packets.duration[packets.pts.index(written)]
     return last + (duration or step)
+
+
+def _origin(shown: _FrameList, packets: _PacketList, family: str) -> int:
+    """When the first frame is shown, as the other streams count.
+
+    AVI has no timestamps: frames are shown in the order of their chunks, the first one at once.
+    FFmpeg gives the first one of a stream with B-frames the time of the second chunk.
+    """
+    first = int(shown.pts[0])
+    stored_at = packets.dts[0] if family == "avi" else None
+    return first if stored_at is None else min(first, stored_at)
 
 
 def _typical_step(pts: NDArray[np.int64], stream: av.VideoStream) -> int:

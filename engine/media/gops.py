@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from engine.errors import ChunkError
 from engine.files import file_url, whole_file
-from engine.media.container import time_base_of
+from engine.media.container import packets_of, time_base_of
 from engine.media.inspect import (
     FinishedFile,
     VideoParameters,
@@ -98,7 +98,7 @@ def copy_gops(path: Path, destinations: Mapping[FrameRange, Path]) -> Iterator[F
 def _gops(container: InputContainer, stream: VideoStream) -> Iterator[list[VideoPacket]]:
     """The packets of the file, one list per key frame."""
     gop: list[VideoPacket] = []
-    for packet in container.demux(stream):
+    for packet in packets_of(container, stream):
         if not packet.size:
             continue
         if packet.is_keyframe and gop:

@@ -26,7 +26,7 @@ from engine.errors import ChunkError, JoinError, SourceError
 from engine.files import file_url
 from engine.geometry import Size
 from engine.location import SourceLocation
-from engine.media.container import open_container, time_base_of
+from engine.media.container import open_container, packets_of, time_base_of
 from engine.storage.objects import Store
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
@@ -100,7 +100,7 @@ def inspect_container(container: InputContainer) -> FinishedFile:
     streams = [stream for stream in container.streams.video if stream.codec_context is not None]
     packets = {stream.index: _PacketArrays() for stream in streams}
     if streams:
-        for packet in container.demux(streams):
+        for packet in packets_of(container, streams):
             if packet.size:
                 packets[packet.stream.index].append(packet)
     return FinishedFile(

@@ -24,6 +24,7 @@ from engine.errors import ChunkError, JoinError
 from engine.files import file_url, whole_file
 from engine.geometry import Size
 from engine.media.chapters import ChapterMark, write_chapters
+from engine.media.container import packets_of
 from engine.media.inspect import ChunkFile, check_film, inspect_file
 from engine.timing import SAMPLE_RATE_HZ
 
@@ -173,4 +174,4 @@ def sound_packets(track: InputContainer, stream: AudioStream) -> Iterator[tuple[
 
 
 def _packets(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Packet]:
-    return (packet for packet in container.demux(stream) if packet.size)
+    return (packet for packet in packets_of(container, stream) if packet.size)

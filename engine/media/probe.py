@@ -20,7 +20,7 @@ from engine.media.fingerprint import fingerprint
 from engine.media.frame_list import read_frames
 from engine.media.mp4_index import SkimmingReader
 from engine.media.planes import RGB_MATRIX, is_rgb
-from engine.media.sound_track import sound_info
+from engine.media.sound_track import choose_sound
 from engine.source import Colour, Matrix, SourceInfo, Transfer
 from engine.storage.objects import Store
 from engine.timing import round_half_up
@@ -50,6 +50,13 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
         stream = video_stream(container, location)
         frames = read_frames(container, stream, location, store, reader)
         first, time_base = frames.first, time_base_of(stream)
+        heard = choose_sound(
+            container,
+            location,
+            store,
+            frames.origin_pts * time_base,
+            late_streams=frames.late_streams,
+        )
         return SourceInfo(
             location=location,
             fingerprint=fingerprint(location, store),
@@ -65,10 +72,11 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             frame_pts=frames.pts,
             keyframe_pts=frames.keyframe_pts,
             end_pts=frames.end_pts,
-            sound=sound_info(container, int(frames.pts[0]) * time_base),
+            sound=heard.sound,
             known_by_order=frames.by_order,
             clock_shifts_s=tuple(shift * time_base for shift in frames.clock_shifts),
             repairs=frames.repairs,
+            notes=heard.notes,
         )
 
 

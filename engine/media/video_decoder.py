@@ -18,7 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from engine.errors import SourceError
-from engine.media.container import open_container, video_stream
+from engine.media.container import open_container, packets_of, video_stream
 from engine.media.planes import NV12_LIKE, PlaneConverter
 from engine.pixels.picture import DeviceSurface
 from engine.source import SourceInfo
@@ -78,7 +78,7 @@ class DecodingRun:
             self._decoder = self._open_on(device)
         self._latest_decoded: dict[int, int] = {}
         """By timestamp of a packet: the latest timestamp among it and all packets before it."""
-        self.pictures = self._run(self._container.demux(self._stream), first=0)
+        self.pictures = self._run(packets_of(self._container, self._stream), first=0)
         """Pictures with their indices, ascending."""
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class DecodingRun:
         try:
             self._container.seek(int(pts[key]), stream=self._stream)
             self._decoder.flush_buffers()
-            packets = self._container.demux(self._stream)
+            packets = packets_of(self._container, self._stream)
             landing = next(packets)
         except (av.FFmpegError, StopIteration):
             return False
@@ -141,7 +141,9 @@ class DecodingRun:
                     for frame in self._decoder.decode(packet):
                         self._check_surface(frame)
                         yield frame
-                except av.InvalidDataError:
+                except av.FFmpegError:
+                    if self._device is not None:
+                        raise
                     self._report_damage()
         except av.InvalidDataError:
             self._report_damage()

@@ -64,7 +64,8 @@ def test_files_put_end_to_end_go_on(tmp_path: Path, suffix: str, ahead_s: int) -
     first, second = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
     for path, offset_s in ((first, 0), (second, ahead_s)):
         run("ffmpeg", "-v", "error", "-i", clip, "-c:v", video, "-bf", "2", "-q:v", "2",
-            "-fps_mode", "passthrough", "-c:a", sound, "-output_ts_offset", str(offset_s), path)  # fmt: skip
+            "-fps_mode", "passthrough", "-c:a", sound,
+            "-output_ts_offset", str(offset_s), path)  # fmt: skip
     head = 13 if suffix == "flv" else 0  # FLV's file header comes once
     both = tmp_path / f"both.{suffix}"
     both.write_bytes(first.read_bytes() + second.read_bytes()[head:])

@@ -29,7 +29,7 @@ def test_the_document_is_json_with_the_plans_numbers() -> None:
 
 
 def test_a_source_is_told_fact_by_fact() -> None:
-    sound = SoundInfo(1, "aac", 44_100, 2, Fraction(-1, 50))
+    sound = SoundInfo(1, "aac", 44_100, 2, Fraction(-1, 50), Fraction(0))
     facts = source_document(replace(a_source("a.mp4", frames=60), sound=sound))
     assert (facts["frames"], facts["durationSeconds"], facts["framesPerSecond"]) == (60, 2, 30)
     assert (facts["sound"], facts["soundStartSeconds"]) == ("aac, 44100 Hz, 2 channels", -0.02)
