@@ -11,6 +11,7 @@ by the job's row, or because no row names them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from backend.database import reason_of
 from backend.file_cache import FileCache
 from backend.jobs import Jobs
 from backend.models import Job, JobStatus
+from backend.progress_hub import JobKey
+from backend.resumable_upload import sweep_uploads
+from backend.tasks import task_adapter
 from engine.errors import StoreError
 from engine.storage import Store, user_key
 
@@ -31,7 +37,7 @@ KEEP_FAILED_S = 24 * 3600.0
 """How long the clips of a failed or cancelled job are kept, so that it can be retried."""
 
 KEEP_UPLOAD_S = 24 * 3600.0
-"""How long an interrupted upload can be resumed."""
+"""How long an interrupted upload can be resumed, and a folder of no job is kept."""
 
 log = structlog.get_logger()
 
@@ -54,15 +60,16 @@ class Cleanup:
         self._caches = caches
         self._receiving: set[str] = set()
         self.lock = asyncio.Lock()
-        """Held while a job's files are removed, and while a job that needs them is queued again."""
+        """Held while it is decided that a job's files go, and while a job is queued again."""
+        self._clearing: set[JobKey] = set()
 
     @contextmanager
     def receiving(self) -> Iterator[Path]:
         """A new folder for an upload. It is removed if the block raises, else the caller has it."""
         folder = self._work_dir / uuid4().hex
-        folder.mkdir()
-        self._receiving.add(folder.name)
+        self._receiving.add(folder.name)  # before a sweep may see it
         try:
+            folder.mkdir()
             yield folder
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -75,19 +82,36 @@ class Cleanup:
         await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
 
     async def clear(self, job: Job) -> None:
-        """Removes all temporary files of a finished job, and a result that was not published."""
+        """Removes all temporary files of a finished job, and a result that was not published.
+
+        From its beginning on, the job cannot be queued again. A job that was queued again since it
+        was read keeps its files.
+        """
+        key = job.user_id, job.id
         async with self.lock:
-            try:
-                await run_in_threadpool(self._clear, job)
-            except (OSError, StoreError) as error:
-                log.warning("leftovers stay until the next sweep", export_id=job.id, why=str(error))
+            now = await run_in_threadpool(self._jobs.find, *key)
+            same_end = now is not None and now.leftovers and now.finished_at == job.finished_at
+            if now is None or not same_end or key in self._clearing:
+                return
+            self._clearing.add(key)
+        try:
+            await run_in_threadpool(self._clear, now)
+        except (OSError, StoreError, SQLAlchemyError) as error:
+            why = reason_of(error) if isinstance(error, SQLAlchemyError) else str(error)
+            log.warning("leftovers stay until the next sweep", export_id=job.id, why=why)
+        finally:
+            self._clearing.discard(key)
+
+    def keeps_files(self, job: Job) -> bool:
+        """Whether the job can be queued again: its clips are there, and are not being removed."""
+        return (job.user_id, job.id) not in self._clearing and has_uploads(job, self._work_dir)
 
     async def sweep(self) -> None:
         """Clears finished jobs, removes folders and uploads of no job, and sweeps the caches."""
         for job in await run_in_threadpool(self._jobs.leftovers, KEEP_FAILED_S):
             await self.clear(job)
-        async with self.lock:
-            await run_in_threadpool(self._sweep_folders)
+        await run_in_threadpool(self._sweep_folders)
+        await run_in_threadpool(sweep_uploads, self._upload_dir, KEEP_UPLOAD_S)
         for cache in self._caches:
             await run_in_threadpool(cache.sweep)
 
@@ -98,21 +122,33 @@ class Cleanup:
         if job.remote:
             self._store.delete_prefix(temp_prefix(job))
             self._store.delete(manifest_key(job))
+        self._store.discard_uploads(job.output_key)
         if job.status != JobStatus.DONE:
             self._store.delete(job.output_key)
         self._jobs.mark_cleared(job.user_id, job.id, still=JobStatus(job.status))
 
     def _sweep_folders(self) -> None:
-        known = self._jobs.folders()
-        for folder in self._work_dir.iterdir():
-            if folder.name not in known and folder.name not in self._receiving:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Removes old folders of no job, and old clips that a crash kept from the store.
+
+        A folder is received, then belongs to a job, then to nobody, in this order. So what lies
+        there is listed first, and who needs it is asked afterwards. Names are not used twice.
+        """
+        folders = [*self._work_dir.iterdir()]
+        receiving = set(self._receiving)
+        needed = receiving | self._jobs.folders()
+        nobodys = [folder for folder in folders if folder.name not in needed]
+        nobodys += [path for path in self._upload_dir.iterdir() if path.is_dir()]
         old = time.time() - KEEP_UPLOAD_S
-        for path in self._upload_dir.rglob("*"):
-            if path.is_file() and path.stat().st_mtime < old:
-                path.unlink()
-            elif path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+        for folder in nobodys:
+            with contextlib.suppress(OSError):
+                if max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")]) < old:
+                    shutil.rmtree(folder)
+
+
+def has_uploads(job: Job, work_dir: Path) -> bool:
+    """Whether all clips that were uploaded for the job are still in its folder."""
+    names = task_adapter.validate_python(job.request).uploads()
+    return all((work_dir / job.folder / name).is_file() for name in names)
 
 
 def temp_prefix(job: Job) -> str:

@@ -134,6 +134,10 @@ class LocalStore:
                 shutil.rmtree(top)
                 self._remove_empty_folders(top.parent)
 
+    def discard_uploads(self, key: str) -> None:
+        """See `Store`. Unfinished files have no key: `discard_unfinished` removes them."""
+        checked_key(key)
+
     def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
         """See `Store`."""
         if self.sign is None:

@@ -75,6 +75,12 @@ class Store(Protocol):
     def delete_prefix(self, prefix: str) -> None:
         """Deletes all objects below a folder, and unfinished uploads into it."""
 
+    def discard_uploads(self, key: str) -> None:
+        """Deletes unfinished uploads to this key, which processes left when they died.
+
+        No upload to the key may be running that is wanted.
+        """
+
     def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
         """A signed address at which anyone may read the object for `expires_s` seconds.
 

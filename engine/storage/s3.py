@@ -173,6 +173,10 @@ class S3Store:
             self._delete_all(below, [info.key for info in page])
         self._abort_uploads(below)
 
+    def discard_uploads(self, key: str) -> None:
+        """See `Store`."""
+        self._abort_uploads(checked_key(key), only=key)
+
     def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
         """See `Store`."""
         if not 0 < expires_s <= MAX_URL_S:
@@ -316,13 +320,15 @@ class S3Store:
         for failed in answer.get("Errors", ()):
             raise StoreError(self._name(below), f"is not deleted ({failed.get('Code')})")
 
-    def _abort_uploads(self, below: str) -> None:
-        """Aborts the uploads that processes left when they died."""
+    def _abort_uploads(self, below: str, only: str | None = None) -> None:
+        """Aborts the uploads that processes left when they died: all, or those to one key."""
         bucket = self.settings.bucket
         with self._store_errors(below):
             uploads = self._client.get_paginator("list_multipart_uploads")
             for page in uploads.paginate(Bucket=bucket, Prefix=below):
                 for each in page.get("Uploads", ()):
+                    if only not in (None, each["Key"]):
+                        continue
                     self._client.abort_multipart_upload(
                         Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"]
                     )

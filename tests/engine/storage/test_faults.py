@@ -179,8 +179,9 @@ def test_an_upload_that_fails_is_aborted(
     assert store.stat("u/clip.mp4") is None
 
 
+@pytest.mark.parametrize("by_key", [False, True], ids=["prefix", "key"])
 def test_an_upload_that_cannot_even_be_aborted_says_so(
-    store: S3Store, proxy: FaultyProxy, tmp_path: Path
+    store: S3Store, proxy: FaultyProxy, tmp_path: Path, by_key: bool
 ) -> None:
     (tmp_path / "data").write_bytes(DATA)
     proxy.fault = lambda asked: Reset() if "uploadId" in asked.path else None
@@ -190,7 +191,12 @@ def test_an_upload_that_cannot_even_be_aborted_says_so(
     assert any("could not be removed" in note for note in caught.value.__notes__)
     proxy.fault = lambda _: None
     assert unfinished_uploads(store) == 1
-    store.delete_prefix("u")  # as a sweep does later
+    if by_key:
+        store.discard_uploads("u/clip")
+        assert unfinished_uploads(store) == 1
+        store.discard_uploads("u/clip.mp4")
+    else:
+        store.delete_prefix("u")  # as a sweep does later
     assert unfinished_uploads(store) == 0
 
 
