@@ -94,6 +94,8 @@ class SourceInfo:
     sound: SoundInfo | None
     known_by_order: bool = False
     """Frames are identified by their order, as their own timestamps are missing or wrong."""
+    mirrored: bool = False
+    """Left and right of the coded picture change places before it is turned."""
     clock_shifts_s: tuple[Fraction, ...] = ()
     """Where the file's clock starts again or jumps: what is added to its times after each of these
     places, so that picture and sound go on."""
@@ -123,6 +125,7 @@ class SourceInfo:
             "codedSize": [self.coded_size.width, self.coded_size.height],
             "displaySize": [self.display_size.width, self.display_size.height],
             "rotationClockwise": self.rotation_deg,
+            "mirrored": self.mirrored,
             "colour": {
                 "matrix": str(self.colour.matrix),
                 "fullRange": self.colour.full_range,
@@ -169,6 +172,7 @@ class SourceInfo:
                 coded_size=Size(*map(int, document["codedSize"])),
                 display_size=Size(*map(int, document["displaySize"])),
                 rotation_deg=int(document["rotationClockwise"]),
+                mirrored=bool(document["mirrored"]),
                 colour=Colour(
                     Matrix(colour["matrix"]),
                     bool(colour["fullRange"]),

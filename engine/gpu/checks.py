@@ -61,6 +61,7 @@ def _unsuitable(source: SourceInfo) -> str | None:
         f"{source.pixel_format} source": source.pixel_format not in NV12_LIKE,
         f"{source.codec} source": source.codec not in CODECS,
         f"turned by {source.rotation_deg} degrees": source.rotation_deg != 0,
+        "mirrored": source.mirrored,
         "interlaced": source.interlaced,
         "pixels are not square": source.display_size != size and source.rotation_deg == 0,
         "odd sides": bool(size.width % 2 or size.height % 2),

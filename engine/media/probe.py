@@ -19,6 +19,7 @@ from engine.media.container import (
 from engine.media.fingerprint import fingerprint
 from engine.media.frame_list import read_frames
 from engine.media.mp4_index import SkimmingReader
+from engine.media.orientation import Orientation, orientation_of
 from engine.media.planes import RGB_MATRIX, is_rgb
 from engine.media.sound_track import choose_sound
 from engine.source import Colour, Matrix, SourceInfo, Transfer
@@ -50,6 +51,7 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
         stream = video_stream(container, location)
         frames = read_frames(container, stream, location, store, reader)
         first, time_base = frames.first, time_base_of(stream)
+        upright = orientation_of(first)
         heard = choose_sound(
             container,
             location,
@@ -64,8 +66,9 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             codec=stream.codec.canonical_name,
             pixel_format=first.format.name,
             coded_size=Size(first.width, first.height),
-            display_size=_display_size(first, stream.sample_aspect_ratio),
-            rotation_deg=_clockwise(first),
+            display_size=_display_size(first, stream.sample_aspect_ratio, upright),
+            rotation_deg=upright.rotation_deg,
+            mirrored=upright.mirrored,
             colour=_colour(first),
             interlaced=frames.interlaced,
             time_base=time_base,
@@ -76,18 +79,16 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             known_by_order=frames.by_order,
             clock_shifts_s=tuple(shift * time_base for shift in frames.clock_shifts),
             repairs=frames.repairs,
-            notes=heard.notes,
+            notes=(*filter(None, [upright.note]), *heard.notes),
         )
 
 
-def _clockwise(frame: av.VideoFrame) -> int:
-    return -90 * round(frame.rotation / 90) % 360
-
-
-def _display_size(frame: av.VideoFrame, sample_aspect: Fraction | None) -> Size:
+def _display_size(
+    frame: av.VideoFrame, sample_aspect: Fraction | None, upright: Orientation
+) -> Size:
     width = max(1, round_half_up(frame.width * (sample_aspect or Fraction(1))))
-    upright = _clockwise(frame) % 180 == 0
-    return Size(width, frame.height) if upright else Size(frame.height, width)
+    lying = upright.rotation_deg in (90, 270)
+    return Size(frame.height, width) if lying else Size(width, frame.height)
 
 
 def _colour(frame: av.VideoFrame) -> Colour:

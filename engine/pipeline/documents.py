@@ -73,6 +73,7 @@ def source_document(source: SourceInfo) -> dict[str, Any]:
         "displaySize": str(source.display_size),
         "codedSize": str(source.coded_size),
         "rotationClockwise": source.rotation_deg,
+        "mirrored": source.mirrored,
         "durationSeconds": round(float(source.duration_s), 6),
         "frames": len(source.frame_pts),
         "framesPerSecond": round(len(source.frame_pts) / float(source.duration_s), 3),

@@ -51,6 +51,7 @@ def filmstrip(
     sampler = CropSampler(
         display_size=source.display_size,
         rotation_deg=source.rotation_deg,
+        mirrored=source.mirrored,
         colour=source.colour,
         target=size,
         fit=Fit.STRETCH,

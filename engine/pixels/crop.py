@@ -49,18 +49,26 @@ class _PlaneTaps:
 class CropSampler:
     """Samples crop rectangles of one source's frames. Threads must not share one.
 
-    `display_size` and `rotation_deg` are those of `SourceInfo`. A frame of any size stands for the
-    whole display, turned back and stretched. Raises ValueError where `rotation_deg` is not 0, 90,
-    180 or 270.
+    `display_size`, `rotation_deg` and `mirrored` are those of `SourceInfo`. A frame of any size
+    stands for the whole display, turned back and stretched. Raises ValueError where `rotation_deg`
+    is not 0, 90, 180 or 270.
     """
 
     def __init__(
-        self, *, display_size: Size, rotation_deg: int, colour: Colour, target: Size, fit: Fit
+        self,
+        *,
+        display_size: Size,
+        rotation_deg: int,
+        colour: Colour,
+        target: Size,
+        fit: Fit,
+        mirrored: bool = False,
     ) -> None:
         if rotation_deg not in (0, 90, 180, 270):
             raise ValueError(f"a picture is turned by quarter turns, not {rotation_deg} degrees")
         self._display = display_size
         self._rotation_deg = rotation_deg
+        self._mirrored = mirrored
         self._colour = colour
         self._target = target
         self._fit = fit
@@ -94,7 +102,9 @@ class CropSampler:
         if self._taps is None or self._taps.key != key:
             x, y, width, height = (float(value) for value in rect)
             shown, box = fit_crop(Rect(x, y, width, height), self._target, self._fit)
-            mapping = _Mapping(shown, box, self._display, frame.size, self._rotation_deg)
+            mapping = _Mapping(
+                shown, box, self._display, frame.size, self._rotation_deg, self._mirrored
+            )
             luma, chroma = levels(self._colour.full_range, frame.depth)
             luma_taps = mapping.plane_taps((1, 1), (0.0, 0.0), 1, (0.0, 0.0), luma)
             chroma_taps = mapping.plane_taps(
@@ -151,6 +161,7 @@ class _Mapping:
     display: Size
     coded: Size
     rotation_deg: int
+    mirrored: bool
 
     def plane_taps(
         self,
@@ -163,14 +174,15 @@ class _Mapping:
         """Taps across and down one coded plane; the second pass applies the gain of its levels.
 
         The coded picture turned clockwise is the display. So at 90 degrees a coded row is a display
-        column from top to bottom, and the coded columns run from right to left.
+        column from top to bottom, and the coded columns run from right to left. Mirroring turns
+        coded rows round.
         """
         x = (self.shown.x, self.shown.width, self.box.width, self.display.width, out_offset[0])
         y = (self.shown.y, self.shown.height, self.box.height, self.display.height, out_offset[1])
         transposed = self.rotation_deg in (90, 270)
         across = _axis_taps(
             *(y if transposed else x), out_step, self.coded.width, step[0], offset[0],
-            self.rotation_deg in (180, 270), UNIT,
+            (self.rotation_deg in (180, 270)) != self.mirrored, UNIT,
         )  # fmt: skip
         down = _axis_taps(
             *(x if transposed else y), out_step, self.coded.height, step[1], offset[1],

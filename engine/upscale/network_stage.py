@@ -184,6 +184,7 @@ class NetworkStage:
                 sampler = CropSampler(
                     display_size=source.display_size,
                     rotation_deg=source.rotation_deg,
+                    mirrored=source.mirrored,
                     colour=source.colour,
                     target=region.size,
                     fit=Fit.STRETCH,

@@ -133,6 +133,7 @@ class PlainResampler:
         sampler = CropSampler(
             display_size=source.display_size,
             rotation_deg=source.rotation_deg,
+            mirrored=source.mirrored,
             colour=source.colour,
             target=target,
             fit=fit,
