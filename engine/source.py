@@ -35,6 +35,13 @@ class Transfer(StrEnum):
     PQ = "pq"
 
 
+class FieldOrder(StrEnum):
+    """Which field of an interlaced picture is shown first: the one with its top line, or not."""
+
+    TOP_FIRST = "tff"
+    BOTTOM_FIRST = "bff"
+
+
 @dataclass(frozen=True, slots=True)
 class Colour:
     """The meaning of a file's samples.
@@ -94,6 +101,8 @@ class SourceInfo:
     sound: SoundInfo | None
     known_by_order: bool = False
     """Frames are identified by their order, as their own timestamps are missing or wrong."""
+    field_order: FieldOrder | None = None
+    """Set for interlaced pictures that do not say themselves that they are: the container does."""
     mirrored: bool = False
     """Left and right of the coded picture change places before it is turned."""
     clock_shifts_s: tuple[Fraction, ...] = ()
@@ -133,6 +142,7 @@ class SourceInfo:
                 "assumed": self.colour.assumed,
             },
             "interlaced": self.interlaced,
+            "fieldOrder": self.field_order,
             "timeBase": str(self.time_base),
             "framePts": _runs(self.frame_pts),
             "keyframePts": _runs(self.keyframe_pts),
@@ -180,6 +190,7 @@ class SourceInfo:
                     bool(colour["assumed"]),
                 ),
                 interlaced=bool(document["interlaced"]),
+                field_order=FieldOrder(order) if (order := document["fieldOrder"]) else None,
                 time_base=Fraction(document["timeBase"]),
                 frame_pts=_ticks(document["framePts"]),
                 keyframe_pts=_ticks(document["keyframePts"]),

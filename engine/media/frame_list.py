@@ -26,6 +26,7 @@ from engine.media.container import (
 )
 from engine.media.frame_times import ClockJump, clock_jumps, repaired, without_jumps
 from engine.media.mp4_index import SkimmingReader
+from engine.source import FieldOrder
 from engine.storage.objects import Store
 from engine.timing import round_half_up
 
@@ -51,7 +52,12 @@ _LONGEST_REORDER_FRAMES = 16
 """How far a packet may come after those that are shown later: as far as H.264's decoders can hold
 frames back."""
 
-_INTERLACED_FIELD_ORDERS = range(2, 6)  # AV_FIELD_TT, BB, TB, BT
+_FIELD_ORDERS = {  # by AVFieldOrder: TT, BB, TB, BT; the second letter is what is shown first
+    2: FieldOrder.TOP_FIRST,
+    3: FieldOrder.BOTTOM_FIRST,
+    4: FieldOrder.BOTTOM_FIRST,
+    5: FieldOrder.TOP_FIRST,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class SourceFrames:
     end_pts: int
     """When the last frame stops being shown."""
     interlaced: bool
+    field_order: FieldOrder | None
+    """See `SourceInfo.field_order`."""
     by_order: bool
     """See `SourceInfo.known_by_order`."""
     clock_shifts: tuple[int, ...]
@@ -106,6 +114,7 @@ def read_frames(
         keyframe_pts=keyframe_pts,
         end_pts=end_pts,
         interlaced=shown.interlaced,
+        field_order=shown.field_order,
         by_order=shown.by_order,
         clock_shifts=shown.clock_shifts,
         repairs=shown.repairs,
@@ -163,6 +172,7 @@ class _FrameList:
     """The last frame's timestamp in the file, where it got another one."""
     clock_shifts: tuple[int, ...] = ()
     repairs: tuple[str, ...] = ()
+    field_order: FieldOrder | None = None
 
 
 def _list_frames(
@@ -174,11 +184,11 @@ def _list_frames(
     store: Store | None,
 ) -> _FrameList:
     """The shown frames: from the packets where those can be trusted, else by decoding."""
-    interlaced = (
-        first.interlaced_frame or stream.codec_context.field_order in _INTERLACED_FIELD_ORDERS
-    )
+    codec = stream.codec.canonical_name
+    order = _FIELD_ORDERS.get(stream.codec_context.field_order)
+    interlaced = first.interlaced_frame or order is not None
     pts = packets.shown_pts()
-    one_to_one = stream.codec.canonical_name in _FRAME_PER_PACKET.get(family, ())
+    one_to_one = codec in _FRAME_PER_PACKET.get(family, ())
     step = _typical_step(packets.known_pts(), stream)
     if (
         one_to_one
@@ -188,7 +198,11 @@ def _list_frames(
         and not packets.clock_jumps(step, time_base_of(stream), family)
     ):
         return _FrameList(pts, interlaced=False, by_order=False)
-    return _list_by_decoding(location, store, step, family)
+    listed = _list_by_decoding(location, store, step, family)
+    if order is not None and not listed.interlaced and codec in _INTRA:
+        # only H.26x and MPEG-2 tell of each picture what it is
+        listed = replace(listed, interlaced=True, field_order=order)
+    return listed
 
 
 def _read_packets(

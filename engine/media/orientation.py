@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from math import atan2, degrees, hypot
+from struct import unpack
 from typing import NamedTuple
 
 import av
-import numpy as np
 from av.sidedata.sidedata import Type
 
 _TOLERANCE_DEG = 1.0
@@ -31,10 +31,11 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     `(a x + c y, b x + d y)` (ISO/IEC 14496-12, 8.3.2.3). A negative determinant mirrors. A matrix
     that maps the picture to a line or a point, such as the zeros of some muxers, says nothing.
     """
-    found = [each for each in frame.side_data if each.type == Type.DISPLAYMATRIX]
-    if not found:
+    try:
+        found = frame.side_data[Type.DISPLAYMATRIX]
+    except KeyError:
         return Orientation()
-    a, b, _, c, d = np.frombuffer(bytes(found[0]), "=i4")[:5].astype(float) / 65536
+    a, b, _, c, d = (cell / 65536 for cell in unpack("=5i", bytes(found)[:20]))
     across, down = hypot(a, b), hypot(c, d)
     determinant = a * d - b * c
     if abs(determinant) <= _TOLERANCE * max(across, down, _TOLERANCE) ** 2:

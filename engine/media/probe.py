@@ -71,6 +71,7 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             mirrored=upright.mirrored,
             colour=_colour(first),
             interlaced=frames.interlaced,
+            field_order=frames.field_order,
             time_base=time_base,
             frame_pts=frames.pts,
             keyframe_pts=frames.keyframe_pts,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from itertools import chain
 from typing import Protocol
 
@@ -211,7 +210,7 @@ class DecodingRun:
         for frame in chain(frames, [None]):
             if frame is not None:
                 frame = self._planes.convert(frame)
-                graph = graph or _deinterlacer(frame, self._source.time_base)
+                graph = graph or _deinterlacer(frame, self._source)
             if graph is None:
                 return
             graph.vpush(frame)
@@ -222,16 +221,21 @@ class DecodingRun:
                 yield output
 
 
-def _deinterlacer(frame: av.VideoFrame, time_base: Fraction) -> av.filter.Graph:
-    """FFmpeg's bwdif for frames like this one; progressive frames pass untouched."""
+def _deinterlacer(frame: av.VideoFrame, source: SourceInfo) -> av.filter.Graph:
+    """FFmpeg's bwdif for frames like this one.
+
+    Progressive frames pass untouched, unless only the container knows what they are.
+    """
+    known = source.field_order
+    which = "deint=interlaced" if known is None else f"deint=all:parity={known}"
     graph = av.filter.Graph()
     arguments = (
-        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={time_base}"
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={source.time_base}"
         f":colorspace={frame.colorspace}:range={frame.color_range}"
     )
     graph.link_nodes(
         graph.add("buffer", arguments),
-        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add("bwdif", f"mode=send_frame:{which}"),
         graph.add("buffersink"),
     ).configure()
     return graph
