@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import atan2, degrees, hypot
 from struct import unpack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 from av.sidedata.sidedata import Type
@@ -31,8 +31,9 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     `(a x + c y, b x + d y)` (ISO/IEC 14496-12, 8.3.2.3). A negative determinant mirrors. A matrix
     that maps the picture to a line or a point, such as the zeros of some muxers, says nothing.
     """
+    side_data: Any = frame.side_data  # av declares another type
     try:
-        found = frame.side_data[Type.DISPLAYMATRIX]
+        found = side_data[Type.DISPLAYMATRIX]
     except KeyError:
         return Orientation()
     a, b, _, c, d = (cell / 65536 for cell in unpack("=5i", bytes(found)[:20]))
