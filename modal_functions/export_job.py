@@ -38,7 +38,7 @@ from modal_functions.bucket import check_owner, open_bucket
 from modal_functions.clips import report_export_progress, upload_film, video_response
 from modal_functions.executor import ModalExecutor
 from modal_functions.fence import CancelledError, Fence, FencedError, ReplacedError
-from modal_functions.ledger import PAUSE_S, CallLedger, cancel_call, poll_call, spawn_call
+from modal_functions.ledger import CallLedger, poll_call, spawn_call
 from modal_functions.progress_dict import PhaseProgress, ProgressDict
 from modal_functions.protocol import (
     RENDERER,
@@ -59,8 +59,6 @@ log = logging.getLogger(__name__)
 LONGEST_CHOICE_S = 900.0
 """How long to wait for a container that chooses what to render with."""
 CHOICE_POLL_S = 0.2
-CANCEL_TRIES = 5
-"""How often renderers are cancelled where Modal cannot be reached. Then the backend does it."""
 CHOICE_VERSION = 2
 """Raised whenever a renderer's choice would be written or read differently."""
 
@@ -89,7 +87,7 @@ def export(
     except ReplacedError as error:  # a newer call goes on from here
         return _lost(error)
     except CancelledError as error:  # who cancelled it clears away
-        _cancel_renderers(ledger)
+        ledger.cancel_all()
         return _lost(error)
     except BaseException:
         _clear_away(prefix, fence, ledger)
@@ -143,23 +141,12 @@ def _clear_away(prefix: str, fence: Fence, ledger: CallLedger) -> None:
     try:
         if fence.is_replaced():
             return
-        if not _cancel_renderers(ledger):
+        if not ledger.cancel_all():
             log.warning("renderers are left to the backend: %s", ", ".join(ledger.unfinished))
         elif not fence.is_replaced():
             fence.store.delete_prefix(prefix)
     except StoreError as error:
         log.warning("temporary objects are left: %s", error)
-
-
-def _cancel_renderers(ledger: CallLedger) -> bool:
-    """Cancels what the ledger knows. False where Modal cannot be asked."""
-    left = list(ledger.unfinished)
-    for attempt in range(CANCEL_TRIES):
-        left = [call_id for call_id in left if not cancel_call(call_id)]
-        if not left:
-            return True
-        time.sleep(PAUSE_S * attempt)
-    return False
 
 
 def _stored_response(store: Store, output_key: str, job_id: str) -> VideoResponse | None:

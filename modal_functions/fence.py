@@ -13,7 +13,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from engine.errors import EngineError, ObjectMissingError, StoreError
+from engine.errors import EngineError, ObjectChangedError, ObjectMissingError, StoreError
 from engine.storage import Store
 
 CHECK_S = 15.0
@@ -49,6 +49,8 @@ class Fence:
             data = self.store.get_bytes(self.key)
         except ObjectMissingError:
             raise CancelledError(f"{self.key}: the export was cancelled") from None
+        except ObjectChangedError:  # while it was read
+            data = b""
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise ReplacedError(f"{self.key}: has another SHA-256 than the call gave")
         return data

@@ -23,6 +23,8 @@ from modal_functions.responses import error_response
 UNREACHABLE_S = 300.0
 """How long a call that must be started is tried while Modal cannot be reached."""
 PAUSE_S = 2.0
+CANCEL_TRIES = 5
+"""How often calls are cancelled at the end. What is left then is the backend's."""
 
 UNREACHABLE = (
     modal.exception.ServiceError,
@@ -95,6 +97,14 @@ class CallLedger:
         self.ledger.failures.setdefault(digest, []).append(reason)
         self._write()
         return self.ledger.attempts[digest]
+
+    def cancel_all(self) -> bool:
+        """Cancels every call that may still run. False where Modal cannot be asked."""
+        left = self.unfinished
+        for attempt in range(CANCEL_TRIES):
+            time.sleep(PAUSE_S * attempt if left else 0)
+            left = [call_id for call_id in left if not cancel_call(call_id)]
+        return not left
 
     def _write(self) -> None:
         self.store.put_bytes(self.key, self.ledger.document())

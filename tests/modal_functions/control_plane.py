@@ -54,6 +54,8 @@ Body = Callable[..., Any] | Program
 class Down:
     """Refuse the request, as where nothing listens."""
 
+    status: Status = Status.UNAVAILABLE
+
 
 @dataclass(frozen=True, slots=True)
 class Slow:
@@ -173,7 +175,7 @@ class ControlPlane:
         self.requests.append(name)
         fault = self.fault(name) if self.reachable else Down()
         if isinstance(fault, Down):
-            raise GRPCError(Status.UNAVAILABLE, "the control plane is down")
+            raise GRPCError(fault.status, "the control plane is down")
         if isinstance(fault, Slow):
             await asyncio.sleep(fault.seconds)
         response = self._responses.get(idempotency_key or "")

@@ -21,6 +21,8 @@ from tests.modal_functions.control_plane import Body, ControlPlane
 from tests.s3 import new_bucket
 
 USER = "7"
+GATE_S = 120
+"""How long a gated renderer waits. A test that forgets to open the gate fails, and goes on."""
 SIZE = (96, 128)
 
 
@@ -59,6 +61,8 @@ class World:
         world = cls(S3Store(settings), plane, monkeypatch)
         world.deploy()
         monkeypatch.setattr("modal_functions.executor.POLL_S", 0.1)
+        monkeypatch.setattr("modal_functions.fence.CHECK_S", 0.1)
+        monkeypatch.setattr("modal_functions.ledger.PAUSE_S", 0.1)
         monkeypatch.setattr("modal_functions.progress_dict.INTERVAL_S", 0.1)
         monkeypatch.setattr("backend.modal_client.POLL_S", 0.1)
         return world
@@ -90,7 +94,7 @@ class World:
         render = functions.Renderer().render_chunks.local
 
         def render_when_open(*args: Any, **kwargs: Any) -> Any:
-            gate.wait()
+            assert gate.wait(GATE_S), "the gate was never opened"
             return render(*args, **kwargs)
 
         self.deploy(renderer_instead={"render_chunks": render_when_open})
