@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.metrics import Metrics, MetricsMiddleware
+from backend.outage import Outage
 from backend.routes import clips, exports, files, health, page, previews, progress, tus
 from backend.routes import session as sessions
 from backend.services import running_services
 from backend.settings import Settings
 from engine.errors import StoreError
 from engine.version import VERSION
-
-log = structlog.get_logger()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -39,14 +37,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     app.include_router(tus.discovery)
 
+    database_outage, store_outage = Outage("the database refuses"), Outage("the store refuses")
+
     @app.exception_handler(SQLAlchemyError)
     async def database_failed(_request: Request, error: SQLAlchemyError) -> JSONResponse:
-        log.error("the database refuses", why=type(error).__name__)
+        database_outage.met(error)
         return JSONResponse({"detail": "the database does not answer"}, 503)
 
     @app.exception_handler(StoreError)
     async def store_failed(_request: Request, error: StoreError) -> JSONResponse:
-        log.error("the store refuses", why=str(error))
+        store_outage.met(error)
         return JSONResponse({"detail": "the store does not answer"}, 503)
 
     app.add_middleware(MetricsMiddleware, metrics=metrics)

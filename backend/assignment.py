@@ -25,6 +25,9 @@ FRAME_FILE = "frame.png"
 INPUT_ERRORS = (EditError, SourceError, DecodeError, ObjectMissingError)
 """Errors of what the user sent (HTTP 422). Other errors of the engine are the server's (500)."""
 
+OUT_OF_SPACE_STATUS = 507
+"""The HTTP status of an error of a full disk. The work can be done once there is room."""
+
 
 class WorkKind(StrEnum):
     """What a worker must do."""

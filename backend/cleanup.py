@@ -88,19 +88,20 @@ class Cleanup:
         was read keeps its files.
         """
         key = job.user_id, job.id
-        async with self.lock:
-            now = await run_in_threadpool(self._jobs.find, *key)
-            same_end = now is not None and now.leftovers and now.finished_at == job.finished_at
-            if now is None or not same_end or key in self._clearing:
-                return
-            self._clearing.add(key)
         try:
-            await run_in_threadpool(self._clear, now)
-        except (OSError, StoreError, SQLAlchemyError) as error:
-            why = reason_of(error) if isinstance(error, SQLAlchemyError) else str(error)
-            log.warning("leftovers stay until the next sweep", export_id=job.id, why=why)
-        finally:
-            self._clearing.discard(key)
+            async with self.lock:
+                now = await run_in_threadpool(self._jobs.find, *key)
+                if now is None or now.finished_at != job.finished_at or key in self._clearing:
+                    return
+                self._clearing.add(key)
+            try:
+                await run_in_threadpool(self._clear, now)
+            finally:
+                self._clearing.discard(key)
+        except SQLAlchemyError as error:
+            log.warning("leftovers stay", export_id=job.id, why=reason_of(error))
+        except (OSError, StoreError) as error:
+            log.warning("leftovers stay", export_id=job.id, why=str(error))
 
     def keeps_files(self, job: Job) -> bool:
         """Whether the job can be queued again: its clips are there, and are not being removed."""

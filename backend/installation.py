@@ -73,9 +73,9 @@ def _check_folder(database: Database, settings: Settings) -> None:
     if path.exists():
         if path.read_bytes().strip() != identity.encode():
             raise EngineError(
-                f"{path}: the clips in this folder belong to another database than {database.name}; "
-                f"bring that one back, or delete {path} and {settings.work_dir} to go on without "
-                "the clips of its exports"
+                f"{path}: the clips in this folder belong to another database than "
+                f"{database.name}; bring that one back, or delete {path} and {settings.work_dir} "
+                "to go on without the clips of its exports"
             )
         return
     found = {each.name for each in settings.work_dir.glob("*")}

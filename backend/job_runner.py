@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from backend import progress_hub
-from backend.assignment import Assignment, WorkKind
+from backend.assignment import OUT_OF_SPACE_STATUS, Assignment, WorkKind
+from backend.cleanup import has_uploads
 from backend.file_cache import FileCache
 from backend.jobs import JobResult, Jobs
 from backend.metrics import Metrics
 from backend.models import Job, JobType
+from backend.outage import Outage, persist
 from backend.outside_tasks import OutsideTasks
 from backend.progress_hub import ProgressHub, percent_within, state_from_job
 from backend.settings import ModalFallback, Settings
@@ -32,6 +37,13 @@ ROW_UPDATE_INTERVAL_S = 2.0
 """Shortest time between two writes of a running job's progress into its row."""
 
 log = structlog.get_logger()
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class OutOfSpaceError(Exception):
+    """The disk is full. The job can go on where it stopped once there is room."""
 
 
 class ExecutionTarget(StrEnum):
@@ -63,6 +75,7 @@ class JobRunner:
         self._outside = outside
         self._local_slots = asyncio.Semaphore(settings.local_jobs)
         """Jobs that fell back from Modal wait for it too."""
+        self._outage = Outage("the end of a job cannot be written")
 
     def target_of(self, job: Job) -> ExecutionTarget:
         """Where the job must run. Extracts always run here."""
@@ -73,23 +86,30 @@ class JobRunner:
         """Runs a started job. Returns its row if the job ended.
 
         Returns None if the job was queued again because its worker died, or if it was cancelled.
-        Cancelling this coroutine ends a local worker at once, and no call on Modal.
+        Cancelling this coroutine ends a local worker at once, and no call on Modal. Raises
+        `OutOfSpaceError`. Waits for the database where it does not answer.
         """
         key = job.user_id, job.id
         try:
             result = await self._result(job)
         except WorkError as error:
-            return await run_in_threadpool(self._jobs.fail, *key, error.detail, error.status)
+            if error.status == OUT_OF_SPACE_STATUS:
+                raise OutOfSpaceError(error.detail) from error
+            return await self.persist(self._jobs.fail, *key, error.detail, error.status)
         except (WorkerDiedError, StoreError) as error:
             log.warning("the run broke off", why=str(error))
             if job.attempts < self._settings.max_attempts:
-                await run_in_threadpool(self._jobs.requeue, *key, counts=True)
+                await self.persist(self._jobs.requeue, *key, counts=True)
                 return None
             reason = f"{error}, {job.attempts} times in a row"
-            return await run_in_threadpool(self._jobs.fail, *key, reason, 500)
+            return await self.persist(self._jobs.fail, *key, reason, 500)
         self.publish(job, phase="database", percent=progress_hub.DATABASE[0], message="Saving")
         self._metrics.frames.inc(result.details.get("frames") or 0)
-        return await run_in_threadpool(self._jobs.finish, *key, result)
+        return await self.persist(self._jobs.finish, *key, result)
+
+    async def persist(self, change: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a change in the table of jobs. It is tried until the database answers."""
+        return await persist(partial(change, *args, **kwargs), self._outage)
 
     def publish(self, job: Job, **changes: Any) -> None:
         """Publishes the job's state: its row as it was read, with `changes`."""
@@ -98,6 +118,9 @@ class JobRunner:
         self._hub.publish((job.user_id, job.id), state)
 
     async def _result(self, job: Job) -> JobResult:
+        folder = self._settings.work_dir / job.folder
+        if not job.remote and not await run_in_threadpool(has_uploads, job, folder.parent):
+            raise WorkError(410, "its clips are gone; send them again")
         if self.target_of(job) is ExecutionTarget.MODAL:
             from backend import modal_jobs  # late: loads Modal's client
 
@@ -113,6 +136,7 @@ class JobRunner:
         if job.remote:
             await run_in_threadpool(self._jobs.end_call, job.user_id, job.id)
             self._outside.wake()
+        await run_in_threadpool(folder.mkdir, exist_ok=True)  # of clips in the store it needs none
         async with self._local_slots:
             result = await run_worker(
                 self._assignment(job), _ProgressRecorder(self, self._jobs, job).record
@@ -159,6 +183,7 @@ class _ProgressRecorder:
         self._job = job
         self._updated_s = 0.0
         self._updating: asyncio.Task[None] | None = None
+        self._outage = Outage("progress is not written")
 
     def record(self, event: dict[str, Any]) -> None:
         """Publishes an event. Writes the row at most every `ROW_UPDATE_INTERVAL_S`."""
@@ -176,7 +201,12 @@ class _ProgressRecorder:
     async def _update_row(self, percent: float, phase: str) -> None:
         job = self._job
         update = self._jobs.update_running
-        await run_in_threadpool(update, job.user_id, job.id, progress=percent, phase=phase)
+        try:
+            await run_in_threadpool(update, job.user_id, job.id, progress=percent, phase=phase)
+        except SQLAlchemyError as error:  # the next progress is written instead
+            self._outage.met(error)
+        else:
+            self._outage.ended()
 
 
 def _state_changes(event: dict[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 queued ──▶ running ──▶ done
    ▲ │        │ ├────▶ failed ───┐
    │ └────────┼─┴────▶ cancelled ┤
-   └──────────┴── retry ◀────────┘      (and a restart of the server: running ──▶ queued)
+   └──────────┴── retry ◀────────┘      (and a restart of the server: running ──▶ queued, failed)
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -145,19 +145,24 @@ class Jobs:
                 _end_call(session, job, job.modal_call_id)
             return job
 
-    def retry(self, user_id: str, export_id: str) -> Job | None:
-        """Queues a failed or cancelled job again. Raises `SourcesGoneError`, `QueueFullError`."""
+    def retry(
+        self, user_id: str, export_id: str, keeps_files: Callable[[Job], bool] = lambda _: True
+    ) -> Job | None:
+        """Queues a failed or cancelled job again, whose files are still there.
+
+        Raises `SourcesGoneError`, `QueueFullError`.
+        """
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
             if job is not None and job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-                if not job.leftovers:
+                if not job.leftovers or not keeps_files(job):
                     raise SourcesGoneError
                 self._check_queue(session, user_id)
                 if job.modal_call_id is not None:  # written by an earlier version of the server
                     _end_call(session, job, job.modal_call_id)
                 _queue(job)
                 job.attempts = 0
-                job.progress = UPLOADED_PERCENT
+                job.progress, job.progress_at_start = UPLOADED_PERCENT, 0.0
             return job
 
     # called by the scheduler
@@ -179,6 +184,8 @@ class Jobs:
                 utc_now(),
                 job.attempts + 1,
             )
+            job.message = "Starting"
+            job.progress_at_start = max(job.progress_at_start, job.progress)
             return job
 
     def update_running(self, user_id: str, export_id: str, **columns: Any) -> bool:
@@ -240,27 +247,52 @@ class Jobs:
             job = _locked(session, user_id, export_id)
             if job is None or job.status != JobStatus.RUNNING:
                 return None
-            job.status, job.finished_at, job.message = JobStatus.FAILED, utc_now(), "Failed"
-            job.error, job.error_status = error, status
-            _end_call(session, job, job.modal_call_id)
+            _fail(session, job, error, status)
             return job
 
-    def requeue(self, user_id: str, export_id: str, *, counts: bool) -> None:
-        """Puts a running job back into the queue. `counts`: this run was one of its attempts."""
+    def requeue(
+        self, user_id: str, export_id: str, *, counts: bool, message: str = "Waiting"
+    ) -> Job | None:
+        """Puts a running job back into the queue. `counts`: this run was one of its attempts.
+
+        `message` says what it waits for. None if it is not running.
+        """
         with self._database.begin() as session:
             job = _locked(session, user_id, export_id)
-            if job is not None and job.status == JobStatus.RUNNING:
-                _queue(job)
-                job.attempts -= not counts
+            if job is None or job.status != JobStatus.RUNNING:
+                return None
+            _queue(job)
+            job.attempts -= not counts
+            job.message = message
+            return job
 
-    def recover(self) -> int:
-        """After a restart: queues all running jobs again, and returns how many there were."""
+    def requeue_running(self) -> None:
+        """When the server stops: puts all running jobs back into the queue. None was an attempt."""
+        with self._database.begin() as session:
+            for job in session.scalars(select(Job).where(Job.status == JobStatus.RUNNING)):
+                _queue(job)
+                job.attempts -= 1
+
+    def recover(self, max_attempts: int) -> Sequence[Job]:
+        """After a crash of the server: queues its running jobs again, or fails them. Returns them.
+
+        The job may have caused the crash, so the run was one of its attempts. It was none if it got
+        further than every run before it, or followed a call on Modal, which goes on by itself.
+        """
         with self._database.begin() as session:
             running = session.scalars(select(Job).where(Job.status == JobStatus.RUNNING)).all()
             for job in running:
-                _queue(job)
-                job.attempts -= 1
-            return len(running)
+                if job.modal_call_id is not None or job.progress > job.progress_at_start:
+                    job.attempts -= 1
+                if job.attempts < max_attempts:
+                    _queue(job)
+                else:
+                    reason = (
+                        "the server went down while this export was at work, and that was attempt "
+                        f"{job.attempts} of {max_attempts}; it can be retried"
+                    )
+                    _fail(session, job, reason, 500)
+            return running
 
     def leftovers(self, keep_s: float) -> Sequence[Job]:
         """Finished jobs whose temporary files may be removed.
@@ -312,6 +344,12 @@ def _end_call(session: Session, job: Job, call_id: str | None) -> None:
         }
         session.add(OutsideTask(kind=OutsideTaskKind.CANCEL_CALL, details=details))
         job.modal_call_id = None
+
+
+def _fail(session: Session, job: Job, error: str, status: int) -> None:
+    job.status, job.finished_at, job.message = JobStatus.FAILED, utc_now(), "Failed"
+    job.error, job.error_status = error, status
+    _end_call(session, job, job.modal_call_id)
 
 
 def _queue(job: Job) -> None:

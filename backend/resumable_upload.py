@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,25 @@ def discard_upload(upload_dir: Path, user_id: str, key: str) -> None:
     with _locked(path, 423) as file:
         file.truncate(0)  # so it goes with the lock
         _length_path(path).unlink(missing_ok=True)
+
+
+def sweep_uploads(upload_dir: Path, keep_s: float) -> None:
+    """Removes uploads that were not continued for `keep_s` seconds, but none that is being sent."""
+    old = time.time() - keep_s
+    for found in list(upload_dir.iterdir()):
+        with contextlib.suppress(FileNotFoundError, RequestRefused):
+            if found.is_dir() or found.stat().st_mtime >= old:
+                continue
+            if found.name.startswith("."):  # of a writer that was killed
+                found.unlink()
+                continue
+            path = found.with_suffix("")
+            with _locked(path) as file:
+                bytes_are_old = file.seek(0, os.SEEK_END) == 0 or path.stat().st_mtime < old
+                length = _length_path(path)
+                if bytes_are_old and not (length.exists() and length.stat().st_mtime >= old):
+                    file.truncate(0)  # so it goes with the lock
+                    length.unlink(missing_ok=True)
 
 
 def _length_path(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 
@@ -11,12 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from backend.cleanup import Cleanup
-from backend.job_runner import ExecutionTarget, JobRunner
+from backend.database import reason_of
+from backend.disk_space import DiskSpace
+from backend.job_runner import ExecutionTarget, JobRunner, OutOfSpaceError
 from backend.jobs import Jobs
 from backend.metrics import Metrics
 from backend.models import Job, JobStatus
+from backend.outage import Outage
 from backend.outside_tasks import OutsideTasks
 from backend.progress_hub import JobKey
+from backend.server_lock import ServerLock, keep
 from backend.settings import Settings
 from backend.worker_pool import end_orphans
 
@@ -38,6 +43,8 @@ class Scheduler:
         cleanup: Cleanup,
         metrics: Metrics,
         outside: OutsideTasks,
+        lock: ServerLock,
+        space: DiskSpace,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -45,6 +52,9 @@ class Scheduler:
         self._cleanup = cleanup
         self._metrics = metrics
         self._outside = outside
+        self._lock = lock
+        self._space = space
+        self._outage = Outage("the queue cannot be worked on")
         self._slots = {
             ExecutionTarget.LOCAL: settings.local_jobs,
             ExecutionTarget.MODAL: settings.modal_jobs,
@@ -58,22 +68,26 @@ class Scheduler:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Resumes the jobs of an earlier server, and begins to start jobs."""
-        orphans = await run_in_threadpool(end_orphans, self._settings.work_dir)
-        resumed = await run_in_threadpool(self._jobs.recover)
-        await self._cleanup.sweep()
-        log.info("started", orphans_ended=orphans, jobs_resumed=resumed)
+        """Begins to start jobs, those that an earlier server was running among them."""
         self._run_in_background(self._start_jobs())
         self._run_in_background(self._sweep_periodically())
         self._run_in_background(self._outside.run())
-        self.wake()
+        self._run_in_background(keep(self._lock, regained=self.wake))
 
     async def stop(self) -> None:
-        """Ends all workers. Their jobs continue when the server starts again."""
+        """Ends all workers. Their jobs continue when the server starts again.
+
+        This was none of their attempts. Without the lock the rows may be another server's.
+        """
         tasks = [*self._tasks, *(task for _, task in self._running.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._lock.held:
+            try:
+                await run_in_threadpool(self._jobs.requeue_running)
+            except SQLAlchemyError as error:
+                log.warning("running jobs stay marked as running", why=reason_of(error))
 
     def wake(self) -> None:
         """Looks for jobs to start: one was queued, or a slot became free."""
@@ -95,6 +109,7 @@ class Scheduler:
             task.cancel()
             await asyncio.wait([task], timeout=END_S)
             job = await run_in_threadpool(self._jobs.find, *key) or job
+        self._space.release(key)
         self._outside.wake()
         self._runner.publish(job)
         return job
@@ -102,23 +117,40 @@ class Scheduler:
     async def retry(self, key: JobKey) -> Job | None:
         """Queues a failed or cancelled job again. Raises `SourcesGoneError`, `QueueFullError`."""
         async with self._cleanup.lock:
-            job = await run_in_threadpool(self._jobs.retry, *key)
+            job = await run_in_threadpool(self._jobs.retry, *key, self._cleanup.keeps_files)
         if job is not None and job.status == JobStatus.QUEUED:
             self.queued(job)
         return job
 
     async def _start_jobs(self) -> None:
+        recovered = False
         while True:
-            await self._wake_event.wait()
-            self._wake_event.clear()
             try:
+                if not recovered:
+                    await self._recover()
+                    recovered = True
                 await self._fill_slots()
-            except Exception:
-                log.exception("the queue cannot be read")
-                await asyncio.sleep(1)
-                self.wake()
+            except Exception as error:
+                await asyncio.sleep(self._outage.met(error))
+                continue
+            self._outage.ended()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._space.poll_s()):
+                    await self._wake_event.wait()
+
+    async def _recover(self) -> None:
+        """Ends what an earlier server has left running, and queues its jobs again or fails them."""
+        orphans = await run_in_threadpool(end_orphans, self._settings.work_dir)
+        jobs = await run_in_threadpool(self._jobs.recover, self._settings.max_attempts)
+        for job in jobs:
+            self._runner.publish(job)
+        log.info("started", orphans_ended=orphans, jobs_resumed=len(jobs))
 
     async def _fill_slots(self) -> None:
+        """Starts queued jobs while there are slots. Nothing is started while the lock is lost."""
+        self._wake_event.clear()
+        if not self._lock.held:
+            return
         queued = await run_in_threadpool(self._jobs.queued)
         for target, slots in self._slots.items():
             waiting = [
@@ -126,6 +158,7 @@ class Scheduler:
                 for job in queued
                 if self._runner.target_of(job) is target
                 and (job.user_id, job.id) not in self._running
+                and self._space.may_start((job.user_id, job.id))
             ]
             while waiting and sum(each is target for each, _ in self._running.values()) < slots:
                 job = next_job(
@@ -148,10 +181,7 @@ class Scheduler:
         with structlog.contextvars.bound_contextvars(export_id=job.id, user_id=job.user_id):
             log.info("job started", type=job.type, target=target, attempt=job.attempts)
             try:
-                ended = await self._runner.run(job)
-            except Exception:
-                log.exception("the job failed unexpectedly")
-                ended = await self._fail_or_requeue(job)
+                ended = await self._run_to_its_end(job)
             finally:
                 del self._running[job.user_id, job.id]
                 self._outside.wake()
@@ -163,21 +193,34 @@ class Scheduler:
                 if ended.status == JobStatus.DONE:
                     await self._cleanup.clear(ended)
 
-    async def _fail_or_requeue(self, job: Job) -> Job | None:
-        """After an error of the server: queues the job again, or fails it after the last attempt.
+    async def _run_to_its_end(self, job: Job) -> Job | None:
+        """Runs a started job. Returns its row if it ended, None if it was queued again.
 
-        Tries until the database answers.
+        A run that the disk or the database broke off is not one of the job's attempts.
         """
         key = job.user_id, job.id
-        while True:
-            await asyncio.sleep(1)
-            try:
-                if job.attempts < self._settings.max_attempts:
-                    await run_in_threadpool(self._jobs.requeue, *key, counts=True)
-                    return None
-                return await run_in_threadpool(self._jobs.fail, *key, "internal error", 500)
-            except SQLAlchemyError:
-                log.exception("the database does not answer")
+        requeue, persist = self._jobs.requeue, self._runner.persist
+        try:
+            ended = await self._runner.run(job)
+        except OutOfSpaceError as error:
+            if self._space.hold(key):
+                log.warning("the job waits for disk space", why=str(error))
+            message = "Waiting for disk space"
+            if waiting := await persist(requeue, *key, counts=False, message=message):
+                self._runner.publish(waiting)
+            return None
+        except SQLAlchemyError as error:
+            log.error("the database broke the run off", why=reason_of(error))
+            await persist(requeue, *key, counts=False)
+            return None
+        except Exception:
+            log.exception("the job failed unexpectedly")
+            if job.attempts < self._settings.max_attempts:
+                await persist(requeue, *key, counts=True)
+                return None
+            ended = await persist(self._jobs.fail, *key, "internal error", 500)
+        self._space.release(key)
+        return ended
 
     def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -185,12 +228,16 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
 
     async def _sweep_periodically(self) -> None:
+        outage = Outage("the sweep failed")
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL_S)
             try:
-                await self._cleanup.sweep()
-            except Exception:
-                log.exception("the sweep failed")
+                if self._lock.held:
+                    await self._cleanup.sweep()
+            except Exception as error:
+                outage.met(error)
+            else:
+                outage.ended()
+            await asyncio.sleep(SWEEP_INTERVAL_S)
 
 
 def next_job(queued: Sequence[Job], busy: Mapping[str, int], last_starts: Mapping[str, int]) -> Job:

@@ -5,18 +5,30 @@ Migrations and `framestream key` do not need the lock, and work while a server r
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
 
+import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 
 from backend.database import Database
+from backend.outage import Outage
 from engine.errors import EngineError
 
 _SERVING = 0x73657276
 """First half of PostgreSQL's advisory lock. The second half is the schema's name, hashed."""
+
+CHECK_S = 5.0
+"""How often to make sure that the lock is held."""
+
+log = structlog.get_logger()
 
 
 class DatabaseInUseError(EngineError):
@@ -41,6 +53,30 @@ class ServerLock(Protocol):
 
     def release(self) -> None:
         """Lets another server have it."""
+
+
+async def keep(lock: ServerLock, regained: Callable[[], None]) -> None:
+    """Takes the lock again when it was lost, until it is cancelled.
+
+    If another server has it by then, that one has taken over this one's jobs: this process is told
+    to end. `regained` is called when the lock had been lost for a while.
+    """
+    outage = Outage("the lock on the database is lost, so no job is started")
+    while True:
+        await asyncio.sleep(CHECK_S)
+        was_held = lock.held
+        try:
+            await run_in_threadpool(lock.renew)
+        except DatabaseInUseError as error:
+            log.critical("this server ends", why=str(error))
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        except (SQLAlchemyError, OSError) as error:
+            outage.met(error)
+        else:
+            outage.ended()
+            if not was_held:
+                regained()
 
 
 def server_lock(database: Database) -> ServerLock:

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from backend.access import Access
 from backend.cleanup import Cleanup
 from backend.database import Database
+from backend.disk_space import DiskSpace
 from backend.file_cache import FileCache
 from backend.inspection import Inspector
 from backend.installation import opened
@@ -23,6 +24,7 @@ from backend.metrics import Metrics
 from backend.outside_tasks import OutsideTasks
 from backend.previewer import Previewer
 from backend.progress_hub import ProgressHub
+from backend.readiness import Readiness
 from backend.scheduler import Scheduler
 from backend.server_lock import ServerLock
 from backend.settings import Settings
@@ -46,6 +48,7 @@ class Services:
     previewer: Previewer
     cleanup: Cleanup
     scheduler: Scheduler
+    readiness: Readiness
     metrics: Metrics
 
 
@@ -78,6 +81,7 @@ def _build(settings: Settings, metrics: Metrics, database: Database, lock: Serve
     cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store, caches)
     outside = OutsideTasks(database, store, cleanup)
     runner = JobRunner(settings, jobs, hub, store, source_cache, metrics, outside)
+    space = DiskSpace(settings.work_dir, settings.min_free_bytes)
     return Services(
         settings=settings,
         database=database,
@@ -89,7 +93,8 @@ def _build(settings: Settings, metrics: Metrics, database: Database, lock: Serve
         inspector=Inspector(settings, store, source_cache),
         previewer=Previewer(settings, store, source_cache, preview_cache),
         cleanup=cleanup,
-        scheduler=Scheduler(settings, jobs, runner, cleanup, metrics, outside),
+        scheduler=Scheduler(settings, jobs, runner, cleanup, metrics, outside, lock, space),
+        readiness=Readiness(database, lock, store, settings.data_dir, space),
         metrics=metrics,
     )
 

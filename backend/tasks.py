@@ -33,6 +33,10 @@ class RenderTask(_Task):
     """The edit document."""
     mode: ExportMode = ExportMode.FAST
 
+    def uploads(self) -> set[str]:
+        """The sources that are files in the job's folder, as paths relative to it."""
+        return {clip["fileName"] for clip in self.edit["clips"]} - self.keys.keys()
+
 
 class ExtractTask(_Task):
     """Cut a range out of one file."""
@@ -42,6 +46,10 @@ class ExtractTask(_Task):
     start_s: str
     """Source times in seconds as decimal text, since floats are not exact."""
     stop_s: str
+
+    def uploads(self) -> set[str]:
+        """See `RenderTask.uploads`."""
+        return {self.file_name} - self.keys.keys()
 
 
 Task = Annotated[RenderTask | ExtractTask, Field(discriminator="kind")]

@@ -15,9 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backend.assignment import INPUT_ERRORS, LOCK_FILE, Assignment, WorkKind
+from backend.assignment import (
+    INPUT_ERRORS,
+    LOCK_FILE,
+    OUT_OF_SPACE_STATUS,
+    Assignment,
+    WorkKind,
+)
 from engine.child_process import watch_lifeline
-from engine.errors import EngineError
+from engine.errors import EngineError, is_out_of_space
 
 
 def run_assignment(channel: socket.socket, assignment: Assignment) -> None:
@@ -33,9 +39,15 @@ def run_assignment(channel: socket.socket, assignment: Assignment) -> None:
 
     try:
         send_event("result", **_without_paths(_result(assignment, send_event), assignment))
-    except EngineError as error:
-        status = 422 if isinstance(error, INPUT_ERRORS) else 500
-        send_event("error", status=status, detail=_without_paths(str(error), assignment))
+    except Exception as error:
+        if is_out_of_space(error):
+            status = OUT_OF_SPACE_STATUS
+        elif isinstance(error, EngineError):
+            status = 422 if isinstance(error, INPUT_ERRORS) else 500
+        else:
+            raise
+        detail = str(error) if isinstance(error, EngineError) else "the disk is full"
+        send_event("error", status=status, detail=_without_paths(detail, assignment))
 
 
 def _result(assignment: Assignment, send_event: Callable[..., None]) -> dict[str, Any]:

@@ -241,7 +241,7 @@ def test_health_readiness_and_metrics(client: httpx.Client) -> None:
     assert client.get("/api/health").json()["status"] == "healthy"
     ready = client.get("/api/ready")
     assert ready.status_code == 200
-    assert ready.json() == {"ready": True, "database": "ok", "store": "ok"}
+    assert ready.json() == {"ready": True, "database": "ok", "store": "ok", "disk": "ok"}
     counted = client.get("/metrics").text
     assert 'framestream_jobs_ended_total{status="done",type="multi_clip"}' in counted
 
