@@ -138,9 +138,12 @@ def test_no_renderer_is_given_up_while_its_progress_cannot_be_read(world: World)
     world.plane.fault = down("DictGet")
     gate = world.deploy_gated()
     asked = world.plane.requests
-    waiting = threading.Thread(
-        target=lambda: (wait_until(lambda: asked.count("DictGet") > 8), gate.set())
-    )
+
+    def open_later() -> None:
+        wait_until(lambda: asked.count("DictGet") > 8)
+        gate.set()
+
+    waiting = threading.Thread(target=open_later)
     waiting.start()
     check_one_container(world, exported(world, short_job(world)))
     waiting.join(10)
