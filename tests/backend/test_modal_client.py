@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import threading
 from typing import Any
 
 import modal
@@ -19,7 +21,7 @@ from backend.modal_client import (
 )
 from engine.errors import StoreError
 from modal_functions import app, protocol
-from tests.modal_functions.control_plane import ControlPlane
+from tests.modal_functions.control_plane import ControlPlane, Down
 
 
 def concatenated(told: list[ModalProgress] | None = None) -> dict[str, Any]:
@@ -151,6 +153,84 @@ def test_a_cancellation_that_modal_s_client_swallows_still_cancels() -> None:
         return task.cancelled()
 
     assert asyncio.run(asyncio.wait_for(cancelled(), 10))
+
+
+def test_cancelled_at_any_moment_following_a_call_ends(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the check in `_in_time`, about every fourth of these goes on for ever."""
+    monkeypatch.setattr(modal_client, "POLL_S", 0)
+    over = threading.Event()
+    control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": lambda **_: over.wait(60)})
+    chance = random.Random(1)
+
+    async def cancelled_in_vain() -> int:
+        call = await modal_client._function("concatenate_clips_modal").spawn.aio()
+        loop, in_vain = asyncio.get_running_loop(), 0
+        for _ in range(10):
+            following = [
+                asyncio.create_task(modal_client._follow(call.object_id, "job-1", None))
+                for _ in range(12)
+            ]
+            for task in following:
+                loop.call_later(chance.uniform(0, 0.04), task.cancel)
+            _, going_on = await asyncio.wait(following, timeout=10)
+            in_vain += len(going_on)
+            while going_on:
+                for task in going_on:
+                    task.cancel()
+                _, going_on = await asyncio.wait(going_on, timeout=0.1)
+            if in_vain:
+                break
+        return in_vain
+
+    try:
+        assert asyncio.run(cancelled_in_vain()) == 0
+    finally:
+        over.set()
+
+
+def test_modal_out_of_reach_while_a_cancelled_clip_is_ended(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cancellation is what the caller is told, and the call is logged."""
+    monkeypatch.setattr(modal_client, "REQUEST_S", 2)
+    over = threading.Event()
+    control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": lambda **_: over.wait(60)})
+    control_plane.fault = lambda name: Down() if name == "FunctionCallCancel" else None
+
+    async def cancelled() -> bool:
+        arguments = ("job-1", "7", ["7/a.mp4"], "7/b.mp4")
+        task = asyncio.create_task(call_modal_concatenate(*arguments))
+        while "FunctionGetOutputs" not in control_plane.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        return task.cancelled()
+
+    try:
+        assert asyncio.run(cancelled())
+    finally:
+        over.set()
+
+
+def test_a_call_that_does_not_end_itself_is_ended_with_its_container(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modal_client, "POLL_S", 0.01)
+    monkeypatch.setattr(modal_client, "CANCEL_S", 0.1)
+    over = threading.Event()  # who waits for it hears of no cancellation
+    control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": lambda **_: over.wait(60)})
+
+    async def ended() -> None:
+        call = await modal_client._function("concatenate_clips_modal").spawn.aio()
+        with pytest.raises(ModalError, match="has not ended"):
+            await modal_client._end(call.object_id)
+        over.set()
+        await modal_client._end(call.object_id)
+
+    asyncio.run(ended())
+    assert control_plane.requests.count("FunctionCallCancel") >= 3
 
 
 def test_a_task_that_is_being_cancelled_can_still_ask() -> None:
