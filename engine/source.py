@@ -20,11 +20,27 @@ DOCUMENT_VERSION = 2
 
 
 class Matrix(StrEnum):
-    """The matrix that the samples were coded with: weights of R, G, B in luma and chroma."""
+    """What the three samples of a pixel are: mostly a luma and two colour differences."""
 
     BT601 = "bt601"
     BT709 = "bt709"
     BT2020 = "bt2020"
+    FCC = "fcc"
+    SMPTE240M = "smpte240m"
+    YCGCO = "ycgco"
+    ICTCP = "ictcp"
+    GBR = "gbr"
+    """Green, blue and red themselves."""
+
+
+class Primaries(StrEnum):
+    """The colours of the light that red, green and blue stand for."""
+
+    BT709 = "bt709"
+    """Also those of BT.601, which no player tells from them."""
+    BT2020 = "bt2020"
+    DISPLAY_P3 = "displayP3"
+    DCI_P3 = "dciP3"
 
 
 class Transfer(StrEnum):
@@ -54,6 +70,41 @@ class Colour:
     full_range: bool
     transfer: Transfer
     assumed: bool
+    primaries: Primaries | None = None
+    """Where they are not the usual ones; see `gamut`."""
+
+    @property
+    def gamut(self) -> Primaries:
+        """Its primaries: usually BT.2020's for HDR and for BT.2020's matrix, else BT.709's."""
+        wide = self.transfer is not Transfer.SDR or self.matrix is Matrix.BT2020
+        return self.primaries or (Primaries.BT2020 if wide else Primaries.BT709)
+
+
+class ChromaSiting(StrEnum):
+    """Where the first chroma sample of a subsampled picture lies among the first luma samples.
+
+    The names are those of ITU-T H.273 and FFmpeg. 4:2:2 has no siting from top to bottom: each row
+    has chroma.
+    """
+
+    LEFT = "left"
+    CENTER = "center"
+    TOP_LEFT = "topleft"
+    TOP = "top"
+    BOTTOM_LEFT = "bottomleft"
+    BOTTOM = "bottom"
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """In luma sample spacings right of luma sample 0 and below it, for 4:2:0."""
+        return {
+            ChromaSiting.LEFT: (0.0, 0.5),
+            ChromaSiting.CENTER: (0.5, 0.5),
+            ChromaSiting.TOP_LEFT: (0.0, 0.0),
+            ChromaSiting.TOP: (0.5, 0.0),
+            ChromaSiting.BOTTOM_LEFT: (0.0, 1.0),
+            ChromaSiting.BOTTOM: (0.5, 1.0),
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +150,11 @@ class SourceInfo:
     end_pts: int
     """When the last frame stops being shown, in ticks."""
     sound: SoundInfo | None
+    chroma_siting: ChromaSiting = ChromaSiting.LEFT
     known_by_order: bool = False
     """Frames are identified by their order, as their own timestamps are missing or wrong."""
+    keyframe_bytes: NDArray[np.int64] | None = None
+    """The bytes at which the frames of `keyframe_pts` begin, where the file is sought by bytes."""
     field_order: FieldOrder | None = None
     """Set for interlaced pictures that do not say themselves that they are: the container does."""
     mirrored: bool = False
@@ -140,12 +194,15 @@ class SourceInfo:
                 "fullRange": self.colour.full_range,
                 "transfer": str(self.colour.transfer),
                 "assumed": self.colour.assumed,
+                "primaries": self.colour.primaries,
             },
+            "chromaSiting": str(self.chroma_siting),
             "interlaced": self.interlaced,
             "fieldOrder": self.field_order,
             "timeBase": str(self.time_base),
             "framePts": _runs(self.frame_pts),
             "keyframePts": _runs(self.keyframe_pts),
+            "keyframeBytes": None if self.keyframe_bytes is None else self.keyframe_bytes.tolist(),
             "endPts": self.end_pts,
             "sound": sound
             and {
@@ -188,8 +245,15 @@ class SourceInfo:
                     bool(colour["fullRange"]),
                     Transfer(colour["transfer"]),
                     bool(colour["assumed"]),
+                    primaries=None
+                    if (primaries := colour.get("primaries")) is None
+                    else Primaries(primaries),
                 ),
+                chroma_siting=ChromaSiting(document.get("chromaSiting", ChromaSiting.LEFT)),
                 interlaced=bool(document["interlaced"]),
+                keyframe_bytes=None
+                if (places := document["keyframeBytes"]) is None
+                else np.array(places, np.int64),
                 field_order=FieldOrder(order) if (order := document["fieldOrder"]) else None,
                 time_base=Fraction(document["timeBase"]),
                 frame_pts=_ticks(document["framePts"]),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -30,6 +31,12 @@ HISTORY = SAMPLE_RATE_HZ
 _PREROLL_S = Fraction(1)
 """Decoded and dropped before the first sample wanted: more than any decoder needs to settle
 (AAC 43 ms, Opus 80 ms, MP3 a few hundred ms)."""
+
+_INTERLEAVED_S = 1
+"""In a transport stream, sound lies up to this far behind the picture of the same time."""
+
+_SEEKS_BY_TIME = {"mov", "matroska"}
+"""Containers in which sound is found by itself, wherever the picture's key frames are."""
 
 _ONE_RUN = 2 * SAMPLE_RATE_HZ
 """Silent stretches that are no further apart are told in one warning."""
@@ -157,6 +164,13 @@ class _Silences:
         self._warn(start, stop, f"sound {places}, silent there")
 
 
+class _Seek(NamedTuple):
+    """A place to seek to: a time of the file, or a byte."""
+
+    at_s: Fraction = Fraction(0)
+    at_byte: int | None = None
+
+
 class _Decoder:
     """Decodes a source's sound from sample `start` or earlier on.
 
@@ -170,7 +184,7 @@ class _Decoder:
         self._store = store
         self._sound = source.sound
         self._origin_s = source.sound.origin_s
-        self._seekable = len(source.keyframe_pts) > 0
+        self._source = source
         self._start = start
         self._clock = _Clock(source.clock_shifts_s)
         self.damaged = False
@@ -183,13 +197,13 @@ class _Decoder:
     def _frames_after_seek(self) -> Iterator[av.AudioFrame] | None:
         """Frames from `start` or earlier on; None where only the file's beginning can be trusted.
 
-        MPEG-TS and files without an index seek to another place without an error. So the first
-        timestamp decides.
+        Files seek to another place without an error. So the first timestamp decides.
         """
         seek_s = Fraction(self._start, SAMPLE_RATE_HZ) - _PREROLL_S
-        if not self._seekable or seek_s <= max(self._sound.start_s, Fraction(0)):
+        seek = self._seek_to(seek_s)
+        if seek is None or seek_s <= max(self._sound.start_s, Fraction(0)):
             return None
-        frames = self._frames(seek_s)
+        frames = self._frames(seek)
         try:
             first = next(frames, None)
         except av.FFmpegError:  # a container that does not seek
@@ -201,7 +215,19 @@ class _Decoder:
             return None
         return chain([first], frames)
 
-    def _frames(self, seek_s: Fraction | None) -> Generator[av.AudioFrame]:
+    def _seek_to(self, time_s: Fraction) -> _Seek | None:
+        """How to seek to a time; None where a file cannot."""
+        source = self._source
+        if source.clock_shifts_s:
+            return None
+        if source.keyframe_bytes is not None:
+            early = source.frame_pts[0] + (time_s - _INTERLEAVED_S) // source.time_base
+            place = int(np.searchsorted(source.keyframe_pts, early, side="right")) - 1
+            return _Seek(at_byte=int(source.keyframe_bytes[place])) if place >= 0 else None
+        by_time = source.container in _SEEKS_BY_TIME or len(source.keyframe_pts) > 0
+        return _Seek(at_s=time_s + self._origin_s) if by_time else None
+
+    def _frames(self, seek: _Seek | None) -> Generator[av.AudioFrame]:
         with ExitStack() as files:
             container = files.enter_context(open_container(self._location, self._store))
             stream = sound_stream(container, self._location, self._sound)
@@ -211,8 +237,10 @@ class _Decoder:
                 stream = sound_stream(container, self._location, self._sound)
             if stream is None:
                 raise SourceError(self._location, "has lost its sound since it was probed")
-            if seek_s is not None:
-                container.seek((seek_s + self._origin_s) // time_base_of(stream), stream=stream)
+            if seek is not None and seek.at_byte is not None:
+                container.seek(seek.at_byte, unsupported_byte_offset=True)
+            elif seek is not None:
+                container.seek(seek.at_s // time_base_of(stream), stream=stream)
             for packet in self._packets(container, stream):
                 try:
                     yield from packet.decode()

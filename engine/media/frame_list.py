@@ -6,7 +6,7 @@ without timestamps), the file is decoded once to list its frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -14,8 +14,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import SourceError
 from engine.location import SourceLocation
+from engine.media.byte_index import SEEKS_BY_BYTE, frames_by_packets, key_positions
 from engine.media.container import (
     family_of,
     open_container,
@@ -26,6 +26,15 @@ from engine.media.container import (
 )
 from engine.media.frame_times import ClockJump, clock_jumps, repaired, without_jumps
 from engine.media.mp4_index import SkimmingReader
+from engine.media.packet_list import (
+    LONGEST_GAP_S,
+    LONGEST_REORDER_FRAMES,
+    TRANSPORT,
+    PacketList,
+    decoded_frames,
+    packets_until_damage,
+    read_packets,
+)
 from engine.source import FieldOrder
 from engine.storage.objects import Store
 from engine.timing import round_half_up
@@ -41,17 +50,6 @@ _FRAME_PER_PACKET = {  # by container: codecs whose packets are frames, with the
     "flv": {"h264", "hevc", "av1"},
     "avi": _INTRA,  # AVI knows no reordering
 }
-_TRANSPORT = {"mpegts", "mpeg", "flv"}
-"""Containers whose clock may jump: they were made for streams, and are cut and put end to end."""
-
-_LONGEST_GAP_S = 10
-"""A longer gap is a jump of the clock there, unless sound fills it. The ffmpeg program's limit."""
-
-_LONGEST_REORDER_S = 1
-_LONGEST_REORDER_FRAMES = 16
-"""How far a packet may come after those that are shown later: as far as H.264's decoders can hold
-frames back."""
-
 _FIELD_ORDERS = {  # by AVFieldOrder: TT, BB, TB, BT; the second letter is what is shown first
     2: FieldOrder.TOP_FIRST,
     3: FieldOrder.BOTTOM_FIRST,
@@ -68,6 +66,8 @@ class SourceFrames:
     """Ascending, shape (frames,)."""
     keyframe_pts: NDArray[np.int64]
     """Those that a decoder can start from; none where a seek may not find them."""
+    keyframe_bytes: NDArray[np.int64] | None
+    """See `SourceInfo.keyframe_bytes`."""
     end_pts: int
     """When the last frame stops being shown."""
     interlaced: bool
@@ -94,10 +94,10 @@ def read_frames(
     reader: SkimmingReader | None,
 ) -> SourceFrames:
     """Reads the packets of `stream` to the end. Raises SourceError where no frame decodes."""
-    family, codec = family_of(container), stream.codec.canonical_name
-    packets, first = _read_packets(container, stream, location, reader)
+    family = family_of(container)
+    packets, first = read_packets(container, stream, location, reader)
     shown = _list_frames(packets, first, stream, family, location, store)
-    keyframe_pts = _keyframes(shown, packets, first, codec, family)
+    keyframe_pts, keyframe_bytes = _keyframes(shown, packets, family)
     step = _typical_step(shown.pts, stream)
     end_pts = _end_pts(shown, packets, step)
     declared_end = _declared_end(shown, packets, stream, container)
@@ -112,6 +112,7 @@ def read_frames(
     return SourceFrames(
         pts=shown.pts,
         keyframe_pts=keyframe_pts,
+        keyframe_bytes=keyframe_bytes,
         end_pts=end_pts,
         interlaced=shown.interlaced,
         field_order=shown.field_order,
@@ -122,42 +123,6 @@ def read_frames(
         origin_pts=_origin(shown, packets, family),
         late_streams=bool(packets.late_streams),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _PacketList:
-    """The video packets of a file, in file order; times in ticks."""
-
-    pts: list[int | None]
-    dts: list[int | None]
-    duration: list[int]
-    key: list[bool]
-    shown: list[bool]
-    """False for a packet that an edit list hides: it is only decoded."""
-    indexed: int
-    """Entries in the container's index before anything was read."""
-    late_streams: list[bool]
-    """Has an entry for each other stream that began while these packets were read."""
-
-    def known_pts(self) -> NDArray[np.int64]:
-        return np.unique(np.array([tick for tick in self.pts if tick is not None], np.int64))
-
-    def shown_pts(self) -> NDArray[np.int64] | None:
-        """Timestamps of the shown frames, ascending; None where one is missing or occurs twice."""
-        pts = [tick for tick, shown in zip(self.pts, self.shown, strict=True) if shown]
-        if not pts or None in pts:
-            return None
-        unique = np.unique(np.array(pts, np.int64))
-        return unique if len(unique) == len(pts) else None
-
-    def clock_jumps(self, step: int, time_base: Fraction, family: str) -> bool:
-        """Whether timestamps go back, or far ahead, further than reordering explains."""
-        pts = np.array([tick for tick in self.pts if tick is not None], np.int64)
-        latest = np.maximum.accumulate(pts)
-        behind, ahead = int(np.max(latest - pts)), int(np.max(np.diff(latest), initial=0))
-        reorder = max(_LONGEST_REORDER_S / time_base, Fraction(_LONGEST_REORDER_FRAMES * step))
-        gap = _LONGEST_GAP_S / time_base if family in _TRANSPORT else None
-        return behind > reorder or (gap is not None and ahead > gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +141,7 @@ class _FrameList:
 
 
 def _list_frames(
-    packets: _PacketList,
+    packets: PacketList,
     first: av.VideoFrame,
     stream: av.VideoStream,
     family: str,
@@ -198,65 +163,15 @@ def _list_frames(
         and not packets.clock_jumps(step, time_base_of(stream), family)
     ):
         return _FrameList(pts, interlaced=False, by_order=False)
+    if family in SEEKS_BY_BYTE and not packets.clock_jumps(step, time_base_of(stream), family):
+        tried = frames_by_packets(packets, first, location, store)
+        if tried is not None:
+            return _FrameList(tried.pts, tried.interlaced, by_order=False)
     listed = _list_by_decoding(location, store, step, family)
     if order is not None and not listed.interlaced and codec in _INTRA:
         # only H.26x and MPEG-2 tell of each picture what it is
         listed = replace(listed, interlaced=True, field_order=order)
     return listed
-
-
-def _read_packets(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    location: SourceLocation,
-    reader: SkimmingReader | None,
-) -> tuple[_PacketList, av.VideoFrame]:
-    """All packets, and the first frame that decodes; an MP4 is skimmed from there on."""
-    packets = _PacketList([], [], [], [], [], len(stream.index_entries), [])
-    first: av.VideoFrame | None = None
-    for packet in _packets_until_damage(container, stream, location, packets.late_streams):
-        if first is None:
-            first = next(iter(_decoded(packet)), None)
-            if first is not None and reader and family_of(container) == "mov":
-                reader.skim()
-        if packet.size:
-            packets.dts.append(packet.dts)
-            packets.pts.append(packet.pts)
-            packets.duration.append(packet.duration or 0)
-            packets.key.append(packet.is_keyframe)
-            packets.shown.append(not packet.is_discard)
-    if first is None:
-        raise SourceError(location, "has no video frame that can be decoded")
-    if reader and reader.skimming:
-        keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
-        packets.key[:] = [tick in keys for tick in packets.dts]
-    return packets, first
-
-
-def _packets_until_damage(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    location: SourceLocation,
-    late_streams: list[bool],
-) -> Iterator[av.Packet[av.VideoStream]]:
-    """The packets up to the end, or up to damage that a demuxer cannot pass.
-
-    Another stream that begins on the way is noted in `late_streams`.
-    `_with_missing_tail` adds the frames that the index lists beyond; decoding finds them missing.
-    """
-    try:
-        yield from packets_of(container, stream, on_late_stream=lambda: late_streams.append(True))
-    except av.InvalidDataError:
-        return
-    except (av.FFmpegError, OSError) as error:
-        raise SourceError(location, f"cannot be read: {error.strerror}") from None
-
-
-def _decoded(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
-    try:
-        return packet.decode()
-    except av.FFmpegError:
-        return []  # the frame is not listed, or FrameReader finds it missing
 
 
 def _list_by_decoding(
@@ -273,11 +188,11 @@ def _list_by_decoding(
     with open_container(location, store) as container:
         stream = video_stream(container, location)
         time_base = time_base_of(stream)
-        for packet in _packets_until_damage(container, stream, location, []):
-            for frame in _decoded(packet):
+        for packet in packets_until_damage(container, stream, location, []):
+            for frame in decoded_frames(packet):
                 pts.append(frame.pts)
                 interlaced |= frame.interlaced_frame
-    longest_gap = int(_LONGEST_GAP_S / time_base) if family in _TRANSPORT else None
+    longest_gap = int(LONGEST_GAP_S / time_base) if family in TRANSPORT else None
     jumps = [
         jump
         for jump in clock_jumps(pts, step, longest_gap)
@@ -290,7 +205,7 @@ def _list_by_decoding(
             return _FrameList(known, interlaced, by_order=False)
         order = np.argsort(known, kind="stable")
         moved = np.abs(order - np.arange(len(order)))
-        if np.all(np.diff(known[order]) > 0) and moved.max() <= _LONGEST_REORDER_FRAMES:
+        if np.all(np.diff(known[order]) > 0) and moved.max() <= LONGEST_REORDER_FRAMES:
             return _FrameList(known[order], interlaced, by_order=True)
     made, wrong = repaired(without_jumps(pts, jumps), step)
     times_s = [float((int(tick) - int(made[0])) * time_base) for tick in made]
@@ -352,7 +267,7 @@ def _with_missing_tail(shown: _FrameList, end: int, declared_end: int, step: int
 
 def _declared_end(
     shown: _FrameList,
-    packets: _PacketList,
+    packets: PacketList,
     stream: av.VideoStream,
     container: av.container.InputContainer,
 ) -> int | None:
@@ -366,7 +281,7 @@ def _declared_end(
     return None
 
 
-def _end_pts(shown: _FrameList, packets: _PacketList, step: int) -> int:
+def _end_pts(shown: _FrameList, packets: PacketList, step: int) -> int:
     """When the last frame stops being shown, by its own duration, else after a typical step."""
     last = int(shown.pts[-1])
     written = last if shown.last_written is None else shown.last_written
@@ -376,7 +291,7 @@ def _end_pts(shown: _FrameList, packets: _PacketList, step: int) -> int:
     return last + (duration or step)
 
 
-def _origin(shown: _FrameList, packets: _PacketList, family: str) -> int:
+def _origin(shown: _FrameList, packets: PacketList, family: str) -> int:
     """When the first frame is shown, as the other streams count.
 
     AVI has no timestamps: frames are shown in the order of their chunks, the first one at once.
@@ -396,18 +311,15 @@ def _typical_step(pts: NDArray[np.int64], stream: av.VideoStream) -> int:
 
 
 def _keyframes(
-    shown: _FrameList, packets: _PacketList, first: av.VideoFrame, codec: str, family: str
-) -> NDArray[np.int64]:
-    """Key frames that are also shown; none where a seek may not find them."""
-    unsafe = (
-        shown.by_order
-        or family not in _SEEKABLE
-        or (family == "avi" and not packets.indexed)
-        # x264 writes its version in the first packet only, and decoding 4:4:4 depends on it
-        or (codec == "h264" and "444" in first.format.name)
-    )
-    if unsafe:
-        return np.empty(0, np.int64)
+    shown: _FrameList, packets: PacketList, family: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Key frames that are also shown, and their bytes; none where a seek may not find them."""
+    if not shown.by_order and family in SEEKS_BY_BYTE:
+        positions = key_positions(packets)
+        found = np.intersect1d(np.array(list(positions), np.int64), shown.pts)
+        return found, np.array([positions[int(tick)] for tick in found], np.int64)
+    if shown.by_order or family not in _SEEKABLE or (family == "avi" and not packets.indexed):
+        return np.empty(0, np.int64), None
     keys = [pts for pts, key in zip(packets.pts, packets.key, strict=True) if key]
     known = np.array([pts for pts in keys if pts is not None], np.int64)
-    return np.intersect1d(known, shown.pts)
+    return np.intersect1d(known, shown.pts), None

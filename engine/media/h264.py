@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 LENGTH_BYTES = 4
 
-_SLICE, _IDR_SLICE = 1, 5
+_SLICE, _IDR_SLICE, _SEI = 1, 5, 6
 """Types of the NAL units that hold a picture (ITU-T H.264, table 7-1)."""
 
 
@@ -14,6 +14,22 @@ def is_idr(packet: bytes) -> bool:
     """Whether decoding can begin at the packet: its picture is an IDR."""
     types = (unit[0] & 31 for unit in _units(packet) if unit)
     return next((kind == _IDR_SLICE for kind in types if kind in (_SLICE, _IDR_SLICE)), False)
+
+
+def x264_version(packet: bytes) -> bytes:
+    """The unit in which x264 tells its version, as it stands in the packet; empty without one.
+
+    It comes in the first packet of a stream only. FFmpeg's decoder needs it for 4:4:4, which old
+    versions of x264 coded in another way.
+    """
+    if packet.startswith((b"\0\0\0\1", b"\0\0\1")):
+        units = packet.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")
+        return next((b"\0\0\0\1" + unit for unit in units if _tells_x264(unit)), b"")
+    return _with_lengths([unit for unit in _units(packet) if _tells_x264(unit)][:1])
+
+
+def _tells_x264(unit: bytes) -> bool:
+    return bool(unit) and unit[0] & 31 == _SEI and b"x264 - core" in unit
 
 
 def has_usual_lengths(extradata: bytes) -> bool:

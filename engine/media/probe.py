@@ -75,6 +75,7 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             time_base=time_base,
             frame_pts=frames.pts,
             keyframe_pts=frames.keyframe_pts,
+            keyframe_bytes=frames.keyframe_bytes,
             end_pts=frames.end_pts,
             sound=heard.sound,
             known_by_order=frames.by_order,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -17,7 +17,9 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from engine.errors import SourceError
+from engine.media.byte_index import seek_to_byte
 from engine.media.container import open_container, packets_of, video_stream
+from engine.media.h264 import x264_version
 from engine.media.planes import NV12_LIKE, PlaneConverter
 from engine.pixels.picture import DeviceSurface
 from engine.source import SourceInfo
@@ -75,9 +77,11 @@ class DecodingRun:
             self._decoder.thread_count = 1
         if device is not None:
             self._decoder = self._open_on(device)
+        self._needed_first = b""
+        """What a decoder that starts in the middle must be given, too."""
         self._latest_decoded: dict[int, int] = {}
         """By timestamp of a packet: the latest timestamp among it and all packets before it."""
-        self.pictures = self._run(packets_of(self._container, self._stream), first=0)
+        self.pictures = self._run(self._packets_from_start(), first=0)
         """Pictures with their indices, ascending."""
 
     def close(self) -> None:
@@ -92,20 +96,37 @@ class DecodingRun:
             self._container.close()
             raise DecodingRunError(f"NVDEC does not open: {error}") from error
 
+    def _packets_from_start(self) -> Iterator[av.Packet[av.VideoStream]]:
+        packets = packets_of(self._container, self._stream)
+        if self._source.codec != "h264" or "444" not in self._source.pixel_format:
+            return packets
+        try:
+            first = next(packets)
+        except (av.FFmpegError, StopIteration):
+            return packets  # the run meets the same damage
+        self._needed_first = x264_version(bytes(first))
+        return chain([first], packets)
+
     def seek(self, key: int, keys: NDArray[np.intp]) -> bool:
         """Goes to the frame with index `key`, or to a key frame before it.
 
         `keys` are the indices of all key frames. False where the container landed anywhere else:
         this run must not be used any more then.
         """
-        pts = self._source.frame_pts
+        pts, places = self._source.frame_pts, self._source.keyframe_bytes
         try:
-            self._container.seek(int(pts[key]), stream=self._stream)
+            if places is None:
+                self._container.seek(int(pts[key]), stream=self._stream)
+                packets = packets_of(self._container, self._stream)
+            else:
+                place = int(places[np.searchsorted(keys, key)])
+                packets = seek_to_byte(self._container, self._stream, place)
             self._decoder.flush_buffers()
-            packets = packets_of(self._container, self._stream)
             landing = next(packets)
         except (av.FFmpegError, StopIteration):
             return False
+        if self._needed_first:
+            landing = _with_prefix(self._needed_first, landing)
         first = -1 if landing.pts is None else int(np.searchsorted(pts, landing.pts))
         if first > key or first not in keys or pts[first] != landing.pts:
             return False
@@ -219,6 +240,13 @@ class DecodingRun:
                 output.pts = round(output.pts * output.time_base / self._source.time_base)
                 output.time_base = self._source.time_base
                 yield output
+
+
+def _with_prefix(prefix: bytes, packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
+    made: av.Packet[Any] = av.Packet(prefix + bytes(packet))
+    made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+    made.time_base, made.is_keyframe = packet.time_base, packet.is_keyframe
+    return made
 
 
 def _deinterlacer(frame: av.VideoFrame, source: SourceInfo) -> av.filter.Graph:
