@@ -22,7 +22,9 @@ from starlette.concurrency import run_in_threadpool
 from backend.cleanup import Cleanup
 from backend.database import Database
 from backend.models import Job, JobStatus, OutsideTask, utc_now
+from backend.outage import Outage
 from backend.progress_hub import JobKey
+from backend.server_lock import ServerLock
 from engine.storage import Store
 from modal_functions.protocol import manifest_key
 
@@ -38,10 +40,13 @@ log = structlog.get_logger()
 class OutsideTasks:
     """Works off the table of outside tasks. Those of one job are done one after the other."""
 
-    def __init__(self, database: Database, store: Store, cleanup: Cleanup) -> None:
+    def __init__(
+        self, database: Database, store: Store, cleanup: Cleanup, lock: ServerLock
+    ) -> None:
         self._database = database
         self._store = store
         self._cleanup = cleanup
+        self._lock = lock
         self._wake_event = asyncio.Event()
         self._locks: WeakValueDictionary[JobKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -50,20 +55,19 @@ class OutsideTasks:
         self._wake_event.set()
 
     async def run(self) -> None:
-        """Works off what is due, until it is cancelled."""
-        unreadable = False
+        """Works off what is due, until it is cancelled. Does nothing while the lock is lost."""
+        outage = Outage("outside tasks cannot be worked off")
         while True:
             self._wake_event.clear()
             try:
-                due = await run_in_threadpool(self._due)
+                due = await run_in_threadpool(self._due) if self._lock.held else ()
                 await asyncio.gather(*(self._try(task) for task in due))
-                unreadable = False
-                if due:
-                    continue
-            except SQLAlchemyError as error:
-                if not unreadable:
-                    log.warning("outside tasks cannot be read", why=type(error).__name__)
-                unreadable = True
+            except Exception as error:
+                await asyncio.sleep(outage.met(error))
+                continue
+            outage.ended()
+            if due:
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake_event.wait()

@@ -27,7 +27,7 @@ from backend.worker_pool import end_orphans
 
 SWEEP_INTERVAL_S = 600.0
 END_S = 60.0
-"""How long a cancellation waits for the end of a run. The job is cancelled in any case."""
+"""How long a cancellation, and the server's end, wait for the end of a run."""
 
 log = structlog.get_logger()
 
@@ -82,7 +82,9 @@ class Scheduler:
         tasks = [*self._tasks, *(task for _, task in self._running.values())]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await asyncio.gather(*tasks, return_exceptions=True)
         if self._lock.held:
             try:
                 await run_in_threadpool(self._jobs.requeue_running)

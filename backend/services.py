@@ -79,7 +79,7 @@ def _build(settings: Settings, metrics: Metrics, database: Database, lock: Serve
     preview_cache = FileCache(settings.data_dir / "glances")
     caches = (source_cache, preview_cache)
     cleanup = Cleanup(settings.work_dir, settings.upload_dir, jobs, store, caches)
-    outside = OutsideTasks(database, store, cleanup)
+    outside = OutsideTasks(database, store, cleanup, lock)
     runner = JobRunner(settings, jobs, hub, store, source_cache, metrics, outside)
     space = DiskSpace(settings.work_dir, settings.min_free_bytes)
     return Services(
