@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from engine.audio.reader import SoundReader
+from engine.media import video_decoder
 from engine.media.byte_index import LONG_PACKETS
 from engine.media.probe import probe
 from engine.media.video_reader import FrameReader
@@ -91,7 +93,6 @@ def test_a_byte_that_is_no_key_frame_costs_time_and_no_frame(
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_lossless_444_is_sought_too(tmp_path: Path, suffix: str) -> None:
-    """x264 tells its version in the first packet only, and FFmpeg decodes 4:4:4 by it."""
     path = numbered_clip(
         tmp_path / f"a.{suffix}", 240, 25, gop=30, pix_fmt="yuv444p", sound="bursts",
         options={"qp": "24"},
@@ -107,3 +108,24 @@ def test_lossless_444_is_sought_too(tmp_path: Path, suffix: str) -> None:
     samples = reader.read(late_from_s * RATE_HZ, 9 * RATE_HZ)
     reader.close()
     assert abs(burst_starts(samples[0])[0]) <= 48 * 25
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])
+def test_what_x264_tells_once_is_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """FFmpeg decodes the 4:4:4 of its versions before 151 in another way."""
+    path = numbered_clip(tmp_path / f"a.{suffix}", 90, 25, gop=30, pix_fmt="yuv444p")
+    given: list[bytes] = []
+    prefixed = video_decoder._with_prefix
+
+    def noted(unit: bytes, packet: Any) -> Any:
+        given.append(unit)
+        return prefixed(unit, packet)
+
+    monkeypatch.setattr(video_decoder, "_with_prefix", noted)
+    pictures(probe(path), range(70, 72))
+    assert len(given) == 1 and b"x264 - core" in given[0]
+    assert given[0][:4] == (
+        b"\0\0\0\1" if suffix == "ts" else (len(given[0]) - 4).to_bytes(4, "big")
+    )
