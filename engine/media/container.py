@@ -24,6 +24,17 @@ CONTAINERS = (
 
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
+_PHOTO_MARKS = (  # offset, bytes there, name
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (8, b"WEBP", "WebP"),
+    *((4, b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")),
+    (4, b"ftypavif", "AVIF"),
+)
+
 _BUFFER_BYTES = 1 << 16
 
 _READ_ALL = {"analyzeduration": str(10**15), "probesize": str((1 << 31) - 1)}
@@ -64,6 +75,8 @@ def open_container(
     except PermissionError:
         raise SourceError(location, "may not be read") from None
     except (av.FFmpegError, OSError) as error:
+        if isinstance(error, av.FFmpegError) and (photo := photo_format(location, store)):
+            raise photo_error(location, photo) from None
         raise SourceError(location, _why_not_opened(location, store, error)) from None
 
 
@@ -154,6 +167,25 @@ def size_bytes(location: SourceLocation) -> int:
     if location.is_dir():
         raise SourceError(location, "is a folder, not a file")
     return location.stat().st_size
+
+
+def photo_format(location: SourceLocation, store: Store | None) -> str | None:
+    """The name of a photo's format, by the file's first bytes; None where it is no photo.
+
+    FFmpeg opens a HEIC or AVIF, too, and shows one of the tiles that it is made of.
+    """
+    beginning = read_at(location, store, 0, 12)
+    for at, mark, name in _PHOTO_MARKS:
+        if beginning[at : at + len(mark)] == mark:
+            return name
+    return None
+
+
+def photo_error(location: SourceLocation, photo: str) -> SourceError:
+    """Says that a photo is no film, and what to do."""
+    return SourceError(
+        location, f"is a photo ({photo}), and clips are films: make a video of it first"
+    )
 
 
 def _why_not_opened(location: SourceLocation, store: Store | None, error: Exception) -> str:

@@ -12,6 +12,8 @@ from engine.location import SourceLocation
 from engine.media.container import (
     family_of,
     open_container,
+    photo_error,
+    photo_format,
     stored_object,
     time_base_of,
     video_stream,
@@ -48,6 +50,8 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
     """
     reader = None if isinstance(location, Path) else SkimmingReader(stored_object(location, store))
     with open_container(location, store, reader) as container:
+        if family_of(container) == "mov" and (photo := photo_format(location, store)):
+            raise photo_error(location, photo)
         stream = video_stream(container, location)
         frames = read_frames(container, stream, location, store, reader)
         first, time_base = frames.first, time_base_of(stream)

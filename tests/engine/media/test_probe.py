@@ -358,3 +358,27 @@ def test_fingerprint_follows_the_bytes_and_not_the_name(tmp_path: Path) -> None:
     }
     assert of(data) not in changed | {of(data + b"\0")}
     assert of(b"") != of(b"a")
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning", "told"),
+    [
+        ("a.jpg", b"\xff\xd8\xff\xe0", "JPEG"),
+        ("a.png", b"\x89PNG\r\n\x1a\n", "PNG"),
+        ("a.webp", b"RIFF\x24\0\0\0WEBPVP8 ", "WebP"),
+        ("a.heic", b"\0\0\0\x18ftypheic", "HEIC"),
+        ("a.avif", b"\0\0\0\x18ftypavif", "AVIF"),
+        ("photo.mp4", b"\0\0\0\x18ftypmif1", "HEIC"),
+    ],
+)
+def test_a_photo_is_refused_in_words_that_help(
+    tmp_path: Path, name: str, beginning: bytes, told: str
+) -> None:
+    """FFmpeg opens a HEIC or AVIF and shows one tile of it as a film of a second."""
+    path = tmp_path / name
+    film = numbered_clip(tmp_path / "film.mp4", 4).read_bytes()
+    path.write_bytes(beginning + film[len(beginning) :])
+    if b"ftyp" not in beginning:
+        path.write_bytes(beginning + bytes(500))
+    with pytest.raises(SourceError, match=rf"is a photo \({told}\).*make a video of it"):
+        probe(path)
