@@ -84,8 +84,9 @@ class Store(Protocol):
     def url(self, key: str, expires_s: int, *, file_name: str | None = None) -> str:
         """A signed address at which anyone may read the object for `expires_s` seconds.
 
-        A browser that opens it with `file_name` saves it under that name. Never log it: it is a
-        secret.
+        A browser that opens it shows films, sound and pictures, and saves everything else
+        (`media_types`). With `file_name` it saves the object under that name, which must end like
+        the key. Never log the address: it is a secret.
         """
 
     def source(self, key: str) -> SourceLocation:

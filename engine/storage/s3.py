@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import mimetypes
 import os
 import random
 import re
@@ -20,12 +19,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from engine.errors import ObjectChangedError, ObjectMissingError, StoreError
 from engine.files import whole_file
 from engine.location import ObjectLocation, SourceLocation
 from engine.storage.keys import checked_key, folder_prefix
+from engine.storage.media_types import content_disposition, media_type
 from engine.storage.objects import ObjectInfo, OnBytes, opened_for_upload
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class S3Store:
         with self._store_errors(key):
             try:
                 answer = self._client.put_object(
-                    **self._target(key), Body=data, ContentType=_content_type(key), **condition
+                    **self._target(key), **_served_as(key), Body=data, **condition
                 )
             except ClientError as error:
                 if _error_code(error) not in _CHANGED:
@@ -182,9 +182,8 @@ class S3Store:
         if not 0 < expires_s <= MAX_URL_S:
             raise StoreError(key, f"an address is valid for 1 to {MAX_URL_S} s, not {expires_s}")
         target = self._target(key)
-        if file_name is not None:
-            attached = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
-            target["ResponseContentDisposition"] = attached
+        target["ResponseContentType"] = media_type(key)  # whatever the object was stored with
+        target["ResponseContentDisposition"] = content_disposition(key, file_name)
         return self._client.generate_presigned_url("get_object", target, ExpiresIn=expires_s)
 
     def source(self, key: str) -> SourceLocation:
@@ -233,7 +232,7 @@ class S3Store:
         part_bytes = max(PART_BYTES, math.ceil(size / MAX_PARTS))
         parts: list[CompletedPartTypeDef] = []
         with self._store_errors(key):
-            begun = client.create_multipart_upload(**target, ContentType=_content_type(key))
+            begun = client.create_multipart_upload(**target, **_served_as(key))
         upload = {**target, "UploadId": begun["UploadId"]}
 
         def send(start: int, stop: int) -> int:
@@ -431,5 +430,6 @@ def _was_retried(error: ClientError) -> bool:
     return bool(error.response["ResponseMetadata"].get("RetryAttempts"))
 
 
-def _content_type(key: str) -> str:
-    return mimetypes.guess_type(key)[0] or "application/octet-stream"
+def _served_as(key: str) -> dict[str, Any]:
+    """The arguments of an upload that say how the bucket serves the object."""
+    return {"ContentType": media_type(key), "ContentDisposition": content_disposition(key)}
