@@ -25,6 +25,9 @@ from engine.timeline.retime import Retiming, retiming
 from engine.timeline.transition import Transition, TransitionType
 from engine.timing import SAMPLE_RATE_HZ, FrameRange, first_sample, frame_time_s, round_half_up
 
+CROP_TOLERANCE_PX = 0.5
+"""A crop that reaches less far outside of its frame was rounded by the program that wrote it."""
+
 CUT_RAMP_SAMPLES = 96
 """2 ms: at a cut the sound falls and rises within it, since a step would be heard as a click."""
 
@@ -192,7 +195,28 @@ def _mismatches(where: str, clip: Clip, source: SourceInfo) -> list[str]:
             f"{where}.duration: the edit says {float(clip.duration_s):.3f} s, "
             f"{clip.file_name} lasts {float(source.duration_s):.3f} s"
         )
-    return found
+    return found + _crops_outside(where, clip, source.display_size)
+
+
+def _crops_outside(where: str, clip: Clip, frame: Size) -> list[str]:
+    """A warning where crops reach outside of the frame; `crop_rects` brings them inside."""
+    outside = [
+        keyframe
+        for keyframe in clip.crop_keyframes
+        if min(keyframe.rect.x, keyframe.rect.y) < -CROP_TOLERANCE_PX
+        or keyframe.rect.x + keyframe.rect.width > frame.width + CROP_TOLERANCE_PX
+        or keyframe.rect.y + keyframe.rect.height > frame.height + CROP_TOLERANCE_PX
+    ]
+    if not outside:
+        return []
+    rect, time_s = outside[0].rect, float(outside[0].time_s)
+    larger = rect.width > frame.width or rect.height > frame.height
+    others = f" (and {len(outside) - 1} more)" if len(outside) > 1 else ""
+    return [
+        f"{where}.cropKeyframes: the crop at {time_s:g} s{others}, {rect.width:g}x{rect.height:g} "
+        f"at {rect.x:g}, {rect.y:g}, reaches outside of the {frame} frame; it is "
+        f"{'shrunk' if larger else 'moved'} into it"
+    ]
 
 
 def _planned_transitions(

@@ -169,6 +169,21 @@ def test_the_crop_moves_in_source_time() -> None:
     assert plan.clips[0].rects[59, 0] == pytest.approx(295)
 
 
+def test_a_crop_outside_of_the_frame_is_moved_with_a_warning() -> None:
+    frame = a_source("a.mp4").display_size
+    inside = CropKeyframe(0, Rect(0, 0, 100, 100))
+    outside = CropKeyframe(1, Rect(frame.width - 90, 5, 100, 100))
+    assert planned(Clip("a.mp4", [inside, outside])).warnings == (
+        f"clips[0].cropKeyframes: the crop at 1 s, 100x100 at {frame.width - 90}, 5, reaches "
+        f"outside of the {frame} frame; it is moved into it",
+    )
+    large = CropKeyframe(0, Rect(-1, -1, frame.width + 2, 100))
+    (warning,) = planned(Clip("a.mp4", [large, outside])).warnings
+    assert "(and 1 more)" in warning and warning.endswith("it is shrunk into it")
+    rounded = CropKeyframe(0, Rect(frame.width - 99.6, -0.4, 100, 100))
+    assert planned(Clip("a.mp4", [rounded])).warnings == ()
+
+
 def test_sound_spans_follow_the_frame_grid_and_overlap_in_a_dissolve() -> None:
     plan = planned(
         Clip("a.mp4", trim_stop_s=1),
