@@ -10,9 +10,20 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.api_document import Api, errors
 from backend.metrics import Metrics, MetricsMiddleware
 from backend.outage import Outage
-from backend.routes import clips, exports, files, health, page, previews, progress, tus
+from backend.routes import (
+    clips,
+    documentation,
+    exports,
+    files,
+    health,
+    page,
+    previews,
+    progress,
+    tus,
+)
 from backend.routes import session as sessions
 from backend.services import running_services
 from backend.settings import Settings
@@ -32,10 +43,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.access = services.access
             yield
 
-    app = FastAPI(title="framestream", version=VERSION, lifespan=lifespan)
-    for module in (exports, clips, tus, previews, progress, files, health, sessions, page):
+    app = Api(
+        title="framestream", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    for module in (exports, clips, tus, previews, progress, sessions):
+        app.include_router(module.router, responses=errors(400, 401, 403, 421, 503))
+    for module in (files, health, page, documentation):
         app.include_router(module.router)
     app.include_router(tus.discovery)
+    app.mount("/docs/files", documentation.swagger_ui)
 
     database_outage, store_outage = Outage("the database refuses"), Outage("the store refuses")
 

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from backend.access import User
+from backend.api_document import errors
 from backend.clip_library import add_clip, clip_document, stored_clip
 from backend.export_form import CLIPS, clip_key
 from backend.resumable_upload import ContentRange, append, discard_upload, upload_path
@@ -28,7 +29,7 @@ def list_clips(user: User, server: Server) -> dict[str, Any]:
     return {"clips": [clip_document(each) for each in server.store.list(user_key(user, CLIPS))]}
 
 
-@router.get("/{key}")
+@router.get("/{key}", responses=errors(404, 500, 507))
 async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
     """Facts about a clip: size, rotation, colours, frames, sound, chapters."""
     info = await stored_clip(server, user, key)
@@ -38,7 +39,7 @@ async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
         raise HTTPException(error.status, error.detail) from error
 
 
-@router.get("/{key}/file")
+@router.get("/{key}/file", status_code=307, responses=errors(404))
 async def fetch(request: Request, user: User, server: Server, key: Key) -> RedirectResponse:
     """The clip's file: redirects to a URL that expires and serves byte ranges."""
     info = await stored_clip(server, user, key)
@@ -61,6 +62,7 @@ async def upload_state(user: User, server: Server, key: Key) -> dict[str, Any]:
     responses={
         201: {"description": "the clip is complete"},
         202: {"description": "more must follow"},
+        **errors(409, 411, 500, 507),
     },
     openapi_extra={
         "requestBody": {
@@ -94,7 +96,7 @@ async def upload(
     return JSONResponse(await add_clip(server, user, key, received), 201)
 
 
-@router.delete("/{key}", status_code=204)
+@router.delete("/{key}", status_code=204, responses=errors(423))
 async def remove(user: User, server: Server, key: Key) -> Response:
     """Remove a clip, also an unfinished one. 423 while another request sends it."""
     stored_as = clip_key(user, key)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from backend import export_form
 from backend.access import User
+from backend.api_document import errors
 from backend.jobs import QueueFullError, SourcesGoneError
 from backend.models import Job, JobStatus
 from backend.responses import job_document, video_url
@@ -49,8 +50,16 @@ _COMMON = {
 }
 
 
+_OF_A_JOB: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The export is done."},
+    202: {"description": "The export was accepted."},
+    **errors(409, 410, 411, 415, 422, 429, 500, 502, 507),
+}
+
+
 @router.post(
     "/export/multi-clip",
+    responses=_OF_A_JOB,
     openapi_extra=form_body(
         ["multi_clip_data_json"],
         multi_clip_data_json="the edit document: clips and transition; a clip may have a `key`",
@@ -67,6 +76,7 @@ async def multi_clip(request: Request, user: User, server: Server) -> JSONRespon
 
 @router.post(
     "/export/upscale",
+    responses=_OF_A_JOB,
     openapi_extra=form_body(
         [],
         video="the clip",
@@ -84,6 +94,7 @@ async def upscale(request: Request, user: User, server: Server) -> JSONResponse:
 
 @router.post(
     "/export/chapters",
+    responses=errors(411, 415, 422, 500, 507),
     openapi_extra=form_body(["video"], video="a video with chapters"),
 )
 async def chapters(request: Request, user: User, server: Server) -> dict[str, Any]:
@@ -103,6 +114,7 @@ async def chapters(request: Request, user: User, server: Server) -> dict[str, An
 
 @router.post(
     "/clips/extract",
+    responses=_OF_A_JOB,
     openapi_extra=form_body(
         ["start", "end"],
         video="the video",
@@ -135,14 +147,14 @@ def list_exports(
     return {"exports": [job_document(job, server, base_url) for job in jobs]}
 
 
-@router.get("/exports/{export_id}")
+@router.get("/exports/{export_id}", responses=errors(404))
 def get_export(request: Request, user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
     """One export."""
     job = existing(server.jobs.find(user, export_id))
     return job_document(job, server, str(request.base_url))
 
 
-@router.delete("/exports/{export_id}")
+@router.delete("/exports/{export_id}", responses=errors(404))
 async def cancel(
     request: Request, user: User, server: Server, export_id: ExportId
 ) -> dict[str, Any]:
@@ -151,7 +163,7 @@ async def cancel(
     return job_document(job, server, str(request.base_url))
 
 
-@router.post("/exports/{export_id}/retry")
+@router.post("/exports/{export_id}/retry", status_code=202, responses=errors(404, 410, 429))
 async def retry(request: Request, user: User, server: Server, export_id: ExportId) -> JSONResponse:
     """Queue a failed or cancelled export again. Its finished chunks are reused."""
     try:
@@ -163,7 +175,7 @@ async def retry(request: Request, user: User, server: Server, export_id: ExportI
     return accepted_response(request, server, job)
 
 
-@router.get("/exports/{export_id}/report")
+@router.get("/exports/{export_id}/report", responses=errors(404, 409))
 def report(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
     """The report: what was done, with what and why, and how long each part took."""
     job = existing(server.jobs.find(user, export_id))
@@ -172,7 +184,7 @@ def report(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
     return job.report
 
 
-@router.get("/exports/{export_id}/download")
+@router.get("/exports/{export_id}/download", status_code=307, responses=errors(404, 409))
 def download(request: Request, user: User, server: Server, export_id: ExportId) -> RedirectResponse:
     """The finished video: redirects to a URL that expires."""
     job = existing(server.jobs.find(user, export_id))

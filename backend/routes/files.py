@@ -7,13 +7,23 @@ from pathlib import Path as FilePath
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 
+from backend.api_document import errors
 from backend.services import Server
 from engine.errors import ObjectMissingError, StoreError
 
 router = APIRouter(tags=["files"])
 
 
-@router.get("/api/files/{key:path}", response_class=FileResponse)
+@router.get(
+    "/api/files/{key:path}",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"*/*": {}}},
+        206: {"description": "A part of the file.", "content": {"*/*": {}}},
+        **errors(403, 404, 503),
+        416: {"description": "The file has no such range."},
+    },
+)
 def fetch(
     server: Server, key: str, expires: int = 0, signature: str = "", name: str = ""
 ) -> FileResponse:

@@ -19,7 +19,7 @@ def health() -> dict[str, str]:
     return {"status": "healthy", "version": VERSION}
 
 
-@router.get("/api/ready")
+@router.get("/api/ready", responses={503: {"description": "One of them cannot."}})
 async def ready(server: Server) -> JSONResponse:
     """Whether the server can take work: the database, the store, the disk. 503 if one cannot."""
     parts = await server.readiness.parts()

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from backend import export_form
 from backend.access import User
+from backend.api_document import errors
 from backend.export_form import clip_key
 from backend.models import JobStatus
 from backend.routes.exports import ExportId, existing
@@ -54,6 +55,9 @@ class LimitedBodyRoute(APIRoute):
 router = APIRouter(prefix="/api", tags=["previews"], route_class=LimitedBodyRoute)
 
 
+_BY_A_WORKER = errors(404, 422, 500, 504, 507)
+
+
 class PreviewUpscaler(StrEnum):
     """What enlarges the crop in a preview."""
 
@@ -78,7 +82,7 @@ class FrameRequest(EditRequest):
     through: PreviewUpscaler = PreviewUpscaler.EXPORT
 
 
-@router.get("/clips/{key}/glance")
+@router.get("/clips/{key}/glance", responses=_BY_A_WORKER)
 async def glance(user: User, server: Server, key: Key) -> dict[str, Any]:
     """A clip's facts, the layout of its filmstrip and the peaks of its sound."""
     try:
@@ -87,7 +91,11 @@ async def glance(user: User, server: Server, key: Key) -> dict[str, Any]:
         raise HTTPException(error.status, error.detail) from error
 
 
-@router.get("/clips/{key}/filmstrip", response_class=Response)
+@router.get(
+    "/clips/{key}/filmstrip",
+    response_class=Response,
+    responses=_BY_A_WORKER | {200: {"content": {"image/jpeg": {}}}},
+)
 async def filmstrip(user: User, server: Server, key: Key) -> Response:
     """Pictures of a clip side by side, as a JPEG. `glance` says how many."""
     try:
@@ -99,7 +107,11 @@ async def filmstrip(user: User, server: Server, key: Key) -> Response:
     )
 
 
-@router.post("/preview", response_class=Response)
+@router.post(
+    "/preview",
+    response_class=Response,
+    responses=_BY_A_WORKER | {200: {"content": {"image/png": {}}}} | errors(411),
+)
 async def preview(user: User, server: Server, wanted: FrameRequest) -> Response:
     """One exact frame of an export as a PNG: the picture that its encoder is given."""
     network = server.settings.upscaler
@@ -120,7 +132,7 @@ async def preview(user: User, server: Server, wanted: FrameRequest) -> Response:
     return Response(picture, media_type="image/png", headers=headers)
 
 
-@router.post("/estimate")
+@router.post("/estimate", responses=_BY_A_WORKER | errors(411))
 async def estimate(user: User, server: Server, edited: EditRequest) -> dict[str, Any]:
     """The plan of an edit, and an estimate of its export. Renders nothing."""
     try:
@@ -129,7 +141,7 @@ async def estimate(user: User, server: Server, edited: EditRequest) -> dict[str,
         raise HTTPException(error.status, error.detail) from error
 
 
-@router.get("/exports/{export_id}/proof")
+@router.get("/exports/{export_id}/proof", responses=_BY_A_WORKER | errors(409))
 async def proof(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
     """What the finished film holds, read from its file: frames, samples, tags."""
     job = existing(await run_in_threadpool(server.jobs.find, user, export_id))

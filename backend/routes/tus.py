@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from backend.access import User
+from backend.api_document import errors
 from backend.cleanup import KEEP_UPLOAD_S
 from backend.clip_library import add_clip, find_clip
 from backend.export_form import clip_key
@@ -74,7 +75,9 @@ class TusRoute(APIRoute):
         return handle_tus
 
 
-router = APIRouter(prefix="/api/uploads", tags=["clips"], route_class=TusRoute)
+router = APIRouter(
+    prefix="/api/uploads", tags=["clips"], route_class=TusRoute, responses=errors(412)
+)
 discovery = APIRouter(prefix="/api/uploads", tags=["clips"])
 
 Key = Annotated[str, Path(min_length=1, max_length=200)]
@@ -95,7 +98,7 @@ def capabilities(server: Server) -> Response:
     )
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=errors(409, 413))
 async def create(
     request: Request,
     user: User,
@@ -123,7 +126,7 @@ async def create(
     return Response(status_code=201, headers={"Location": path, **_expiry(upload)})
 
 
-@router.head("/{key}", name="resume")
+@router.head("/{key}", name="resume", status_code=204, responses=errors(404))
 async def offset(user: User, server: Server, key: Key) -> Response:
     """How many bytes have been received. All of them if the clip is stored."""
     stored = await find_clip(server, user, key)
@@ -136,6 +139,7 @@ async def offset(user: User, server: Server, key: Key) -> Response:
 @router.patch(
     "/{key}",
     status_code=204,
+    responses=errors(404, 409, 411, 415, 500, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -171,7 +175,7 @@ async def send(
     return _state(received.size_bytes, None, _expiry(await _pending(server, user, key)))
 
 
-@router.delete("/{key}", status_code=204)
+@router.delete("/{key}", status_code=204, responses=errors(404, 423))
 async def terminate(user: User, server: Server, key: Key) -> Response:
     """Delete an unfinished upload. A stored clip is deleted by `DELETE /api/clips/{key}`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -83,13 +84,15 @@ def _form(fields: dict[str, str]) -> dict[str, tuple[None, str]]:
 def test_requests_without_a_user_are_refused(serve: Serve) -> None:
     client = serve(trust_user_header=True)
     for headers in ({}, {"X-User-ID": "../x"}, {"X-User-ID": ""}):
-        assert client.get("/api/exports", headers=headers).status_code == 401
+        for path in ("/api/exports", "/metrics"):
+            assert client.get(path, headers=headers).status_code == 401
         with pytest.raises(InvalidStatus), socket_of(client, "any", headers):
             pass
     assert client.get("/api/health").status_code == 200
+    assert client.get("/metrics", headers=ANNA).status_code == 200
 
 
-def test_keys_are_shown_once_and_kept_as_hashes(serve: Serve, tmp_path: Path) -> None:
+def test_a_key_is_shown_once_and_opens_the_server(serve: Serve, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     made = CliRunner().invoke(app, ["key", "anna", "--data-dir", str(folder)])
     key = made.stdout.strip()
@@ -100,18 +103,27 @@ def test_keys_are_shown_once_and_kept_as_hashes(serve: Serve, tmp_path: Path) ->
     assert client.get("/api/session").status_code == 401
     assert client.get("/api/session", headers={"X-API-Key": key[:-1]}).status_code == 401
     for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}):
-        assert client.get("/api/session", headers=headers).json() == {"user_id": "anna"}
-    assert client.post("/api/session", json={"key": "wrong"}).status_code == 401
-    assert client.post("/api/session", json={"key": key}).status_code == 204
-    assert client.get("/api/session").json() == {"user_id": "anna"}, "by cookie"
-    stored = b"".join(path.read_bytes() for path in folder.glob("framestream.db*"))
-    assert key.encode() not in stored and b"anna" in stored
+        assert client.get("/api/session", headers=headers).json()["user_id"] == "anna"
+    for wrong in ("wrong", "\ud800", "Ä" * 200):
+        assert client.post("/api/session", content=json.dumps({"key": wrong})).status_code in (
+            401,
+            422,
+        )
+    assert client.get("/metrics").status_code == 401
+    scraped = client.get("/metrics", headers={"Authorization": f"Bearer {key}"})
+    assert "framestream_jobs_queued" in scraped.text
+    for path in ("/api/health", "/api/ready", "/docs", "/openapi.json", "/"):
+        answer = client.get(path)
+        assert answer.status_code == 200 and str(folder) not in answer.text, path
 
 
 def test_without_keys_only_this_machine_may_ask(serve: Serve, clips: list[Path]) -> None:
     client = serve(cors_origins=["https://app.example"])
-    assert client.get("/api/session", headers={"X-User-ID": "anna"}).json() == {"user_id": "local"}
-    assert client.get("/api/session", headers={"Host": "evil.example"}).status_code == 421
+    who = client.get("/api/session", headers={"X-User-ID": "anna"}).json()
+    assert who == {"user_id": "local", "expires_at": None}
+    for path in ("/api/session", "/metrics"):
+        assert client.get(path).status_code == 200
+        assert client.get(path, headers={"Host": "evil.example"}).status_code == 421
     assert client.get("/api/session", headers={"Host": "[::1"}).status_code == 400
     foreign = {"Origin": "https://evil.example"}
     answer = client.post("/api/export/multi-clip", files=files_of(clips), headers=foreign)

@@ -14,7 +14,7 @@ import pytest
 import xxhash
 from playwright.sync_api import Browser, Locator, Page, Position, Route, expect, sync_playwright
 
-from backend.access import Access
+from backend.api_keys import ApiKeys
 from backend.database import Database
 from backend.settings import Settings
 from engine.media.image import png
@@ -316,7 +316,7 @@ def test_a_key_is_asked_for_where_there_are_keys(page: Page, serve: Serve, tmp_p
     settings = Settings(data_dir=folder)
     database = Database(settings.database)
     database.migrate()
-    key = Access(settings, database).make_key("coach")
+    key = ApiKeys(database).make("coach")
     database.close()
     client = serve(data_dir=folder)
     page.goto(str(client.base_url))
