@@ -23,7 +23,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("command", "library"), [(["serve"], "fastapi"), (["key", "anna"], "sqlalchemy")]
+    ("command", "library"), [(["serve"], "fastapi"), (["key", "anna"], "alembic")]
 )
 def test_missing_libraries_are_named(command: list[str], library: str, tmp_path: Path) -> None:
     without = (
