@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.geometry import Box, Fit, Rect, Size, fit_crop
-from engine.pixels.colour import UNIT, Levels, colour_conversion, levels
+from engine.pixels.colour import UNIT, Levels, levels
 from engine.pixels.picture import Picture, SourceFrame
+from engine.pixels.recolour import colour_conversion
 from engine.pixels.resample import SAMPLE_BITS, Taps, resample_plane, taps
 from engine.source import Colour
 

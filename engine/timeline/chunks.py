@@ -19,7 +19,7 @@ from engine.timing import FrameRange
 MAX_CHUNK_FRAMES = 240
 """Long enough to make up for an encoder's start and end, short enough to lose little in a crash."""
 
-RENDER_VERSION = 2
+RENDER_VERSION = 3
 """Raised whenever the engine would give an encoder different pixels for the same plan."""
 
 
@@ -69,7 +69,9 @@ def chunk_ranges(plan: Plan) -> tuple[FrameRange, ...]:
 def _digest(common: str, keys: Sequence[str], layers: Sequence[Layer]) -> str:
     digest = hashlib.blake2b(common.encode(), digest_size=16)
     for key, layer in zip(keys, layers, strict=True):
-        digest.update(f"|{key}|{layer.clip.source.fingerprint}|{layer.clip.fit}|".encode())
+        source = layer.clip.source
+        looks = f"{source.fingerprint}|{source.colour}|{source.chroma_siting}"
+        digest.update(f"|{key}|{looks}|{layer.clip.fit}|".encode())
         digest.update(np.ascontiguousarray(layer.pts, "<i8").tobytes())
         digest.update(np.ascontiguousarray(layer.rects, "<f8").tobytes())
         digest.update(np.ascontiguousarray(layer.weights, "<f8").tobytes())
