@@ -37,7 +37,9 @@ const json = async (method, path, content) => {
 
 const at = (key) => `/api/clips/${encodeURIComponent(key)}`;
 
+/** Who is logged in: `{ user_id, expires_at }`. The latter is null without a login that can end. */
 export const session = () => json("GET", "/api/session");
+export const logOut = () => json("DELETE", "/api/session");
 export const storedClips = async () => (await json("GET", "/api/clips")).clips;
 export const glance = (key) => json("GET", `${at(key)}/glance`);
 export const stripAddress = (key) => `${at(key)}/filmstrip`;
@@ -91,7 +93,11 @@ export function follow(id, told) {
       over = state.status !== "processing";
       told(state);
     };
-    socket.onclose = () => over || setTimeout(() => over || open(), 1000);
+    socket.onclose = () => over || setTimeout(reopen, 1000);
+  };
+  const reopen = async () => {
+    await session().catch(() => {}); // where the login has ended, it asks for a key
+    if (!over) open();
   };
   open();
   return () => {
@@ -102,7 +108,7 @@ export function follow(id, told) {
 
 let asking = null;
 
-/** Resolves when the server has accepted a key. The key is kept in a cookie that scripts cannot read. */
+/** Resolves when the server has accepted a key. The login is a cookie that scripts cannot read. */
 function askForKey() {
   asking ??= new Promise((entered) => {
     const dialog = $("login");
@@ -114,7 +120,7 @@ function askForKey() {
       const answer = await fetch("/api/session", { method: "POST", body, headers });
       $("api-key").value = "";
       if (!answer.ok) {
-        $("login-error").textContent = "That is no key of this server.";
+        $("login-error").textContent = answer.status === 401 ? "That is no key of this server." : await reason(answer);
         return;
       }
       dialog.close();

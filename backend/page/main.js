@@ -1,6 +1,6 @@
 // Puts the page together, and answers the keyboard.
 
-import { session } from "./api.js";
+import { logOut, session } from "./api.js";
 import { app, know, on, tell } from "./app.js";
 import { addKeyframe, mountCrop } from "./crop.js";
 import { $, toast } from "./dom.js";
@@ -105,8 +105,25 @@ function mountTheme() {
   };
 }
 
+async function mountLogin() {
+  $("leave").onclick = async () => {
+    try {
+      await logOut();
+      location.reload();
+    } catch (error) {
+      toast(error.message);
+    }
+  };
+  try {
+    const { expires_at: end } = await session();
+    $("leave").hidden = end === null;
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
 mountTheme();
-await session().catch((error) => toast(error.message));
+await mountLogin();
 for (const mount of [
   mountTools, mountPlayer, mountCrop, mountPreview, mountStrip, mountInspector, mountReel,
   mountLibrary, mountStill, mountExporting,

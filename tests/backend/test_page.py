@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -329,6 +330,37 @@ def test_a_key_is_asked_for_where_there_are_keys(page: Page, serve: Serve, tmp_p
     page.locator("body[data-ready]").wait_for()
     assert not dialog.is_visible()
     assert page.evaluate("document.cookie") == ""  # scripts cannot read it
+
+    leave = page.get_by_role("button", name="Log out")
+    for width in (1360, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        expect(leave).to_be_in_viewport(ratio=1)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert serious_faults(page) == []
+    leave.focus()
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()
+    page.reload()
+    expect(dialog).to_be_visible()
+
+
+def test_there_is_no_logout_without_a_login(page: Page, client: httpx.Client) -> None:
+    opened(page, client)
+    expect(page.locator("#leave")).to_be_hidden()
+
+
+def test_the_documentation_is_whole_and_comes_from_here(page: Page, client: httpx.Client) -> None:
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.goto(f"{client.base_url}/docs")
+    page.locator("#operations-session-who_api_session_get").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table")).to_contain_text('"user_id": "local"')
+    page.get_by_role("button", name="Authorize").click()
+    expect(page.get_by_role("heading", name="Available authorizations")).to_be_visible()
+    assert hosts == {client.base_url.netloc.decode()}
+    assert client.get("/redoc").status_code == 404
 
 
 def test_a_clip_that_the_browser_does_not_play_is_shown_by_its_filmstrip(
