@@ -30,7 +30,13 @@ from engine.source import Colour, Matrix, SourceInfo, Transfer
 from engine.upscale.inference import Runner
 from engine.upscale.regions import Region, covering
 from engine.upscale.stage import FrameCrop
-from engine.upscale.tensors import i420_of_ycc, rgb_of_i420, ycc_of_rgb
+from engine.upscale.tensors import (
+    i420_of_ycc,
+    join_range,
+    rgb_of_i420,
+    split_range,
+    ycc_of_rgb,
+)
 
 _UPSCALED = Colour(Matrix.BT709, full_range=False, transfer=Transfer.SDR, assumed=False)
 _DEPTH = 14
@@ -110,16 +116,17 @@ class NetworkStage:
         """Begins a batch. Where its result is not finite, it is computed again in float32."""
         buffers = self._streams.upload([each.pixels for each in batch])
         with self._streams.computing():
-            made = self._runner(rgb_of_i420(buffers))
+            inside, outside = split_range(rgb_of_i420(buffers))
+            made = self._runner(inside)
             finite = made.isfinite().all()
-            pending = self._finish(made, batch, target, fit)
+            pending = self._finish(join_range(made, outside), batch, target, fit)
 
         def checked() -> Sequence[FinishedPicture]:
             with self._streams.computing():
                 if bool(finite):  # waits for all that was computed
                     return pending()
-                again = self._runner.in_full_precision(rgb_of_i420(buffers))
-                return self._finish(again, batch, target, fit)()
+                again = self._runner.in_full_precision(inside)
+                return self._finish(join_range(again, outside), batch, target, fit)()
 
         return checked
 
@@ -132,7 +139,7 @@ class NetworkStage:
         """Takes the exact rectangles by the integer sampler: far faster than torch on a CPU."""
 
         def sampled() -> list[Picture]:
-            codes = ycc_of_rgb(made.clamp(0, 1)).mul_(1 << _DEPTH - 8).round_()
+            codes = ycc_of_rgb(made).mul_(1 << _DEPTH - 8).round_()
             planes = codes.to(torch.uint16).numpy()
             scale = self._runner.shape.scale
             pictures = []
@@ -157,7 +164,7 @@ class NetworkStage:
         scale = self._runner.shape.scale
         buffers = []
         for rgb, each in zip(made, batch, strict=True):
-            codes = ycc_of_rgb(rgb.clamp(0, 1))
+            codes = ycc_of_rgb(rgb)
             for rect in each.rects:
                 x, y, width, height = (float(v) for v in _inside(rect, each.region) * scale)
                 shown, box = fit_crop(Rect(x, y, width, height), target, fit)

@@ -9,22 +9,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from engine.geometry import Box, Size
-from engine.pixels.colour import UNIT
+from engine.pixels.colour import CHROMA_SPAN, LUMA_SPAN, UNIT
 from engine.pixels.picture import BLACK
 from engine.pixels.resample import taps
 
 KR, KB = 0.2126, 0.0722
 KG = 1 - KR - KB
-LUMA_SPAN, CHROMA_SPAN = 219.0, 224.0
-"""8-bit codes from black to white, and from one end of a colour difference to the other."""
 
 
 def rgb_of_i420(buffers: Tensor) -> Tensor:
-    """RGB in [0, 1], float32 (n, 3, h, w), from I420 pictures, uint8 (n, h * 3 / 2, w).
+    """RGB, float32 (n, 3, h, w), from I420 pictures, uint8 (n, h * 3 / 2, w).
 
-    Chroma is sited left and interpolated linearly to the luma samples.
+    Black is 0 and white 1. Codes can hold more than that: whites above 235, blacks below 16, and
+    colours that red, green and blue cannot make. Chroma is sited left and interpolated linearly to
+    the luma samples.
     """
     count, rows, width = buffers.shape
     height = rows * 2 // 3
@@ -36,7 +37,28 @@ def rgb_of_i420(buffers: Tensor) -> Tensor:
     red = y + 2 * (1 - KR) * cr
     blue = y + 2 * (1 - KB) * cb
     green = (y - KR * red - KB * blue) / KG
-    return torch.stack([red, green, blue], 1).clamp_(0, 1)
+    return torch.stack([red, green, blue], 1)
+
+
+def split_range(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """RGB in [0, 1], which networks are made for, and what lies outside of it: float32, as `rgb`.
+
+    Their sum is `rgb`.
+    """
+    inside = rgb.clamp(0, 1)
+    return inside, rgb - inside
+
+
+def join_range(made: Tensor, outside: Tensor) -> Tensor:
+    """A network's result, kept in [0, 1], with what lay outside of its input's range.
+
+    That is enlarged linearly to the result's size. So a white above 235 stays what it is where a
+    clip is only resampled.
+    """
+    inside = made.clamp(0, 1)
+    if outside.device.type == "cpu" and not outside.any():  # on a GPU, asking would wait for it
+        return inside
+    return inside + interpolate(outside, made.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _at_luma(chroma: Tensor) -> Tensor:
@@ -53,13 +75,12 @@ def _at_luma(chroma: Tensor) -> Tensor:
 
 
 def ycc_of_rgb(rgb: Tensor) -> Tensor:
-    """Y, Cb, Cr as 8-bit codes, not rounded, from RGB in [0, 1]: float32 (..., 3, h, w)."""
+    """Y, Cb, Cr as 8-bit codes, not rounded, from RGB: float32 (..., 3, h, w), 0 to 255."""
     red, green, blue = rgb.unbind(-3)
     y = KR * red + KG * green + KB * blue
     cb, cr = (blue - y) / (2 * (1 - KB)), (red - y) / (2 * (1 - KR))
-    return torch.stack(
-        [y * LUMA_SPAN + BLACK[0], cb * CHROMA_SPAN + BLACK[1], cr * CHROMA_SPAN + BLACK[2]], -3
-    )
+    codes = [y * LUMA_SPAN + BLACK[0], cb * CHROMA_SPAN + BLACK[1], cr * CHROMA_SPAN + BLACK[2]]
+    return torch.stack(codes, -3).clamp_(0, 255)
 
 
 def i420_of_ycc(

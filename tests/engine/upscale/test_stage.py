@@ -36,7 +36,7 @@ from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
 from tests.clips import numbered_clip, read_number
 from tests.engine.upscale.material import real_weights
-from tests.engine.upscale.stages import Loaded
+from tests.engine.upscale.stages import Loaded, PerClip
 from tests.media import needs_ffmpeg, real_media
 from tests.sources import a_source
 from tests.witness import luma_frames, run
@@ -266,6 +266,49 @@ def test_a_network_that_only_enlarges_gives_the_plain_picture() -> None:
     for a, b in zip(ours, plain, strict=True):
         for mine, theirs in zip(a.planes, b.planes, strict=True):
             assert np.abs(mine.astype(int) - theirs).mean() < 0.8
+
+
+ENLARGES = Network(TINY, nn.Upsample(scale_factor=4, mode="bicubic"))
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_codes_beyond_black_and_white_are_those_of_the_plain_picture(on_device: bool) -> None:
+    """Whites of 250, blacks of 4, and a blue of more luma than blue light has."""
+    half = (FRAME.height // 2, FRAME.width // 2)
+    luma = np.full((FRAME.height, FRAME.width), 250, np.uint8)
+    luma[:, 40:56], luma[40:60, 56:] = 4, 180
+    blue, red = np.full(half, 128, np.uint8), np.full(half, 128, np.uint8)
+    blue[20:30, 28:] = 230
+    crop = FrameCrop(SourceFrame(0, (luma, blue, red), 8, (2, 2), (0.0, 0.5), None),
+                     np.array([20.0, 10.0, 54.0, 96.0]))  # fmt: skip
+    (ours,) = pictures(stage(ENLARGES, on_device=on_device), [crop])
+    (plain,) = pictures(PlainResampler("test"), [crop])
+    assert plain.y.max() >= 250 and plain.y.min() <= 4
+    for mine, theirs in zip(ours.planes, plain.planes, strict=True):
+        off = np.abs(mine.astype(int) - theirs)
+        assert np.percentile(off, 80) <= 1  # edges are enlarged in another way
+        assert off.mean() < 2
+
+
+@needs_ffmpeg
+def test_one_white_is_one_white_in_a_reel_of_both_ways(tmp_path: Path) -> None:
+    levels = "nullsrc=s=160x96:r=10:d=0.4,format=yuv420p,geq=lum='if(lt(X,80),250,5)':cb=128:cr=128"
+    run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", levels, "-c:v", "ffv1", tmp_path / "a.mkv")
+    whole, part = Rect(0, 0, 160, 96), Rect(60, 30, 40, 24)
+    edit = Edit(
+        [Clip("a.mkv", [CropKeyframe(0, part)]), Clip("a.mkv", [CropKeyframe(0, whole)])],
+        target_size=Size(160, 96),
+        target_fps=F(10),
+        include_audio=False,
+    )
+    plan = build_plan(edit, probe_sources(edit, tmp_path))
+    upscaler = PerClip(stage(ENLARGES), PlainResampler("test"))
+    encoder = choose_encoder(plan.size, plan.fps, name="libx264")
+    export(plan, tmp_path / "out.mp4", upscaler=upscaler, encoder=encoder)
+    by_network, plain = luma_frames(tmp_path / "out.mp4")[[1, 5]].astype(float)
+    for columns, code in ((slice(0, 60), 250), (slice(100, 160), 5)):
+        assert plain[:, columns].mean() == pytest.approx(code, abs=1)
+        assert by_network[:, columns].mean() == pytest.approx(code, abs=1)
 
 
 @pytest.mark.parametrize("fit", Fit)
