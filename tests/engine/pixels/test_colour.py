@@ -298,7 +298,7 @@ HDR_COLOURS = {  # BT.709 light in cd/m2
 def test_bright_colours_keep_their_hue(curve: str, nit: tuple[int, int, int]) -> None:
     """A viewer's hue: of the light, as a BT.709 display is driven to show it."""
     light = np.array(nit, np.float64)
-    wide = np.linalg.solve(to_xyz(Primaries.BT2020), to_xyz(Primaries.BT709) @ light)
+    wide = np.asarray(np.linalg.solve(to_xyz(Primaries.BT2020), to_xyz(Primaries.BT709) @ light))
     signal = pq_signal(wide) if curve == "pq" else hlg_signal(wide)
     luma = np.array([0.2627, 0.678, 0.0593]) @ signal
     cb, cr = (signal[2] - luma) / 1.8814, (signal[0] - luma) / 1.4746
