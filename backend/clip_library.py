@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
+from backend.clip_names import check_is_in
 from backend.export_form import CLIPS, clip_key
 from backend.resumable_upload import AppendResult
 from backend.services import Services
@@ -31,12 +32,13 @@ async def add_clip(server: Services, user: str, key: str, received: AppendResult
     """Puts a complete upload into the store, and describes the clip.
 
     The file is probed first, and its folder is removed in any case. Raises `HTTPException` 422 for
-    a file that is no video.
+    a file that is no video, or is of another kind than its key says.
     """
     whole = received.whole
     assert whole is not None
     try:
         facts = await server.inspector.probe(whole.parent, whole.name, user)
+        check_is_in(key, facts["file"]["container"])
         await run_in_threadpool(server.store.put_file, clip_key(user, key), whole)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error

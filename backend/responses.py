@@ -35,10 +35,12 @@ def finished_document(job: Job, services: Services, base_url: str) -> dict[str, 
     return {**result, **document}
 
 
-def video_url(job: Job, services: Services, base_url: str) -> str:
-    """A signed URL of a finished job's file. It is absolute, also without `PUBLIC_URL`."""
-    name = job.output_key.rpartition("/")[2]
-    url = services.store.url(job.output_key, services.settings.url_lifetime_s, file_name=name)
+def video_url(job: Job, services: Services, base_url: str, *, file_name: str | None = None) -> str:
+    """A signed URL of a finished job's file. It is absolute, also without `PUBLIC_URL`.
+
+    A browser that opens it plays the film. With `file_name` it saves it under that name.
+    """
+    url = services.store.url(job.output_key, services.settings.url_lifetime_s, file_name=file_name)
     return urljoin(base_url, url)
 
 

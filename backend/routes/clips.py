@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from backend.access import User
 from backend.api_document import errors
 from backend.clip_library import add_clip, clip_document, stored_clip
+from backend.clip_names import check_is_film
 from backend.export_form import CLIPS, clip_key
 from backend.resumable_upload import ContentRange, append, discard_upload, upload_path
 from backend.services import Server
@@ -43,7 +44,7 @@ async def get_clip(user: User, server: Server, key: Key) -> dict[str, Any]:
 async def fetch(request: Request, user: User, server: Server, key: Key) -> RedirectResponse:
     """The clip's file: redirects to a URL that expires and serves byte ranges."""
     info = await stored_clip(server, user, key)
-    url = server.store.url(info.key, server.settings.url_lifetime_s, file_name=key)
+    url = server.store.url(info.key, server.settings.url_lifetime_s)
     return RedirectResponse(urljoin(str(request.base_url), url), 307)
 
 
@@ -80,7 +81,8 @@ async def upload(
 ) -> JSONResponse:
     """Upload a clip, or with `Content-Range: bytes 0-99/1000` the next piece of it.
 
-    409 and the `offset` to continue from if a piece does not follow the bytes received so far.
+    The key must end in what the file is, such as `match.mp4`. 409 and the `offset` to continue from
+    if a piece does not follow the bytes received so far.
     """
     stored_as = clip_key(user, key)
     piece = ContentRange.from_request(content_range, request)
@@ -89,6 +91,7 @@ async def upload(
         if there.size_bytes == piece.total:
             return JSONResponse(clip_document(there))
         raise HTTPException(409, f"{key}: exists already, with another size")
+    check_is_film(key)
     path = upload_path(server.settings.upload_dir, user, key)
     received = await append(request, path, key, piece, server.settings)
     if received.whole is None:

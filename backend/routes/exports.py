@@ -186,11 +186,12 @@ def report(user: User, server: Server, export_id: ExportId) -> dict[str, Any]:
 
 @router.get("/exports/{export_id}/download", status_code=307, responses=errors(404, 409))
 def download(request: Request, user: User, server: Server, export_id: ExportId) -> RedirectResponse:
-    """The finished video: redirects to a URL that expires."""
+    """The finished video, to be saved: redirects to a URL that expires."""
     job = existing(server.jobs.find(user, export_id))
     if job.status != JobStatus.DONE:
         raise HTTPException(409, f"the export is {job.status}: there is no video yet")
-    return RedirectResponse(video_url(job, server, str(request.base_url)), 307)
+    name = job.output_key.rpartition("/")[2]
+    return RedirectResponse(video_url(job, server, str(request.base_url), file_name=name), 307)
 
 
 def existing(job: Job | None) -> Job:

@@ -8,8 +8,10 @@ from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 
 from backend.api_document import errors
+from backend.security_headers import MEDIA, NOTHING
 from backend.services import Server
 from engine.errors import ObjectMissingError, StoreError
+from engine.storage.media_types import content_disposition, is_shown, media_type
 
 router = APIRouter(tags=["files"])
 
@@ -27,15 +29,25 @@ router = APIRouter(tags=["files"])
 def fetch(
     server: Server, key: str, expires: int = 0, signature: str = "", name: str = ""
 ) -> FileResponse:
-    """The file, or byte ranges of it. 403 if the URL is not signed here or has expired."""
+    """The file, or byte ranges of it. 403 if the URL is not signed here or has expired.
+
+    Whoever has the URL may use it on any page. A browser shows films, sound and pictures, and saves
+    everything else.
+    """
     if not server.url_signer.is_valid(key, expires, name, signature):
         raise HTTPException(403, "this URL has expired or is not valid")
     try:
         path = server.store.source(key)
+        disposition = content_disposition(key, name or None)
     except ObjectMissingError:
         raise HTTPException(404, "the file was removed") from None
     except StoreError as error:
         raise HTTPException(404, str(error)) from error
     if not isinstance(path, FilePath):
         raise HTTPException(404, "the files of this server are in a bucket")
-    return FileResponse(path, filename=name or None, content_disposition_type="inline")
+    headers = {
+        "Content-Disposition": disposition,
+        "Content-Security-Policy": MEDIA if is_shown(key) else NOTHING,
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    return FileResponse(path, media_type=media_type(key), headers=headers)

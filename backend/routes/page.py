@@ -49,12 +49,7 @@ def _sent(name: str, server: Services) -> FileResponse:
 
 
 def _headers(server: Services) -> dict[str, str]:
-    return {
-        "Content-Security-Policy": _policy(server),
-        "Cache-Control": "no-cache",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
+    return {"Content-Security-Policy": _policy(server), "Cache-Control": "no-cache"}
 
 
 def _policy(server: Services) -> str:
