@@ -19,6 +19,7 @@ from engine.errors import EngineError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 _READS = "framestream_reads"
+_MAIN_FILE = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 _MIGRATING = 0x6D696772
 """Advisory lock of PostgreSQL: two processes must not create the same tables."""
 
@@ -64,7 +65,7 @@ class Database:
     def file(self) -> Path | None:
         """The file of an SQLite database. None in memory. Raises `DatabaseUnusableError`."""
         with self._readable_errors(), self.read() as session:
-            path = session.execute(text("PRAGMA database_list")).one()[2]
+            path = session.execute(text(_MAIN_FILE)).scalar_one()
         return Path(path) if path else None
 
     def migrate(self) -> None:
@@ -113,7 +114,7 @@ class _OpenFile:
     def opened(self, connection: Any) -> None:
         """Notes which file it is. Later connections change nothing."""
         if self._opened is None:
-            self._path = connection.execute("PRAGMA database_list").fetchone()[2]
+            self._path = connection.execute(_MAIN_FILE).fetchone()[0]
             self._opened = Path(self._path).stat() if self._path else None
 
     def check(self) -> None:

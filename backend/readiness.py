@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy import update
@@ -18,7 +19,6 @@ from backend.models import Installation
 from backend.outage import Outage
 from backend.server_lock import ServerLock
 from engine.errors import EngineError
-from engine.files import temporary_file
 from engine.storage import Store
 
 TIMEOUT_S = 5.0
@@ -86,5 +86,5 @@ class Readiness:
         """Writes a file into the data folder. Raises `OSError`, `NotReadyError`."""
         if not self._space.has_room():
             raise NotReadyError("there is not enough free space")
-        with temporary_file(self._data_dir, "readiness") as path:
-            path.write_bytes(b"ready")
+        with TemporaryFile(dir=self._data_dir) as file:
+            file.write(b"ready")

@@ -138,11 +138,53 @@ def test_a_restart_queues_running_jobs(jobs: Jobs) -> None:
     run(jobs, add(jobs, export_id="c"))
     jobs.start("anna", "a")
     jobs.update_running("anna", "a", progress=42.0, modal_call_id="fc-1")
-    assert len(jobs.recover(max_attempts=3)) == 1
+    assert [job.id for job in jobs.recover(max_attempts=3)] == ["a"]
     job = jobs.find("anna", "a")
     assert job and (job.status, job.attempts, job.progress) == (JobStatus.QUEUED, 0, 42.0)
     assert job.modal_call_id == "fc-1"
     assert [each.id for each in jobs.queued()] == ["a", "b"]
+
+
+def crash(jobs: Jobs, export_id: str, progress: float) -> Job:
+    """The job as the next server finds it, after a run that got so far (percent)."""
+    assert jobs.start("anna", export_id)
+    jobs.update_running("anna", export_id, progress=progress)
+    (job,) = jobs.recover(max_attempts=3)
+    return job
+
+
+def test_a_job_that_brings_the_server_down_ends(jobs: Jobs) -> None:
+    add(jobs)
+    attempts = [crash(jobs, "a", percent).attempts for percent in (40.0, 42.0, 41.0, 42.0)]
+    assert attempts == [0, 0, 1, 2], "a run that gets further is no attempt"
+    ended = crash(jobs, "a", 42.0)
+    assert (ended.status, ended.error_status, ended.attempts) == (JobStatus.FAILED, 500, 3)
+    assert ended.error is not None
+    assert "the server went down while this export was at work" in ended.error
+    assert "attempt 3 of 3" in ended.error
+    again = jobs.retry("anna", "a")
+    assert again and (again.status, again.attempts) == (JobStatus.QUEUED, 0)
+    assert crash(jobs, "a", 20.0).attempts == 0
+
+
+def test_a_call_on_modal_does_not_bring_the_server_down(jobs: Jobs) -> None:
+    add(jobs)
+    for _ in range(5):
+        jobs.start("anna", "a")
+        jobs.update_running("anna", "a", modal_call_id="fc-1")
+        (job,) = jobs.recover(max_attempts=3)
+        assert (job.status, job.attempts) == (JobStatus.QUEUED, 0)
+
+
+def test_a_clean_stop_is_no_attempt(jobs: Jobs) -> None:
+    add(jobs, export_id="a")
+    run(jobs, add(jobs, export_id="b"))
+    for _ in range(5):
+        jobs.start("anna", "a")
+        jobs.requeue_running()
+        job = jobs.find("anna", "a")
+        assert job and (job.status, job.attempts) == (JobStatus.QUEUED, 0)
+    assert jobs.recover(max_attempts=3) == []
 
 
 def test_leftovers_of_done_jobs_are_removed_at_once_and_of_failed_jobs_later(jobs: Jobs) -> None:
