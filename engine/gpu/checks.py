@@ -29,7 +29,7 @@ from engine.media.planes import NV12_LIKE
 from engine.media.video_reader import FrameReader
 from engine.pixels.blend import Compositor, HostCompositor
 from engine.pixels.picture import Picture, SourceFrame
-from engine.source import Matrix, SourceInfo, Transfer
+from engine.source import ChromaSiting, Matrix, Primaries, SourceInfo, Transfer
 from engine.storage.objects import Store
 
 CODECS = ("h264", "hevc", "vp9")
@@ -58,6 +58,8 @@ def _unsuitable(source: SourceInfo) -> str | None:
     reasons = {
         f"{colour.transfer} source": colour.transfer is not Transfer.SDR,
         f"{colour.matrix} source": colour.matrix not in (Matrix.BT709, Matrix.BT601),
+        f"{colour.gamut} primaries": colour.gamut is not Primaries.BT709,
+        f"chroma sited {source.chroma_siting}": source.chroma_siting is not ChromaSiting.LEFT,
         f"{source.pixel_format} source": source.pixel_format not in NV12_LIKE,
         f"{source.codec} source": source.codec not in CODECS,
         f"turned by {source.rotation_deg} degrees": source.rotation_deg != 0,

@@ -8,6 +8,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from engine.pixels.alpha import over_black
 from engine.pixels.picture import Samples, SourceFrame
 from engine.source import Matrix, SourceInfo
 
@@ -16,15 +17,16 @@ _STEPS = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 _LAYOUTS = {  # pixel formats whose planes need no conversion: bit depth, chroma step
     **{f"yuv{j}{name}p": (8, step) for name, step in _STEPS.items() for j in ("", "j")},
     **{f"yuv{name}p{depth}le": (depth, step) for name, step in _STEPS.items() for depth in _DEPTHS},
+    **{f"yuva{name}p": (8, step) for name, step in _STEPS.items()},
+    **{
+        f"yuva{name}p{depth}le": (depth, step) for name, step in _STEPS.items() for depth in _DEPTHS
+    },
     **{f"gray{depth}le": (depth, (2, 2)) for depth in _DEPTHS},
     "gray": (8, (2, 2)),
     "nv12": (8, (2, 2)),
 }
 NV12_LIKE = ("nv12", "yuv420p", "yuvj420p")
 """NV12, and the formats that become NV12 by interleaving two planes."""
-_CENTRED_CHROMA_CODECS = {"mjpeg", "mpeg1video"}
-"""Codecs with centred chroma. PyAV does not give the siting that other codecs' streams name."""
-
 _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 RGB_MATRIX = Matrix.BT709
@@ -72,9 +74,15 @@ class PlaneConverter:
         elif len(planes) == 2:
             pairs = _view(frame.planes[1], depth, samples=2)
             planes[1:] = [pairs[:, 0::2], pairs[:, 1::2]]
+        shown = planes[0], planes[1], planes[2]
+        if len(planes) == 4:
+            full_range = self._source.colour.full_range
+            shown = over_black(
+                shown, planes[3], depth=depth, full_range=full_range, chroma_step=step
+            )
         return SourceFrame(
             pts=pts,
-            planes=(planes[0], planes[1], planes[2]),
+            planes=shown,
             depth=depth,
             chroma_step=step,
             chroma_offset=self._chroma_offset(step),
@@ -92,8 +100,8 @@ class PlaneConverter:
         return self._grey_chroma
 
     def _chroma_offset(self, step: tuple[int, int]) -> tuple[float, float]:
-        across, down = ((step - 1) / 2 for step in step)
-        return (across if self._source.codec in _CENTRED_CHROMA_CODECS else 0.0, down)
+        across, down = self._source.chroma_siting.offset
+        return across if step[0] == 2 else 0.0, down if step[1] == 2 else 0.0
 
     def _warn_of_change(self, frame: av.VideoFrame) -> None:
         source = self._source
@@ -122,7 +130,15 @@ def _planar_format(source: SourceInfo) -> str:
     tag = names.get((across, down), "444") if subsampled else "444"
     bits = max(component.bits for component in pixel_format.components)
     depth = next((depth for depth in (8, 10, 12) if bits <= depth), 16)
-    return f"yuv{tag}p" if depth == 8 else f"yuv{tag}p{depth}le"
+    name = f"yuv{'a' if _is_transparent(source, pixel_format) else ''}{tag}p"
+    return name if depth == 8 else f"{name}{depth}le"
+
+
+def _is_transparent(source: SourceInfo, pixel_format: av.VideoFormat) -> bool:
+    """Whether the pictures have an alpha channel. In uncompressed AVI its bytes mean nothing."""
+    if (source.container, source.codec) == ("avi", "rawvideo"):
+        return False
+    return pixel_format.has_palette or any(each.is_alpha for each in pixel_format.components)
 
 
 def _conversion(frame: av.VideoFrame, full_range: bool) -> dict[str, int]:

@@ -9,11 +9,14 @@ import av
 
 from engine.geometry import Size
 from engine.location import SourceLocation
+from engine.media.alpha import PIXEL_FORMAT, alpha_decoder, has_alpha_beside
+from engine.media.colour_tags import colour_tags
 from engine.media.container import (
     family_of,
     open_container,
     photo_error,
     photo_format,
+    source_errors,
     stored_object,
     time_base_of,
     video_stream,
@@ -22,23 +25,12 @@ from engine.media.fingerprint import fingerprint
 from engine.media.frame_list import read_frames
 from engine.media.mp4_index import SkimmingReader
 from engine.media.orientation import Orientation, orientation_of
-from engine.media.planes import RGB_MATRIX, is_rgb
 from engine.media.sound_track import choose_sound
-from engine.source import Colour, Matrix, SourceInfo, Transfer
+from engine.source import SourceInfo
 from engine.storage.objects import Store
 from engine.timing import round_half_up
 
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-_MATRICES = {  # by AVColorSpace (ITU-T H.273 matrix coefficients)
-    1: Matrix.BT709,
-    4: Matrix.BT601,
-    5: Matrix.BT601,
-    6: Matrix.BT601,
-    7: Matrix.BT709,  # SMPTE 240M: within 1 % of BT.709
-    9: Matrix.BT2020,
-    10: Matrix.BT2020,
-}
-_TRANSFERS = {16: Transfer.PQ, 18: Transfer.HLG}  # by AVColorTransferCharacteristic
+_ALPHA_NOTE = "it has an alpha channel that FFmpeg here cannot decode: what it hides is shown"
 
 
 def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
@@ -49,13 +41,18 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
     is no such file or no video in it that can be decoded, StoreError where a store fails.
     """
     reader = None if isinstance(location, Path) else SkimmingReader(stored_object(location, store))
-    with open_container(location, store, reader) as container:
+    with (
+        source_errors(location, "cannot be read"),
+        open_container(location, store, reader) as container,
+    ):
         if family_of(container) == "mov" and (photo := photo_format(location, store)):
             raise photo_error(location, photo)
         stream = video_stream(container, location)
         frames = read_frames(container, stream, location, store, reader)
         first, time_base = frames.first, time_base_of(stream)
         upright = orientation_of(first)
+        colours = colour_tags(stream, first, location)
+        alpha = alpha_decoder(stream) is not None
         heard = choose_sound(
             container,
             location,
@@ -68,12 +65,13 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             fingerprint=fingerprint(location, store),
             container=family_of(container),
             codec=stream.codec.canonical_name,
-            pixel_format=first.format.name,
+            pixel_format=PIXEL_FORMAT if alpha else first.format.name,
             coded_size=Size(first.width, first.height),
             display_size=_display_size(first, stream.sample_aspect_ratio, upright),
             rotation_deg=upright.rotation_deg,
             mirrored=upright.mirrored,
-            colour=_colour(first),
+            colour=colours.colour,
+            chroma_siting=colours.chroma_siting,
             interlaced=frames.interlaced,
             field_order=frames.field_order,
             time_base=time_base,
@@ -85,7 +83,12 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
             known_by_order=frames.by_order,
             clock_shifts_s=tuple(shift * time_base for shift in frames.clock_shifts),
             repairs=frames.repairs,
-            notes=(*filter(None, [upright.note]), *heard.notes),
+            notes=(
+                *filter(None, [upright.note]),
+                *colours.notes,
+                *([] if alpha or not has_alpha_beside(stream) else [_ALPHA_NOTE]),
+                *heard.notes,
+            ),
         )
 
 
@@ -95,20 +98,3 @@ def _display_size(
     width = max(1, round_half_up(frame.width * (sample_aspect or Fraction(1))))
     lying = upright.rotation_deg in (90, 270)
     return Size(frame.height, width) if lying else Size(width, frame.height)
-
-
-def _colour(frame: av.VideoFrame) -> Colour:
-    transfer = _TRANSFERS.get(frame.color_trc, Transfer.SDR)
-    if is_rgb(frame.format):
-        return Colour(RGB_MATRIX, full_range=False, transfer=transfer, assumed=False)
-    matrix = _MATRICES.get(frame.colorspace)
-    full_range = frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE
-    assumed = matrix is None or not (full_range or frame.color_range)
-    return Colour(matrix or _usual_matrix(frame, transfer), full_range, transfer, assumed)
-
-
-def _usual_matrix(frame: av.VideoFrame, transfer: Transfer) -> Matrix:
-    if transfer is not Transfer.SDR:
-        return Matrix.BT2020
-    high_definition = frame.width >= 1280 or frame.height > 576
-    return Matrix.BT709 if high_definition else Matrix.BT601

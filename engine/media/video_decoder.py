@@ -17,6 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from engine.errors import SourceError
+from engine.media.alpha import alpha_decoder
 from engine.media.byte_index import seek_to_byte
 from engine.media.container import open_container, packets_of, video_stream
 from engine.media.h264 import x264_version
@@ -71,7 +72,7 @@ class DecodingRun:
         self._container = open_container(source.location, store)
         self._stream = video_stream(self._container, source.location)
         self._device = device
-        self._decoder = self._stream.codec_context
+        self._decoder = alpha_decoder(self._stream) or self._stream.codec_context
         if sequential:
             self._decoder.thread_type = "NONE"
             self._decoder.thread_count = 1

@@ -81,7 +81,9 @@ def source_document(source: SourceInfo) -> dict[str, Any]:
         "keyFrames": len(source.keyframe_pts),
         "matrix": str(source.colour.matrix),
         "transfer": str(source.colour.transfer),
+        "primaries": str(source.colour.gamut),
         "fullRange": source.colour.full_range,
+        "chromaSiting": str(source.chroma_siting),
         "colourAssumed": source.colour.assumed,
         "interlaced": source.interlaced,
         "sound": None
