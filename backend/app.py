@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
-from sqlalchemy.exc import SQLAlchemyError
 
 from backend.api_document import Api, errors
+from backend.body_limits import BodyLimits
+from backend.error_handlers import add_error_handlers
 from backend.metrics import Metrics, MetricsMiddleware
-from backend.outage import Outage
 from backend.routes import (
     clips,
     documentation,
@@ -25,9 +24,10 @@ from backend.routes import (
     tus,
 )
 from backend.routes import session as sessions
+from backend.security_headers import SecurityHeaders
 from backend.services import running_services
 from backend.settings import Settings
-from engine.errors import StoreError
+from backend.shutdown import ShutdownResponses
 from engine.version import VERSION
 
 
@@ -53,19 +53,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(tus.discovery)
     app.mount("/docs/files", documentation.swagger_ui)
 
-    database_outage, store_outage = Outage("the database refuses"), Outage("the store refuses")
+    add_error_handlers(app)
 
-    @app.exception_handler(SQLAlchemyError)
-    async def database_failed(_request: Request, error: SQLAlchemyError) -> JSONResponse:
-        database_outage.met(error)
-        return JSONResponse({"detail": "the database does not answer"}, 503)
-
-    @app.exception_handler(StoreError)
-    async def store_failed(_request: Request, error: StoreError) -> JSONResponse:
-        store_outage.met(error)
-        return JSONResponse({"detail": "the store does not answer"}, 503)
-
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)  # the last one added is the outermost
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -75,4 +65,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=tus.EXPOSED_HEADERS,
         )
+    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(ShutdownResponses)
+    # around everything, also around what answers 500
+    app.middleware_stack = SecurityHeaders(
+        app.build_middleware_stack(), embedded_elsewhere=bool(settings.cors_origins)
+    )
     return app

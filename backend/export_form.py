@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import uuid
 from dataclasses import dataclass
@@ -25,9 +26,15 @@ from engine.storage import user_key
 CLIPS = "clips"
 """The folder of a user's clips in the store."""
 
+MAX_NESTING = 64
+"""How deep objects and lists may lie in each other. An edit needs seven levels."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which JSON can write and UTF-8 cannot."""
 _MAX_NAME = 200
+_MAX_INDEX = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,10 @@ def multi_clip(form: Form, user_id: str, max_clips: int) -> ExportRequest:
         refuse(413, field, f"has {len(clips)} clips, at most {max_clips} are allowed")
     files, keys = dict(form.files), dict[str, str]()
     for place, clip in enumerate(clips):
-        video, key = f"video_{clip.get('clipIndex', place)}", clip.pop("key", None)
+        index, key = clip.get("clipIndex"), clip.pop("key", None)
+        if not (index is None or (isinstance(index, int | float) and abs(index) <= _MAX_INDEX)):
+            refuse(422, field, f"clips[{place}].clipIndex must be a whole number")
+        video = f"video_{place if index is None else index}"
         if (video in files) == (key is not None):
             refuse(400, video, f"clips[{place}] needs either this file or a key, not both")
         _name_source(clip, form, video, key, user_id, keys)
@@ -105,6 +115,29 @@ def checked_id(value: str, field: str) -> str:
     if not _ID.fullmatch(value):
         refuse(422, field, "must be 1 to 128 letters, digits and _ . -")
     return value
+
+
+def checked_json(value: Any) -> Any:
+    """A value read from JSON, if all of it can be written as JSON again. Raises `ValueError`."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        texts = [each for each in level if isinstance(each, str)]
+        deeper: list[Any] = []
+        for each in level:
+            match each:
+                case dict():
+                    texts += each
+                    deeper += each.values()
+                case list():
+                    deeper += each
+                case float() if not math.isfinite(each):
+                    raise ValueError("a number in it is too large")
+        if any(map(_SURROGATE.search, texts)):
+            raise ValueError("a text in it is not Unicode")
+        if not deeper:
+            return value
+        level = deeper
+    raise ValueError(f"is nested more than {MAX_NESTING} deep")
 
 
 def refuse(status: int, field: str, reason: str) -> NoReturn:
@@ -188,10 +221,15 @@ def _json(form: Form, field: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
-        text = form.fields.get(field) or "null"
-        return json.loads(text, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
+        value = json.loads(form.fields.get(field) or "null", parse_constant=no_constant)
+    except RecursionError:
+        refuse(422, field, f"is nested more than {MAX_NESTING} deep")
+    except ValueError as error:
         refuse(422, field, f"is not JSON: {error}")
+    try:
+        return checked_json(value)
+    except ValueError as error:
+        refuse(422, field, str(error))
 
 
 def _seconds(form: Form, field: str) -> str:

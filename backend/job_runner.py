@@ -24,6 +24,7 @@ from backend.models import Job, JobType
 from backend.outage import Outage, persist
 from backend.outside_tasks import OutsideTasks
 from backend.progress_hub import ProgressHub, percent_within, state_from_job
+from backend.public_errors import public_text
 from backend.settings import ModalFallback, Settings
 from backend.tasks import task_adapter
 from backend.worker_pool import WorkerDiedError, WorkError, run_worker
@@ -101,7 +102,7 @@ class JobRunner:
             if job.attempts < self._settings.max_attempts:
                 await self.persist(self._jobs.requeue, *key, counts=True)
                 return None
-            reason = f"{error}, {job.attempts} times in a row"
+            reason = f"{public_text(error)}, {job.attempts} times in a row"
             return await self.persist(self._jobs.fail, *key, reason, 500)
         self.publish(job, phase="database", percent=progress_hub.DATABASE[0], message="Saving")
         self._metrics.frames.inc(result.details.get("frames") or 0)
@@ -127,12 +128,13 @@ class JobRunner:
             try:
                 return await self._run_on_modal(job)
             except modal_jobs.RemoteFailedError as error:
-                raise WorkError(500, str(error)) from error
+                log.error("the export on Modal failed", why=str(error))
+                raise WorkError(500, public_text(error)) from error
             except modal_jobs.ModalError as error:
+                log.warning("Modal cannot take the export", why=str(error))
                 if self._settings.modal_fallback is not ModalFallback.LOCAL:
-                    raise WorkError(502, str(error)) from error
-                log.warning("rendered here instead", why=str(error))
-                self.publish(job, message=f"{error}; rendered here instead")
+                    raise WorkError(502, error.reason) from error
+                self.publish(job, message=f"{error.reason}; rendered here instead")
         if job.remote:
             await run_in_threadpool(self._jobs.end_call, job.user_id, job.id)
             self._outside.wake()

@@ -36,10 +36,7 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """Middleware that times requests, and closes a connection whose body was not read to its end.
-
-    Uvicorn would otherwise read the rest of the body, up to 10 GB, after the refusal was sent.
-    """
+    """Middleware that times requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -49,24 +46,12 @@ class MetricsMiddleware:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started_s = time.perf_counter()
-        unread = any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-            for name, value in scope["headers"]
-        )
-
-        async def receive_message() -> Message:
-            nonlocal unread
-            message = await receive()
-            unread = unread and message.get("more_body", False)
-            return message
 
         async def send_message(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if unread:
-                    message["headers"] = [*message["headers"], (b"connection", b"close")]
                 route = getattr(scope.get("route"), "path", "none")
                 labels = self._metrics.requests.labels(scope["method"], route, message["status"])
                 labels.observe(time.perf_counter() - started_s)
             await send(message)
 
-        return await self._app(scope, receive_message, send_message)
+        return await self._app(scope, receive, send_message)

@@ -76,7 +76,14 @@ log = logging.getLogger(__name__)
 
 
 class ModalError(EngineError):
-    """Modal cannot be asked: no token, out of reach, or nothing deployed under that name."""
+    """Modal cannot be asked: no token, out of reach, or nothing deployed under that name.
+
+    `reason` is for everybody, `hint` tells the operator what to do.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(f"{reason}: {hint}" if hint else reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,13 +422,13 @@ async def _response_to(request: Awaitable[T]) -> T:
             return await request
     except modal.exception.AuthError as error:
         raise ModalError(
-            "Modal refuses: no valid token (`modal token new`, or MODAL_TOKEN_ID and "
-            "MODAL_TOKEN_SECRET)"
+            "Modal refuses, as there is no valid token",
+            "`modal token new`, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET",
         ) from error
     except modal.exception.NotFoundError as error:
         raise ModalError(
-            f"the app {app_name()} is not deployed on Modal, or is of another version: "
-            f"`{DEPLOY_COMMAND}`"
+            f"the app {app_name()} is not deployed on Modal, or is of another version",
+            f"`{DEPLOY_COMMAND}`",
         ) from error
     except (TimeoutError, OSError, modal.exception.Error) as error:
         raise ModalError(f"Modal cannot be reached ({type(error).__name__})") from error

@@ -28,6 +28,7 @@ from backend.modal_client import (
 )
 from backend.modal_client import ModalError as ModalError
 from backend.models import Job
+from backend.public_errors import without_paths
 from backend.settings import Settings
 from backend.tasks import ExportMode, RenderTask, task_adapter
 from backend.worker_pool import WorkerDiedError
@@ -87,7 +88,12 @@ async def render(
         raise RemoteFailedError(result["error"])
     details = {"frames": result.get("frames"), "warnings": result.get("warnings", [])}
     report = result.get("report") or result
-    return JobResult(float(result["duration"]), details, report, modal_used=True)
+    return JobResult(
+        float(result["duration"]),
+        without_paths(details),
+        without_paths(report),
+        modal_used=True,
+    )
 
 
 async def end_call(details: Mapping[str, Any], store: Store) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from backend.assignment import FILMSTRIP_FILE, FRAME_FILE, Assignment
 from backend.planning import encoder_for, plan_task, source_info
 from backend.tasks import RenderTask
-from engine.errors import UpscalerError
 from engine.media.image import jpeg, png
 from engine.media.inspect import read_proof
 from engine.pipeline.documents import estimate_document, source_document, timeline_document
@@ -56,13 +55,10 @@ def preview_frame(assignment: Assignment) -> dict[str, Any]:
     plan = plan_task(assignment, task)
     number = min(assignment.frame, plan.frame_count - 1)
     warnings: list[str] = []
-    try:
-        upscaler = choose_upscaler(assignment.upscaler)
-        picture = render_still(
-            plan, number, upscaler, on_warning=warnings.append, store=assignment.store
-        )
-    except UpscalerError as error:
-        return {"refused": str(error)}
+    upscaler = choose_upscaler(assignment.upscaler)
+    picture = render_still(
+        plan, number, upscaler, on_warning=warnings.append, store=assignment.store
+    )
     (assignment.folder / FRAME_FILE).write_bytes(png(picture))
     return {
         "frame": number,

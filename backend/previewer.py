@@ -56,12 +56,7 @@ class Previewer:
     ) -> tuple[dict[str, Any], bytes]:
         """Facts about one output frame, and the frame as a PNG file."""
         assignment = self._assignment(WorkKind.FRAME_PREVIEW, user_id, task)
-        made, picture = await self._run(
-            replace(assignment, frame=frame, upscaler=upscaler), FRAME_FILE
-        )
-        if "refused" in made:
-            raise WorkError(503, made["refused"])
-        return made, picture
+        return await self._run(replace(assignment, frame=frame, upscaler=upscaler), FRAME_FILE)
 
     async def estimate(self, task: RenderTask, user_id: str) -> dict[str, Any]:
         """`plan` and `estimate` of an edit."""

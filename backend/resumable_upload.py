@@ -18,8 +18,10 @@ from uuid import uuid4
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from backend.body_limits import RequestRefused
 from backend.settings import Settings
-from backend.uploads import BLOCK_BYTES, RequestRefused, check_length, read_body, safe_name
+from backend.threads import run_to_end
+from backend.uploads import BLOCK_BYTES, allow_upload, safe_name
 from engine.files import whole_file
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
@@ -188,28 +190,32 @@ async def append(
     *,
     may_restart: bool = True,
 ) -> AppendResult:
-    """Appends the request's bytes to the file. If the sender disconnects, it keeps what came.
+    """Appends the request's bytes to the file. However the request ends, it keeps what came.
 
     A range that begins at 0 starts again, if it `may_restart`. A complete file is moved into a new
     folder. Its name is made from `key`, since messages name it. Raises `RequestRefused` 409 if the
     bytes do not follow those already received or if another upload of this clip is running, and
-    what `check_room`, `check_length` and `read_body` raise. Bytes that were received are kept.
+    what `check_room` and `allow_upload` raise, and what reading a body raises. 507 if the disk is
+    full.
     """
     check_room(span.total, settings)
-    check_length(request, settings, path.parent)
-    with _locked(path) as file:
-        if may_restart and span.start == 0:
-            file.truncate(0)
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(_length_path(path))
-        size = await _append(request, file, span, settings)
-        if size < span.total:
-            return AppendResult(size, None)
-        await run_in_threadpool(os.fsync, file.fileno())
-        whole = path.with_name(uuid4().hex) / safe_name(key)
-        whole.parent.mkdir()
-        _length_path(path).unlink(missing_ok=True)
-        return AppendResult(size, path.replace(whole))
+    allow_upload(request, settings, path.parent)
+    try:
+        with _locked(path) as file:
+            if may_restart and span.start == 0:
+                file.truncate(0)
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(_length_path(path))
+            size = await _append(request, file, span)
+            if size < span.total:
+                return AppendResult(size, None)
+            await run_in_threadpool(os.fsync, file.fileno())
+            whole = path.with_name(uuid4().hex) / safe_name(key)
+            whole.parent.mkdir()
+            _length_path(path).unlink(missing_ok=True)
+            return AppendResult(size, path.replace(whole))
+    except OSError as error:
+        raise RequestRefused(507, f"the upload cannot be stored: {error.strerror}") from error
 
 
 def check_room(length: int, settings: Settings) -> None:
@@ -220,26 +226,28 @@ def check_room(length: int, settings: Settings) -> None:
         )
 
 
-async def _append(request: Request, file: BinaryIO, span: ContentRange, settings: Settings) -> int:
+async def _append(request: Request, file: BinaryIO, span: ContentRange) -> int:
     size = file.seek(0, os.SEEK_END)
     if span.start != size:
         raise RequestRefused(409, f"offset: {size} bytes have been received, continue from there")
     block = bytearray()
     try:
-        async for piece in read_body(request, settings):
+        async for piece in request.stream():
+            if size + len(block) + len(piece) > span.stop:
+                raise RequestRefused(400, "the body is longer than its Content-Range")
             block += piece
             if len(block) >= BLOCK_BYTES:
-                size += await _write_block(file, block, span.stop - size)
+                size += await _write_block(file, block)
     except ClientDisconnect:
-        pass  # what came is kept, so that the upload can continue
-    return size + await _write_block(file, block, span.stop - size)
+        pass
+    finally:  # what came is kept, so that the upload can continue
+        size += await _write_block(file, block)
+    return size
 
 
-async def _write_block(file: BinaryIO, block: bytearray, room: int) -> int:
-    if len(block) > room:
-        raise RequestRefused(400, "the body is longer than its Content-Range")
+async def _write_block(file: BinaryIO, block: bytearray) -> int:
     data = bytes(block)
     block.clear()
-    await run_in_threadpool(file.write, data)
-    await run_in_threadpool(file.flush)
+    await run_to_end(file.write, data)
+    await run_to_end(file.flush)
     return len(data)

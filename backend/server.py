@@ -1,4 +1,4 @@
-"""Runs uvicorn with a time limit for request heads. `uploads.py` limits the time of bodies."""
+"""Runs uvicorn, and limits the heads of requests. `body_limits.py` limits their bodies."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from backend.signed_urls import UrlSigner
 log = structlog.get_logger()
 
 BACKLOG = 2048
+MAX_HEAD_BYTES = 64 << 10
+MAX_HEADERS = 128
+
 GRACE_S = 5
 """How long running requests may take when the server is stopped."""
 
@@ -57,23 +60,48 @@ def create_server(settings: Settings) -> uvicorn.Server:
 
 
 def http_protocol(head_s: float) -> type[HttpToolsProtocol]:
-    """A protocol class that closes a connection whose request head takes longer than `head_s`."""
+    """A protocol class that closes a connection whose request head takes too much time or room.
 
-    class HeadTimeoutProtocol(HttpToolsProtocol):
+    `head_s` is the longest time for a head. Trailers count as heads.
+    """
+
+    class LimitedHeadProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
+        _head_bytes = 0
+        """Bytes since the last piece of a body, the end of a head, or the end of a request."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._deadline = self.loop.call_later(head_s, transport.abort)
+
+        def data_received(self, data: bytes) -> None:
+            self._head_bytes += len(data)
+            super().data_received(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too long.")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
             if self._deadline is None:  # a later request on the same connection
                 self._deadline = self.loop.call_later(head_s, self.transport.abort)
 
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if len(self.headers) >= MAX_HEADERS:
+                raise ValueError("too many headers")  # makes it an invalid request
+            super().on_header(name, value)
+
         def on_headers_complete(self) -> None:
             self._cancel_deadline()
+            self._head_bytes = 0
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._head_bytes = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._head_bytes = 0
+            super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._cancel_deadline()
@@ -84,4 +112,4 @@ def http_protocol(head_s: float) -> type[HttpToolsProtocol]:
                 self._deadline.cancel()
                 self._deadline = None
 
-    return HeadTimeoutProtocol
+    return LimitedHeadProtocol

@@ -17,6 +17,7 @@ from backend.models import Job, JobStatus, JobType
 from backend.progress_hub import JobKey, ProgressState, percent_within, state_from_job
 from backend.responses import finished_document, job_document
 from backend.services import Services
+from backend.threads import run_to_end
 from backend.uploads import Form, receive_form
 from backend.worker_pool import WorkError
 from engine.storage import user_key
@@ -74,31 +75,16 @@ async def _receive_job(
 ) -> Job:
     upload_progress = _UploadProgress(server, user_id)
     try:
-        await run_in_threadpool(server.jobs.check_queue, user_id)
-        with server.cleanup.receiving() as folder:
-            form = await receive_form(
-                request,
-                folder,
-                server.settings,
-                max_files=max_files,
-                on_bytes=upload_progress.report,
-            )
-            requested = read_form(form)
-            job, is_new = await _record_job(requested, user_id, server, folder)
-            if not is_new:
-                await server.cleanup.discard(folder)
-    except QueueFullError as error:
-        raise queue_full_error(error) from error
-    except ExportIdReusedError as error:
-        upload_progress.failed("this export id was used for a different request")
-        raise HTTPException(409, "export_id: was used for a different request") from error
-    except WorkError as error:
-        upload_progress.failed(error.detail)
-        raise HTTPException(error.status, error.detail) from error
+        job, form = await _take_form(
+            request, user_id, server, read_form, max_files, upload_progress.report
+        )
     except HTTPException as error:
         upload_progress.failed(error.detail)
         raise
-    if not is_new:
+    except BaseException:  # whatever else it is, nobody may wait for this upload any longer
+        upload_progress.failed("the server failed or was stopped; send it again")
+        raise
+    if form is None:
         server.hub.publish((job.user_id, job.id), state_from_job(job))
     else:
         server.metrics.uploaded.inc(sum(file.size_bytes for file in form.files.values()))
@@ -107,14 +93,45 @@ async def _receive_job(
     return job
 
 
+async def _take_form(
+    request: Request,
+    user_id: str,
+    server: Services,
+    read_form: ReadForm,
+    max_files: int,
+    on_bytes: Callable[[Form, float], None],
+) -> tuple[Job, Form | None]:
+    """The job of a request and its form, or None for the form if the job was there before.
+
+    Raises `HTTPException`.
+    """
+    try:
+        await run_in_threadpool(server.jobs.check_queue, user_id)
+        with server.cleanup.receiving() as folder:
+            form = await receive_form(
+                request, folder, server.settings, max_files=max_files, on_bytes=on_bytes
+            )
+            job, is_new = await _record_job(read_form(form), user_id, server, folder)
+            if not is_new:
+                await server.cleanup.discard(folder)
+            return job, form if is_new else None
+    except QueueFullError as error:
+        raise queue_full_error(error) from error
+    except ExportIdReusedError as error:
+        raise HTTPException(409, "export_id: was used for a different request") from error
+    except WorkError as error:
+        raise HTTPException(error.status, error.detail) from error
+
+
 async def _record_job(
     requested: ExportRequest, user_id: str, server: Services, folder: Path
 ) -> tuple[Job, bool]:
+    """The request's job, and whether it is new. A new one is whole also if this is cancelled."""
     existing = await run_in_threadpool(server.jobs.find, user_id, requested.export_id)
     if existing is None:  # else the request is compared with it, and not inspected again
         await server.inspector.check(requested.task, folder, user_id)
     key = _output_key(requested, user_id, folder.name)
-    return await run_in_threadpool(server.jobs.add, requested, user_id, folder.name, key)
+    return await run_to_end(server.jobs.add, requested, user_id, folder.name, key)
 
 
 def _output_key(requested: ExportRequest, user_id: str, unique: str) -> str:

@@ -1,27 +1,25 @@
 """Receives multipart bodies and streams them to disk. Holds half a megabyte of each in memory.
 
-All limits of uploads are checked here: declared size, real size, number and size of parts, pauses,
-speed, free disk space. Knows no job and no video.
+Checks the number and size of parts, and the free disk space. `body_limits.py` checks the size and
+speed of the whole body. Knows no job and no video.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from backend.body_limits import RequestRefused, allow_body
 from backend.settings import Settings
+from backend.threads import run_to_end
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -31,10 +29,6 @@ BLOCK_BYTES = 1 << 19
 
 MAX_FIELDS = 64
 _NAME_CHARS = 100
-
-
-class RequestRefused(HTTPException):
-    """The request is refused, and its body is not read to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,46 +48,17 @@ class Form:
     files: dict[str, ReceivedFile] = field(default_factory=dict)
 
 
-def check_length(request: Request, settings: Settings, folder: Path) -> None:
-    """Checks the declared length before the body is read. Raises `RequestRefused` 411, 413, 507."""
+def allow_upload(request: Request, settings: Settings, folder: Path) -> None:
+    """Allows the request's body to be as long as an upload may be, and as the disk has room for.
+
+    Raises `RequestRefused` 411, 413, 507 because of the length that the request says it has.
+    """
     declared = request.headers.get("content-length")
     if declared is None and "chunked" not in request.headers.get("transfer-encoding", ""):
         raise RequestRefused(411, "the request has neither Content-Length nor chunked encoding")
-    length = int(declared or 0)  # uvicorn's parser has checked that it is a number
-    if length > settings.max_request_bytes:
-        raise RequestRefused(
-            413, f"the body is {length} bytes, at most {settings.max_request_bytes} are"
-        )
-    if shutil.disk_usage(folder).free - length < settings.min_free_bytes:
+    allow_body(request, settings.max_request_bytes)
+    if shutil.disk_usage(folder).free - int(declared or 0) < settings.min_free_bytes:
         raise RequestRefused(507, "there is not enough disk space for this upload")
-
-
-async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
-    """Yields the body in pieces.
-
-    Raises `RequestRefused` 408 if the sender pauses too long or is too slow, 413 if it sends too
-    much, and `ClientDisconnect` if it disconnects.
-    """
-    started_s, received = time.monotonic(), 0
-    stream = request.stream().__aiter__()
-    while True:
-        try:
-            async with asyncio.timeout(settings.upload_idle_s):
-                piece = await anext(stream)
-        except TimeoutError:
-            raise RequestRefused(408, f"no data came for {settings.upload_idle_s:g} s") from None
-        except StopAsyncIteration:
-            return
-        received += len(piece)
-        if received > settings.max_request_bytes:
-            raise RequestRefused(413, f"the body is more than {settings.max_request_bytes} bytes")
-        took_s = time.monotonic() - started_s
-        slow = received < settings.upload_min_bytes_per_s * took_s
-        if took_s > settings.upload_idle_s and slow:
-            raise RequestRefused(
-                408, f"the upload is slower than {settings.upload_min_bytes_per_s:g} bytes/s"
-            )
-        yield piece
 
 
 async def receive_form(
@@ -113,22 +78,22 @@ async def receive_form(
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise RequestRefused(415, "the body must be multipart/form-data with a boundary")
-    check_length(request, settings, folder)
+    allow_upload(request, settings, folder)
     length = int(request.headers.get("content-length", 0))
     writer = _FormWriter(folder, settings, max_files)
     received = 0
     try:
         parser = MultipartParser(boundary, writer.callbacks())
         block = bytearray()
-        async for piece in read_body(request, settings):
+        async for piece in request.stream():
             block += piece
             received += len(piece)
             if len(block) >= BLOCK_BYTES:
-                await run_in_threadpool(parser.write, bytes(block))
+                await run_to_end(parser.write, bytes(block))
                 block.clear()
                 if on_bytes is not None:
                     on_bytes(writer.form, received / length if length else 0)
-        await run_in_threadpool(parser.write, bytes(block))
+        await run_to_end(parser.write, bytes(block))
         if not writer.ended:
             raise RequestRefused(400, "the multipart body ends before its last boundary")
     except FormParserError as error:

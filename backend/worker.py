@@ -22,8 +22,9 @@ from backend.assignment import (
     Assignment,
     WorkKind,
 )
+from backend.public_errors import public_text, without_paths
 from engine.child_process import watch_lifeline
-from engine.errors import EngineError, is_out_of_space
+from engine.errors import EngineError, UpscalerError, is_out_of_space
 
 
 def run_assignment(channel: socket.socket, assignment: Assignment) -> None:
@@ -33,21 +34,27 @@ def run_assignment(channel: socket.socket, assignment: Assignment) -> None:
     channel or dies.
     """
     watch_lifeline(channel)
+    folders = _folders_of(assignment)
+
+    def send(document: dict[str, Any]) -> None:
+        channel.sendall(json.dumps(document).encode() + b"\n")
 
     def send_event(event: str, **fields: Any) -> None:
-        channel.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
+        send({"event": event, **without_paths(fields, folders)})
 
     try:
-        send_event("result", **_without_paths(_result(assignment, send_event), assignment))
+        send_event("result", **_result(assignment, send_event))
     except Exception as error:
         if is_out_of_space(error):
             status = OUT_OF_SPACE_STATUS
+            text = str(error) if isinstance(error, EngineError) else "the disk is full"
+            detail = without_paths(text, folders)
         elif isinstance(error, EngineError):
-            status = 422 if isinstance(error, INPUT_ERRORS) else 500
+            status, detail = _status_of(error), public_text(error, folders)
         else:
             raise
-        detail = str(error) if isinstance(error, EngineError) else "the disk is full"
-        send_event("error", status=status, detail=_without_paths(detail, assignment))
+        cause = None if isinstance(error, INPUT_ERRORS) else str(error)  # for the server's log
+        send({"event": "error", "status": status, "detail": detail, "cause": cause})
 
 
 def _result(assignment: Assignment, send_event: Callable[..., None]) -> dict[str, Any]:
@@ -84,17 +91,15 @@ def _folder_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _without_paths(value: Any, assignment: Assignment) -> Any:
-    """`value` without the folders of this server: users need not know where their files lie."""
-    if isinstance(value, dict):
-        return {name: _without_paths(each, assignment) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_paths(each, assignment) for each in value]
-    if not isinstance(value, str):
-        return value
-    folders = [assignment.folder]
-    if isinstance(root := getattr(assignment.store, "folder", None), Path):
-        folders += [root / assignment.user_id, root]
-    for folder in folders:
-        value = value.replace(f"{folder}/", "")
-    return value
+def _status_of(error: EngineError) -> int:
+    """The HTTP status for an error of the work."""
+    if isinstance(error, INPUT_ERRORS):
+        return 422
+    return 503 if isinstance(error, UpscalerError) else 500
+
+
+def _folders_of(assignment: Assignment) -> list[Path]:
+    """The folders that the user's files lie in. The inner ones come first."""
+    root = getattr(assignment.store, "folder", None)
+    roots = [root / assignment.user_id, root] if isinstance(root, Path) else []
+    return [assignment.folder, *roots]

@@ -15,6 +15,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 
 from backend.assignment import LOCK_FILE, Assignment
@@ -38,6 +39,9 @@ PRELOADED = (
 forkserver.set_forkserver_preload(list(PRELOADED))
 
 OnEvent = Callable[[dict[str, Any]], None]
+
+
+log = structlog.get_logger()
 
 
 class WorkError(Exception):
@@ -81,6 +85,8 @@ async def _read_events(worker: ChildProcess, on_event: OnEvent | None) -> dict[s
                     result: dict[str, Any] = event
                     return result
                 case "error":
+                    if event["cause"] is not None:
+                        log.error("the work failed", why=event["cause"], status=event["status"])
                     raise WorkError(event["status"], event["detail"])
                 case kind:
                     if on_event is not None:

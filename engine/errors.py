@@ -25,13 +25,19 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+MAX_TEXT = 1000
+"""The longest text of an error, in characters. It may repeat a part of what people wrote."""
+
 
 class EngineError(Exception):
-    """Base of all errors raised on purpose; its text is one readable line.
+    """Base of all errors raised on purpose; its text is one readable line of at most `MAX_TEXT`.
 
     It survives pickling with its type, its fields and the system's error behind it, so an error
     from another process can be raised here.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(shortened(text))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...], dict[str, object]]:
         state = dict(self.__dict__)
@@ -40,6 +46,11 @@ class EngineError(Exception):
                 state["__cause__"] = OSError(each.errno, each.strerror)
                 break
         return _restored, (type(self), *self.args), state
+
+
+def shortened(text: str) -> str:
+    """The text, cut off where it is longer than `MAX_TEXT`."""
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
 def _restored(kind: type[EngineError], *args: object) -> EngineError:

@@ -11,18 +11,19 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from backend import export_form
-from backend.access import User
+from backend.access import User, current_visitor
 from backend.api_document import errors
-from backend.export_form import clip_key
+from backend.body_limits import allow_body
+from backend.export_form import checked_json, clip_key
 from backend.models import JobStatus
 from backend.routes.exports import ExportId, existing
 from backend.services import Server, Services
 from backend.tasks import RenderTask
-from backend.uploads import Form, RequestRefused
+from backend.uploads import Form
 from backend.worker_pool import WorkError
 from engine.storage import ObjectInfo
 from engine.upscale.models import GENERAL
@@ -31,28 +32,23 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Key = Annotated[str, Path(min_length=1, max_length=200)]
 
 
-class LimitedBodyRoute(APIRoute):
-    """A route whose body is read into memory. Its declared length is checked first."""
+class EditRoute(APIRoute):
+    """A route that is sent an edit, which is as long as a text field of a form may be."""
 
     def get_route_handler(self) -> Handler:
-        """The handler, with the check of the length before it."""
+        """The handler. It asks for a known user first: FastAPI itself would read the body first."""
         handle = super().get_route_handler()
 
-        async def limited(request: Request) -> Response:
-            length = request.headers.get("content-length")
-            limit = request.app.state.services.settings.max_field_bytes
-            if request.method == "POST" and length is None:
-                raise RequestRefused(411, "the request has no Content-Length")
-            if int(length or 0) > limit:
-                raise RequestRefused(
-                    413, f"the body is {length} bytes, at most {limit} are allowed"
-                )
+        async def handle_edit(request: Request) -> Response:
+            await current_visitor(request)
+            allow_body(request, request.app.state.services.settings.max_field_bytes)
             return await handle(request)
 
-        return limited
+        return handle_edit
 
 
-router = APIRouter(prefix="/api", tags=["previews"], route_class=LimitedBodyRoute)
+router = APIRouter(prefix="/api", tags=["previews"])
+edits = APIRouter(route_class=EditRoute)
 
 
 _BY_A_WORKER = errors(404, 422, 500, 504, 507)
@@ -72,7 +68,7 @@ class PreviewUpscaler(StrEnum):
 class EditRequest(BaseModel):
     """An edit whose clips are in the store: each has a `key`."""
 
-    edit: dict[str, Any]
+    edit: Annotated[dict[str, Any], AfterValidator(checked_json)]
 
 
 class FrameRequest(EditRequest):
@@ -107,10 +103,10 @@ async def filmstrip(user: User, server: Server, key: Key) -> Response:
     )
 
 
-@router.post(
+@edits.post(
     "/preview",
     response_class=Response,
-    responses=_BY_A_WORKER | {200: {"content": {"image/png": {}}}} | errors(411),
+    responses=_BY_A_WORKER | {200: {"content": {"image/png": {}}}},
 )
 async def preview(user: User, server: Server, wanted: FrameRequest) -> Response:
     """One exact frame of an export as a PNG: the picture that its encoder is given."""
@@ -132,7 +128,7 @@ async def preview(user: User, server: Server, wanted: FrameRequest) -> Response:
     return Response(picture, media_type="image/png", headers=headers)
 
 
-@router.post("/estimate", responses=_BY_A_WORKER | errors(411))
+@edits.post("/estimate", responses=_BY_A_WORKER)
 async def estimate(user: User, server: Server, edited: EditRequest) -> dict[str, Any]:
     """The plan of an edit, and an estimate of its export. Renders nothing."""
     try:
@@ -151,6 +147,9 @@ async def proof(user: User, server: Server, export_id: ExportId) -> dict[str, An
         return await server.previewer.read_back(job.output_key, user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
+
+
+router.include_router(edits)
 
 
 def _task(edit: dict[str, Any], user_id: str, server: Services) -> RenderTask:

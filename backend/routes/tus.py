@@ -20,8 +20,10 @@ from starlette.concurrency import run_in_threadpool
 
 from backend.access import User
 from backend.api_document import errors
+from backend.body_limits import RequestRefused
 from backend.cleanup import KEEP_UPLOAD_S
 from backend.clip_library import add_clip, find_clip
+from backend.clip_names import check_is_film
 from backend.export_form import clip_key
 from backend.resumable_upload import (
     ContentRange,
@@ -33,7 +35,6 @@ from backend.resumable_upload import (
     start_upload,
 )
 from backend.services import Server, Services
-from backend.uploads import RequestRefused
 
 TUS_VERSION = "1.0.0"
 EXTENSIONS = "creation,termination,expiration"
@@ -109,8 +110,9 @@ async def create(
 ) -> Response:
     """Create an upload of `Upload-Length` bytes; `Location` is where to send them.
 
-    `Upload-Metadata` names the clip: `key`, or else `filename`. An unfinished upload of the same
-    key starts again. 409 if a clip of that key is stored already.
+    `Upload-Metadata` names the clip: `key`, or else `filename`. It must end in what the file is,
+    such as `.mp4`. An unfinished upload of the same key starts again. 409 if a clip of that key is
+    stored already.
     """
     if upload_defer_length is not None:
         raise RequestRefused(400, "Upload-Defer-Length: the length must be known")
@@ -121,6 +123,7 @@ async def create(
     check_room(length, server.settings)
     if await find_clip(server, user, key) is not None:
         raise RequestRefused(409, f"{key}: exists already; name another `key` in Upload-Metadata")
+    check_is_film(key)
     upload = await run_in_threadpool(start_upload, server.settings.upload_dir, user, key, length)
     path = request.url_for("resume", key=quote(key, safe="")).path
     return Response(status_code=201, headers={"Location": path, **_expiry(upload)})

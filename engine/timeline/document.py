@@ -35,6 +35,10 @@ ASPECT_RATIOS = {
 """The target size that each `globalAspectRatio` stands for."""
 
 
+MAX_WARNINGS = 20
+"""So many unknown keys are named, and the others are counted."""
+
+
 class EditArguments(TypedDict):
     """Arguments of `Edit`, without those that the document leaves to their defaults."""
 
@@ -61,14 +65,17 @@ def read_document(
         return _Edit.model_validate(content).value
     except ValidationError as error:
         details = error.errors(include_url=False)
-    unknown_keys = [str(_edit_error(each)) for each in details if _is_unknown_key(each)]
+    unknown_keys = [each for each in details if _is_unknown_key(each)]
     if unknown == "error" or not unknown_keys:
         raise _first_error(details)
     try:
         arguments = _Edit.model_validate(content, extra="ignore").value
     except ValidationError as error:
         raise _first_error(error.errors(include_url=False)) from None
-    return {**arguments, "warnings": unknown_keys}
+    warnings = [str(_edit_error(each)) for each in unknown_keys[:MAX_WARNINGS]]
+    if more := len(unknown_keys) - len(warnings):
+        warnings.append(f"{more} more unknown keys")
+    return {**arguments, "warnings": warnings}
 
 
 def write_document(

@@ -36,6 +36,9 @@ RATE_SPELLING = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/[0-9]{1,9})?")
 LARGEST_NUMBER = 10**9
 """The limit on seconds and pixels: beyond it a float cannot hold microseconds."""
 
+SHOWN_CHARS = 40
+"""So much of a text is repeated in an error."""
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -156,7 +159,7 @@ def shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, str):
-        return json.dumps(value if len(value) <= 40 else f"{value[:37]}...")
+        return json.dumps(value if len(value) <= SHOWN_CHARS else f"{value[: SHOWN_CHARS - 3]}...")
     if isinstance(value, Fraction | float):
         return f"{float(value):.12g}"
     if isinstance(value, int):
@@ -178,7 +181,8 @@ def path(steps: Sequence[int | str]) -> str:
         if isinstance(step, int):
             parts.append(f"[{step}]")
         else:
-            parts.append(f".{step}" if step.isidentifier() else f"[{shown(step)}]")
+            is_plain = len(step) <= SHOWN_CHARS and step.isidentifier()
+            parts.append(f".{step}" if is_plain else f"[{shown(step)}]")
     return "".join(parts).removeprefix(".")
 
 
