@@ -19,7 +19,13 @@ import numpy as np
 
 from engine.audio.alignment import JITTER, SoundBlock, Stereo, TimedFrame, aligned
 from engine.errors import SourceError
-from engine.media.container import open_container, packets_of, time_base_of
+from engine.media.container import (
+    is_damage,
+    open_container,
+    packets_of,
+    source_errors,
+    time_base_of,
+)
 from engine.media.sound_track import sound_stream
 from engine.source import SourceInfo
 from engine.storage.objects import Store
@@ -80,8 +86,9 @@ class SoundReader:
         """
         if max(start, self._start) < self._dropped_until:
             raise ValueError(f"sample {start} is no longer buffered")
-        while self._decoded_until < min(stop, self._stop):
-            self._take_block(next(self._blocks, None))
+        with source_errors(self._location, "its sound cannot be decoded"):
+            while self._decoded_until < min(stop, self._stop):
+                self._take_block(next(self._blocks, None))
         while self._buffered and self._buffered[0].stop <= start - HISTORY:
             self._dropped_until = self._buffered.popleft().stop
         samples = np.zeros((2, stop - start), np.float32)
@@ -252,13 +259,16 @@ class _Decoder:
     ) -> Iterator[av.Packet[av.AudioStream]]:
         try:
             yield from packets_of(container, stream)
-        except av.InvalidDataError:
-            self.damaged = True
         except av.FFmpegError as error:
-            raise SourceError(self._location, f"cannot be read: {error.strerror}") from error
+            if not is_damage(error):
+                raise SourceError(self._location, f"cannot be read: {error.strerror}") from error
+            self.damaged = True
 
     def _timed(self, frames: Iterator[av.AudioFrame]) -> Iterator[TimedFrame]:
         for frame in frames:
+            if frame.sample_rate < 1 or not frame.samples:
+                self.damaged = True
+                continue
             position = self._position(frame)
             after_damage, self.damaged = self.damaged, False
             yield TimedFrame(frame, position, after_damage)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,11 @@ _PHOTO_MARKS = (  # offset, bytes there, name
     *((4, b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")),
     (4, b"ftypavif", "AVIF"),
 )
+
+_READING_ERRORS = {
+    errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.EBADF, errno.ESTALE,
+    errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOSPC,
+}  # fmt: skip
 
 _BUFFER_BYTES = 1 << 16
 
@@ -135,6 +142,32 @@ def time_base_of(stream: av.stream.Stream) -> Fraction:
     """Seconds per tick of the stream's timestamps."""
     assert stream.time_base  # set for every stream of an opened file
     return stream.time_base
+
+
+def is_damage(error: av.FFmpegError) -> bool:
+    """Whether an error comes from what a file holds, and not from reading it.
+
+    FFmpeg has many names for damage: invalid data, but also a lack of memory for a size that a
+    broken header names, or "try again" from a decoder that got nonsense.
+    """
+    return error.errno not in _READING_ERRORS
+
+
+@contextmanager
+def source_errors(location: SourceLocation, what: str) -> Iterator[None]:
+    """Turns an error of FFmpeg in the block into a SourceError that names the file.
+
+    `what` says what failed, such as `cannot be decoded`.
+    """
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise SourceError(location, f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: av.FFmpegError) -> str:
+    reason = (error.strerror or type(error).__name__).lower()
+    return f"it is damaged ({reason})" if is_damage(error) else reason
 
 
 def tagged_duration_s(stream: av.stream.Stream) -> Fraction | None:

@@ -106,6 +106,10 @@ def read_frames(
     elif declared_end and (declared_end - end_pts) * time_base_of(stream) > TAIL_TOLERANCE_S:
         shown = _with_missing_tail(shown, end_pts, declared_end, step)
         end_pts = declared_end
+    if family == "flv":
+        shown = replace(
+            shown, repairs=(*shown.repairs, *_cut_short(shown, end_pts, container, stream))
+        )
     listed_end = int(shown.pts[0]) + (stream.duration or 0)
     if family == "mov" and shown.pts[-1] < listed_end:
         end_pts = min(end_pts, listed_end)  # an edit list may end inside the last frame
@@ -279,6 +283,23 @@ def _declared_end(
         container_end_s = Fraction(container.duration, av.time_base)
         return round_half_up(min(stream_end_s, container_end_s) / time_base_of(stream))
     return None
+
+
+def _cut_short(
+    shown: _FrameList,
+    end_pts: int,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+) -> list[str]:
+    """What to say of a file whose header promises more than there is, but not how much picture."""
+    promised_s = Fraction(container.duration or 0, av.time_base)
+    there_s = (end_pts - int(shown.pts[0])) * time_base_of(stream)
+    if promised_s - there_s <= TAIL_TOLERANCE_S:
+        return []
+    return [
+        f"its header promises {float(promised_s):.3f} s, and its picture ends at "
+        f"{float(there_s):.3f} s: the film ends there"
+    ]
 
 
 def _end_pts(shown: _FrameList, packets: PacketList, step: int) -> int:

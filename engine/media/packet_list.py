@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.errors import SourceError
 from engine.location import SourceLocation
-from engine.media.container import family_of, packets_of
+from engine.media.container import family_of, is_damage, packets_of
 from engine.media.mp4_index import SkimmingReader
 
 TRANSPORT = {"mpegts", "mpeg", "flv"}
@@ -120,10 +120,11 @@ def packets_until_damage(
     """
     try:
         yield from packets_of(container, stream, on_late_stream=lambda: late_streams.append(True))
-    except av.InvalidDataError:
-        return
-    except (av.FFmpegError, OSError) as error:
-        raise SourceError(location, f"cannot be read: {error.strerror}") from None
+    except av.FFmpegError as error:
+        if not is_damage(error):
+            raise SourceError(location, f"cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise SourceError(location, f"cannot be read: {error.strerror}") from error
 
 
 def decoded_frames(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.errors import SourceError
 from engine.media.alpha import alpha_decoder
 from engine.media.byte_index import seek_to_byte
-from engine.media.container import open_container, packets_of, video_stream
+from engine.media.container import is_damage, open_container, packets_of, video_stream
 from engine.media.h264 import x264_version
 from engine.media.planes import NV12_LIKE, PlaneConverter
 from engine.pixels.picture import DeviceSurface
@@ -166,13 +166,15 @@ class DecodingRun:
                     if self._device is not None:
                         raise
                     self._report_damage()
-        except av.InvalidDataError:
-            self._report_damage()
-        except (av.FFmpegError, OSError) as error:
+        except av.FFmpegError as error:
             if self._device is not None:
                 where = self._device.device
                 raise DecodingRunError(f"decoding on {where} failed: {error}") from error
-            raise SourceError(location, f"cannot be decoded: {error.strerror}") from None
+            if not is_damage(error):
+                raise SourceError(location, f"cannot be read: {error.strerror}") from error
+            self._report_damage()
+        except OSError as error:
+            raise SourceError(location, f"cannot be read: {error.strerror}") from error
 
     def _report_damage(self) -> None:
         """Ends the run, unless it is sequential: there the lost frames are found missing."""

@@ -21,6 +21,7 @@ import av
 import numpy as np
 
 from engine.errors import DecodeError
+from engine.media.container import source_errors
 from engine.media.planes import PlaneConverter
 from engine.media.video_decoder import DecodingRun, DecodingRunError, DeviceDecoder
 from engine.pixels.picture import DeviceSurface, SourceFrame
@@ -105,16 +106,18 @@ class FrameReader:
         than the last needs a seek. Raises DecodeError where a frame is missing and the one before
         it may not be held, ValueError for a timestamp that the file does not have.
         """
-        for pts, picture in self._pictures(wanted):
-            yield self._planes.source_frame(picture, pts)
+        with source_errors(self._source.location, "cannot be decoded"):
+            for pts, picture in self._pictures(wanted):
+                yield self._planes.source_frame(picture, pts)
 
     def surfaces(self, wanted: Iterable[int]) -> Iterator[SourceFrame | DeviceSurface]:
         """Like `frames`, but the frames are on the reader's device as long as it has one."""
-        for pts, picture in self._pictures(wanted):
-            if self._device is None:
-                yield self._planes.source_frame(picture, pts)
-            else:
-                yield self._device.surface(picture, pts)
+        with source_errors(self._source.location, "cannot be decoded"):
+            for pts, picture in self._pictures(wanted):
+                if self._device is None:
+                    yield self._planes.source_frame(picture, pts)
+                else:
+                    yield self._device.surface(picture, pts)
 
     def _pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         known = self._source.frame_pts
@@ -222,8 +225,12 @@ class FrameReader:
             return
         at_end = gap.stop == len(self._source.frame_pts)
         what = "the file ends before its index says" if at_end else "the picture is missing"
+        start_s, stop_s = float(self._time_s(gap.start)), float(self._time_s(gap.stop))
+        works = f"ends at {start_s:.3f} s" + ("" if at_end else f" or starts at {stop_s:.3f} s")
+        length_s = float(self._length_s(gap))
         raise self._error(
-            gap.start, f"{what} ({float(self._length_s(gap)):.3f} s, too long to hold)"
+            gap.start,
+            f"{what} ({length_s:.3f} s, too long to hold); a trim that {works} would work",
         )
 
     def _note_concealed(self, index: int) -> None:
