@@ -34,6 +34,7 @@ _MATRICES = {
     9: Matrix.BT2020,
 }
 _OTHER_MATRICES = {
+    0: "RGB, in a pixel format of luma and colour differences",
     10: "BT.2020 with constant luminance",
     11: "Y'D'zD'x (SMPTE ST 2085)",
     12: "a matrix derived from its primaries",
@@ -137,8 +138,6 @@ def _matrix(
             "it says that its samples are RGB, which 4:2:0 and 4:2:2 are not: not followed"
         )
         return None
-    if number == _GBR:
-        return Matrix.GBR
     if number == _ICTCP and transfer is not Transfer.SDR:
         return Matrix.ICTCP
     if number == _BY_PRIMARIES and primaries is Primaries.BT2020:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from fractions import Fraction
@@ -11,10 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from engine.errors import SourceError
+from engine.errors import DecodeError, SourceError
 from engine.geometry import Size
 from engine.media.fingerprint import fingerprint, fingerprint_of
 from engine.media.probe import probe
+from engine.media.video_reader import FrameReader
 from engine.source import Colour, Matrix, Transfer
 from tests.clips import numbered_clip
 from tests.media import needs_ffmpeg, real_media
@@ -382,3 +384,35 @@ def test_a_photo_is_refused_in_words_that_help(
         path.write_bytes(beginning + bytes(500))
     with pytest.raises(SourceError, match=rf"is a photo \({told}\).*make a video of it"):
         probe(path)
+
+
+def test_a_flv_cut_short_says_so(tmp_path: Path) -> None:
+    whole = numbered_clip(tmp_path / "a.flv", 100, 25, gop=5)
+    data = whole.read_bytes()
+    assert probe(whole).repairs == ()
+    whole.write_bytes(data[: len(data) // 2])
+    source = probe(whole)
+    (repair,) = source.repairs
+    ends_s = float(source.duration_s)
+    assert 1 < ends_s < 3
+    assert f"promises 4.080 s, and its picture ends at {ends_s:.3f} s" in repair
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_file_cut_short_says_which_trim_works(tmp_path: Path, suffix: str) -> None:
+    faststart = {"movflags": "faststart"} if suffix == "mp4" else {}
+    path = numbered_clip(tmp_path / f"a.{suffix}", 100, 25, gop=5, container_options=faststart)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    source = probe(path)
+    assert source.duration_s == 4
+    with (
+        pytest.raises(DecodeError, match=r"a trim that ends at (\d\.\d+) s would work") as raised,
+        FrameReader(source, strict=False, on_warning=lambda _: None) as reader,
+    ):
+        list(reader.frames(source.frame_pts))
+    told = re.search(r"ends at (\d\.\d+) s", str(raised.value))
+    assert told
+    until = [pts for pts in source.frame_pts if source.time_of(pts) < Fraction(told[1])]
+    with FrameReader(source, strict=False, on_warning=lambda _: None) as reader:
+        assert len(list(reader.frames(until))) == len(until) > 20
