@@ -8,6 +8,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from engine.geometry import Box, Fit, Rect, fit_crop
 from engine.pixels.alpha import over_black
 from engine.pixels.picture import Samples, SourceFrame
 from engine.source import Matrix, SourceInfo
@@ -53,16 +54,35 @@ class PlaneConverter:
         ):
             return frame
         self._warn_of_change(frame)
+        box = fit_crop(Rect(0, 0, frame.width, frame.height), size, Fit.CONTAIN)[1]
         converted = self._reformatter.reformat(
             frame,
-            size.width,
-            size.height,
+            box.width,
+            box.height,
             self._format,
             interpolation=_ACCURATE,
             **_conversion(frame, self._source.colour.full_range),
         )
+        if (box.width, box.height) != (size.width, size.height):
+            converted = self._on_black(converted, box)
         converted.pts, converted.time_base = frame.pts, frame.time_base
         return converted
+
+    def _on_black(self, picture: av.VideoFrame, box: Box) -> av.VideoFrame:
+        """A picture of another shape, whole, in the middle of a black one of the source's size."""
+        size, full_range = self._source.coded_size, self._source.colour.full_range
+        depth, step = _LAYOUTS[self._format]
+        canvas = av.VideoFrame(size.width, size.height, self._format)
+        grey = 1 << depth - 1
+        blacks = (0 if full_range else 16 << depth - 8, grey, grey, (1 << depth) - 1)
+        for number, (plane, part) in enumerate(zip(canvas.planes, picture.planes, strict=True)):
+            pairs = 2 if len(canvas.planes) == 2 and number == 1 else 1
+            out, shown = _view(plane, depth, pairs), _view(part, depth, pairs)
+            across, down = step if number in (1, 2) else (1, 1)
+            left, top = box.x // across * pairs, box.y // down
+            out[:] = blacks[number]
+            out[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
+        return canvas
 
     def source_frame(self, frame: av.VideoFrame, pts: int) -> SourceFrame:
         """Views of the frame's planes, or of those of a converted copy."""
@@ -112,7 +132,7 @@ class PlaneConverter:
         time_s = 0.0 if frame.pts is None else float(source.time_of(frame.pts))
         self._warn(
             f"{source.location}: from {time_s:.3f} s on frames are {frame.width}x{frame.height} "
-            f"{frame.format.name}; converted to {source.coded_size} {source.pixel_format}"
+            f"{frame.format.name}; fitted into {source.coded_size} {source.pixel_format}"
         )
 
 
