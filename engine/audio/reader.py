@@ -38,6 +38,9 @@ _PREROLL_S = Fraction(1)
 """Decoded and dropped before the first sample wanted: more than any decoder needs to settle
 (AAC 43 ms, Opus 80 ms, MP3 a few hundred ms)."""
 
+_LOUDEST = 1000
+"""Samples beyond 60 dB above full scale are damage. Encoders refuse them."""
+
 _INTERLEAVED_S = 1
 """In a transport stream, sound lies up to this far behind the picture of the same time."""
 
@@ -123,10 +126,11 @@ class SoundReader:
         self._decoded_until = max(self._decoded_until, min(block.stop, self._stop))
 
     def _finite(self, block: SoundBlock) -> SoundBlock:
-        if np.isfinite(block.samples).all():
+        sound = np.abs(block.samples) <= _LOUDEST  # false for what is not a number, too
+        if sound.all():
             return block
-        self._warn(block.start, block.stop, "sound is not a number in places, silent there")
-        return SoundBlock(block.start, np.nan_to_num(block.samples, nan=0, posinf=0, neginf=0))
+        self._warn(block.start, block.stop, "sound is damaged in places, silent there")
+        return SoundBlock(block.start, np.where(sound, block.samples, np.float32(0)))
 
     def _report_silence(self, until: int, tolerated: int, *, after_damage: bool) -> None:
         start = self._decoded_until

@@ -239,11 +239,12 @@ def test_sound_that_ends_long_before_the_picture_is_told(tmp_path: Path) -> None
 
 def test_what_is_not_a_number_is_silent(tmp_path: Path) -> None:
     sound = noise(1).astype(np.float32)
-    sound[0, 5000], sound[1, 5001] = np.nan, np.inf
+    sound[0, 5000], sound[1, 5001], sound[0, 7000] = np.nan, np.inf, 1e20
     clip = sounding_clip(tmp_path / "a.mov", sound)
     warnings: list[str] = []
     heard = listen(clip, 0, RATE_HZ, warnings)
-    np.testing.assert_array_equal(heard, np.nan_to_num(sound, nan=0, posinf=0))
+    sound[0, 5000] = sound[1, 5001] = sound[0, 7000] = 0
+    np.testing.assert_array_equal(heard, sound)
     assert len(warnings) == 1
 
 
