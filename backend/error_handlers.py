@@ -47,6 +47,10 @@ def add_error_handlers(app: FastAPI) -> None:
         store_outage.met(error)
         return JSONResponse({"detail": "the store does not answer"}, 503)
 
+    @app.exception_handler(Exception)  # which is raised again afterwards, and logged
+    async def failed(_request: Request, _error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": "the server failed; its log says why"}, 500)
+
 
 def _name(step: int | str) -> int | str:
     """A step to an invalid value. The name of a key may come from the request."""

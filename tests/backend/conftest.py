@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, text
 from backend.database import Database
 from backend.server import create_server
 from backend.settings import Settings
+from tests.backend.documented import check_answer
 from tests.clips import numbered_clip
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL")
@@ -43,7 +44,10 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
                 time.sleep(0.02)
             where = {"X-Data-Dir": str(settings.data_dir)}  # for tests that read the server's files
             with httpx.Client(
-                base_url=f"http://127.0.0.1:{port}", headers=where, timeout=120
+                base_url=f"http://127.0.0.1:{port}",
+                headers=where,
+                timeout=120,
+                event_hooks={"response": [check_answer]},
             ) as client:
                 yield client
         finally:
