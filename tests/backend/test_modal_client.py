@@ -197,7 +197,7 @@ def test_modal_out_of_reach_while_a_cancelled_clip_is_ended(
     monkeypatch.setattr(modal_client, "REQUEST_S", 2)
     over = threading.Event()
     control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": lambda **_: over.wait(60)})
-    control_plane.fault = lambda name: Down() if name == "FunctionCallCancel" else None
+    control_plane.fault = lambda name, _: Down() if name == "FunctionCallCancel" else None
 
     async def cancelled() -> bool:
         arguments = ("job-1", "7", ["7/a.mp4"], "7/b.mp4")

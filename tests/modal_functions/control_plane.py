@@ -72,6 +72,10 @@ class Lose:
 Fault = Down | Slow | Lose
 
 
+def no_fault(name: str, request: Any) -> None:
+    """Nothing goes wrong with any request."""
+
+
 @dataclass(slots=True)
 class Container:
     """One input of a call, and what runs it."""
@@ -121,8 +125,8 @@ class ControlPlane:
         self.calls: dict[str, Call] = {}
         self.reachable = True
         """A test sets it to False to have every request refused."""
-        self.fault: Callable[[str], Fault | None] = lambda _: None
-        """What goes wrong with a request, by its name: `FunctionCallCancel`, `DictUpdate`, ..."""
+        self.fault: Callable[[str, Any], Fault | None] = no_fault
+        """What goes wrong with a request. Its name is `FunctionCallCancel`, `DictUpdate`, ..."""
         self.requests: list[str] = []
         """The names of the requests that came, retries included."""
         self._responses: dict[str, Any] = {}
@@ -163,8 +167,13 @@ class ControlPlane:
         self._queues.clear()
         self._responses.clear()
         self.requests.clear()
-        self.fault = lambda _: None
+        self.fault = no_fault
         self.reachable = True
+
+    def cancel(self, call_id: str) -> None:
+        """Cancels a call, as an operator does."""
+        for container in self.calls[call_id].containers:
+            container.cancel()
 
     def calls_of(self, function: str) -> list[Call]:
         """The calls of a function or method, by the end of its name, oldest first."""
@@ -173,7 +182,7 @@ class ControlPlane:
     async def respond(self, name: str, request: Any, idempotency_key: str | None) -> Any:
         """The response to a request. Raises `GRPCError` where it is refused or lost."""
         self.requests.append(name)
-        fault = self.fault(name) if self.reachable else Down()
+        fault = self.fault(name, request) if self.reachable else Down()
         if isinstance(fault, Down):
             raise GRPCError(fault.status, "the control plane is down")
         if isinstance(fault, Slow):

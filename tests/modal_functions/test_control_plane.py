@@ -71,7 +71,7 @@ def test_a_response_that_is_lost(control_plane: ControlPlane) -> None:
     """The client asks again, and a repeated request has its effect once."""
     lost: list[str] = []
 
-    def lose_once(name: str) -> Lose | None:
+    def lose_once(name: str, _: object) -> Lose | None:
         if name == "FunctionMap" and not lost:
             lost.append(name)
             return Lose()
@@ -87,7 +87,7 @@ def test_a_response_that_is_lost(control_plane: ControlPlane) -> None:
 def test_requests_that_are_refused_or_slow(control_plane: ControlPlane) -> None:
     control_plane.deploy("app", {"double": lambda n: 2 * n})
     call = modal.Function.from_name("app", "double").spawn(4)
-    control_plane.fault = lambda name: Down() if name == "FunctionCallCancel" else Slow(0.01)
+    control_plane.fault = lambda name, _: Down() if name == "FunctionCallCancel" else Slow(0.01)
     with pytest.raises(modal.exception.ServiceError):
         call.cancel()
     assert call.get(timeout=5) == 8

@@ -25,7 +25,7 @@ from modal_functions.ledger import CallLedger
 from modal_functions.progress_dict import ProgressDict
 from modal_functions.protocol import PROGRESS_DICT, ChunkEntry, Ledger
 from tests.media import needs_ffmpeg
-from tests.modal_functions.control_plane import ControlPlane, Down, Fault
+from tests.modal_functions.control_plane import ControlPlane, Down, Fault, no_fault
 from tests.modal_functions.world import USER, World, job_of
 from tests.waiting import wait_until
 
@@ -56,7 +56,7 @@ def down(
     """A fault of these requests, the first few times. Modal's client tries each four times."""
     left = [times]
 
-    def fault(name: str) -> Fault | None:
+    def fault(name: str, _: object) -> Fault | None:
         if name not in names or left[0] == 0:
             return None
         left[0] -= 1
@@ -89,7 +89,7 @@ def test_progress_that_could_not_be_written_is_written_with_the_next(
         progress.set_now("old", ChunkEntry(1))
         wait_until(lambda: control_plane.requests.count("DictUpdate") >= 5)
         progress.set_now("old", ChunkEntry(2))
-        control_plane.fault = lambda _: None
+        control_plane.fault = no_fault
     written = modal.Dict.from_name(PROGRESS_DICT)
     assert written["lost"]["stored"] and written["old"]["frames"] == 2
 
@@ -160,7 +160,7 @@ def test_a_call_that_cannot_be_asked_for_its_result_is_not_lost(world: World) ->
 def test_a_call_that_cannot_be_started_at_once(world: World) -> None:
     started: list[str] = []
 
-    def fault(name: str) -> Fault | None:
+    def fault(name: str, _: object) -> Fault | None:
         if name != "FunctionMap":
             return None
         started.append(name)
@@ -209,7 +209,7 @@ def test_a_renderer_that_cannot_be_cancelled_at_all_is_left_to_the_backend(world
     assert ledger.given_up == [first.id] and not first.containers[0].cancelled
     with pytest.raises(ModalError):
         asyncio.run(cancel_export(None, job, world.store))
-    world.plane.fault = lambda _: None
+    world.plane.fault = no_fault
     asyncio.run(cancel_export(None, job, world.store))
     assert first.containers[0].cancelled and world.keys(f"{USER}/temp") == []
 
