@@ -11,7 +11,7 @@ SUFFIXES = {
     "matroska": (".mkv", ".webm", ".mk3d"),
     "avi": (".avi", ".divx"),
     "mpegts": (".ts", ".mts", ".m2ts", ".m2t", ".tp", ".trp", ".tod", ".mpg", ".mpeg"),
-    "mpeg": (".mpg", ".mpeg", ".vob", ".mod", ".m2p", ".ps"),
+    "mpeg": (".mpg", ".mpeg", ".vob", ".mod", ".m2p"),
     "mpegvideo": (".mpg", ".mpeg", ".mpv", ".m1v", ".m2v"),
     "m4v": (".m4v", ".mpeg4"),
     "asf": (".wmv", ".asf"),
@@ -44,8 +44,7 @@ def check_is_in(key: str, container: str) -> None:
     if fitting is None:
         refuse(422, "key", f"{key} is a {container} file, which is not taken as a clip")
     if _suffix(key) not in fitting:
-        endings = " or ".join(fitting[:3])
-        refuse(422, "key", f"{key} is a {container} file, so the key must end in {endings}")
+        refuse(422, "key", f"{key} must end in what the file is: {' or '.join(fitting[:3])}")
 
 
 def _suffix(key: str) -> str:
