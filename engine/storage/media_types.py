@@ -25,6 +25,7 @@ SHOWN = {
     ".mpeg": "video/mpeg",
     ".mpg": "video/mpeg",
     ".mts": "video/mp2t",
+    ".ogg": "video/ogg",
     ".ogv": "video/ogg",
     ".ts": "video/mp2t",
     ".webm": "video/webm",
