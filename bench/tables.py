@@ -72,6 +72,38 @@ def _exports(cases: Sequence[dict[str, Any]]) -> Iterator[str]:
     )
 
 
+def drill(results: dict[str, Any]) -> Iterator[str]:
+    """What `python -m bench.drill` counted: a table, and each scenario's faults."""
+    yield from Machine(**results["machine"]).lines()
+    yield f"- seed {results['seed']}, {results['times']} faults or spells of faults in a round"
+    yield ""
+    found = ("lost", "left_over", "double", "secrets", "broken")
+    yield from table(
+        ("", "rounds", "faults", "accepted", "done", "failed rightly", "lost", "left over",
+         "double", "secrets in logs", "other promises broken", "lines of logs", "s"),
+        [
+            (
+                each["scenario"],
+                *(each["rounds"], sum(each["faults"].values()), each["accepted"], each["done"]),
+                each["failed"],
+                *(_must_be_none(each[name]) for name in found),
+                each["log_lines"],
+                f"{each['wall_s']:.0f}",
+            )
+            for each in results["scenarios"]
+        ],
+    )  # fmt: skip
+    for each in results["scenarios"]:
+        counts = ", ".join(f"{name} ({count})" for name, count in each["faults"].items())
+        yield f"- **{each['scenario']}**: {each['skipped'] or counts}"
+        if each["growth_mib"] is not None:
+            yield f"  - The server's peak memory grew by {each['growth_mib']:.0f} MiB."
+
+
+def _must_be_none(found: Sequence[str]) -> str:
+    return f"**{len(found)}**" if found else "0"
+
+
 def peers(results: dict[str, Any]) -> Iterator[str]:
     """What `python -m bench.peers` wrote: a table per edit, and the bars."""
     if results["quick"]:

@@ -37,6 +37,7 @@ from bench.drill import (
     postgres,
     records,
     stores,
+    uploads,
 )
 from bench.drill.exports import clips_in
 from bench.drill.round import Round
@@ -45,6 +46,7 @@ from bench.machine import PACKAGES, as_typed, this_machine
 
 SCENARIOS: Mapping[str, Callable[[Round], None]] = {
     "kills": kills.play,
+    "uploads": uploads.play,
     "commands": commands.play,
     "records": records.play,
     "disks": disks.play,
@@ -70,6 +72,7 @@ def main(words: list[str] | None = None) -> int:
             "kind": "drill",
             "machine": this_machine(as_typed("bench.drill"), (*PACKAGES, "moto")).document(),
             "seed": asked.seed,
+            "times": asked.times,
             "scenarios": [tally.document() for tally in tallies],
         }
         asked.json.write_text(json.dumps(document, indent=1) + "\n")
@@ -113,7 +116,8 @@ def _played(name: str, asked: argparse.Namespace, folder: Path) -> Tally:
         chance = Random(f"{asked.seed} {name} {number}")
         drill = Round(chance, place, clips_in(folder / "clips"), tally, asked.times)
         try:
-            SCENARIOS[name](drill)
+            with drill.open_until_end:
+                SCENARIOS[name](drill)
         except pytest.skip.Exception as reason:
             tally.skipped = str(reason)
         except Exception as error:

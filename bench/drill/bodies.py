@@ -93,9 +93,9 @@ def play(drill: Round) -> None:
         if not _sent_whole_or_closed(server, asked):
             drill.tally.find(Finding.BROKEN, f"{asked.name}: the connection stands still")
         growth_mib = _peak_mib(server.process.pid) - before_mib
-        if growth_mib > max(GROWTH_LIMIT_MIB, drill.tally.measured.get("growth_mib", 0)):
+        if growth_mib > max(GROWTH_LIMIT_MIB, drill.tally.growth_mib or 0):
             drill.tally.find(Finding.BROKEN, f"{asked.name}: {growth_mib:.0f} MiB more memory")
-        drill.tally.measured["growth_mib"] = round(growth_mib, 1)
+        drill.tally.growth_mib = round(growth_mib, 1)
     _fall_silent(drill, server, requests)
     server.client.delete(f"/api/uploads/{VALUES['key']}", headers={"Tus-Resumable": "1.0.0"})
     exports.send(exports.new())

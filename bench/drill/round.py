@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -35,6 +35,8 @@ class Round:
     tally: Tally
     times: int
     """How often something goes wrong in a round."""
+    open_until_end: ExitStack = field(default_factory=ExitStack)
+    """Connections, which threads may use until the round is over."""
     secrets: dict[str, bytes] = field(
         default_factory=lambda: {name: value.encode() for name, value in MODAL_TOKEN.items()}
     )
@@ -87,6 +89,7 @@ class Round:
         """Looks for every secret in all that the round's programs said."""
         for path in sorted(self.logs.glob("*")):
             text = path.read_bytes()
+            self.tally.log_lines += text.count(b"\n")
             for name, secret in self.secrets.items():
                 if any(each in text for each in _spellings(secret)):
                     self.tally.find(Finding.SECRET, f"{path.name}: {name}")

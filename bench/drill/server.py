@@ -58,8 +58,9 @@ class Server:
             self._key = self._new_key()
             self._drill.secrets["API key"] = self._key.encode()
         url = self._start()
-        self._client = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {self._key}"}, timeout=60
+        headers = {"Authorization": f"Bearer {self._key}"}
+        self._client = self._drill.open_until_end.enter_context(
+            httpx.Client(base_url=url, headers=headers, timeout=60)
         )
         self._log_in(url)
         signing_key = self.data / "signing.key"

@@ -43,8 +43,10 @@ class Tally:
     skipped: str = ""
     """Why the scenario could not be played here."""
     wall_s: float = 0
-    measured: dict[str, float] = field(default_factory=dict)
-    """Figures with their units in their names."""
+    log_lines: int = 0
+    """How many lines of logs were searched for secrets."""
+    growth_mib: float | None = None
+    """How much the server's peak memory grew."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def injected(self, fault: str) -> None:
@@ -79,7 +81,8 @@ class Tally:
             **{finding.value: what for finding, what in self.found.items()},
             "skipped": self.skipped,
             "wall_s": round(self.wall_s, 1),
-            "measured": self.measured,
+            "log_lines": self.log_lines,
+            "growth_mib": self.growth_mib,
         }
 
     def line(self) -> str:

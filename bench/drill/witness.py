@@ -70,8 +70,8 @@ def check(drill: Round, server: Server, exports: Exports, witness: Witness) -> N
     exports.settle()
     for export in exports.sent:
         check_film(drill, server, export)
-    _check_rows(drill, witness, [export.name for export in exports.sent])
-    left = _once_cleared(lambda: _left_over(witness))
+    check_rows(drill, witness, [export.name for export in exports.sent])
+    left = _once_cleared(lambda: left_over(witness))
     server.stop()
     for folder in (witness.data / "work", witness.data / "uploads"):
         _let_a_day_pass(folder)
@@ -122,7 +122,7 @@ def _once_cleared(left_over: Callable[[], Iterable[str]]) -> list[str]:
     return left
 
 
-def _left_over(witness: Witness) -> Iterator[str]:
+def left_over(witness: Witness) -> Iterator[str]:
     """What no job and no upload needs any more."""
     data, query = witness.data, witness.query
     for name, folder in query("SELECT id, folder FROM export_jobs"):
@@ -152,7 +152,7 @@ def _let_a_day_pass(folder: Path) -> None:
         os.utime(path, (then_s, then_s))
 
 
-def _check_rows(drill: Round, witness: Witness, names: list[str]) -> None:
+def check_rows(drill: Round, witness: Witness, names: list[str]) -> None:
     """One film for each export, in the store and in the database; projects show the newest."""
     tally, stored = drill.tally, Counter(witness.objects())
     jobs = witness.query(f"SELECT id, output_key FROM export_jobs WHERE user_id = '{USER}'")
