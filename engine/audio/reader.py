@@ -129,7 +129,7 @@ class SoundReader:
         sound = np.abs(block.samples) <= _LOUDEST  # false for what is not a number, too
         if sound.all():
             return block
-        self._warn(block.start, block.stop, "sound is damaged in places, silent there")
+        self._silences.add(block.start, block.stop, "damaged")
         return SoundBlock(block.start, np.where(sound, block.samples, np.float32(0)))
 
     def _report_silence(self, until: int, tolerated: int, *, after_damage: bool) -> None:
