@@ -63,6 +63,7 @@ class _Body:
         self._receive = receive
         self._send = send
         self._settings = settings
+        self._method = scope["method"]
         headers = Headers(scope=scope)
         self._declared_bytes = int(headers.get("content-length", 0))  # the parser has checked it
         self._unread = self._declared_bytes > 0 or "transfer-encoding" in headers
@@ -81,14 +82,15 @@ class _Body:
     async def receive(self) -> Message:
         """The next piece. Raises `RequestRefused` 408 or 413 where it breaks a limit.
 
-        Once the response has begun, nobody can be told: then the sender counts as disconnected.
+        Once the response has begun, nobody can be told: then the sender counts as disconnected. So
+        it does where no body is expected, since only a response that is under way reads on there.
         """
         if not self._unread:
             return await self._receive()  # waits for the sender to disconnect
         try:
             return await self._next()
         except RequestRefused:
-            if self._answered:
+            if self._answered or self._method in ("GET", "HEAD"):
                 return {"type": "http.disconnect"}
             raise
 

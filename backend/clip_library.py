@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import HTTPException
@@ -31,8 +32,9 @@ async def stored_clip(server: Services, user: str, key: str) -> ObjectInfo:
 async def add_clip(server: Services, user: str, key: str, received: AppendResult) -> dict[str, Any]:
     """Puts a complete upload into the store, and describes the clip.
 
-    The file is probed first, and its folder is removed in any case. Raises `HTTPException` 422 for
-    a file that is no video, or is of another kind than its key says.
+    The file is probed first, and its folder is removed in any case. If the server stops meanwhile,
+    the upload can be continued. Raises `HTTPException` 422 for a file that is no video, or is of
+    another kind than its key says.
     """
     whole = received.whole
     assert whole is not None
@@ -42,6 +44,9 @@ async def add_clip(server: Services, user: str, key: str, received: AppendResult
         await run_in_threadpool(server.store.put_file, clip_key(user, key), whole)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
+    except asyncio.CancelledError:  # the server stops
+        received.put_back()
+        raise
     finally:
         await server.cleanup.discard(whole.parent)
     server.metrics.uploaded.inc(received.size_bytes)

@@ -179,6 +179,15 @@ class AppendResult:
 
     size_bytes: int
     whole: Path | None
+    path: Path
+    """Where it was while it came."""
+
+    def put_back(self) -> None:
+        """Makes a complete file an unfinished upload again, as a crash would; see `find_upload`."""
+        assert self.whole is not None
+        with whole_file(_length_path(self.path)) as unfinished:
+            unfinished.write_text(str(self.size_bytes))
+        self.whole.replace(self.path)
 
 
 async def append(
@@ -208,12 +217,12 @@ async def append(
                 os.utime(_length_path(path))
             size = await _append(request, file, span)
             if size < span.total:
-                return AppendResult(size, None)
+                return AppendResult(size, None, path)
             await run_in_threadpool(os.fsync, file.fileno())
             whole = path.with_name(uuid4().hex) / safe_name(key)
             whole.parent.mkdir()
             _length_path(path).unlink(missing_ok=True)
-            return AppendResult(size, path.replace(whole))
+            return AppendResult(size, path.replace(whole), path)
     except OSError as error:
         raise RequestRefused(507, f"the upload cannot be stored: {error.strerror}") from error
 

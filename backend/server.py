@@ -87,12 +87,15 @@ def http_protocol(head_s: float) -> type[HttpToolsProtocol]:
 
         def on_header(self, name: bytes, value: bytes) -> None:
             if len(self.headers) >= MAX_HEADERS:
-                raise ValueError("too many headers")  # makes it an invalid request
+                raise ValueError("too many headers")  # an invalid request: it is answered 400
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
             self._cancel_deadline()
             self._head_bytes = 0
+            names = {name for name, _ in self.headers}
+            if self._should_upgrade() and names & {b"content-length", b"transfer-encoding"}:
+                raise ValueError("a handshake with a body")  # which nothing would limit
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:

@@ -14,7 +14,13 @@ from backend.api_document import errors
 from backend.clip_library import add_clip, clip_document, stored_clip
 from backend.clip_names import check_is_film
 from backend.export_form import CLIPS, clip_key
-from backend.resumable_upload import ContentRange, append, discard_upload, upload_path
+from backend.resumable_upload import (
+    ContentRange,
+    append,
+    discard_upload,
+    find_upload,
+    upload_path,
+)
 from backend.services import Server
 from backend.worker_pool import WorkError
 from engine.storage import user_key
@@ -48,14 +54,17 @@ async def fetch(request: Request, user: User, server: Server, key: Key) -> Redir
     return RedirectResponse(urljoin(str(request.base_url), url), 307)
 
 
-@router.get("/{key}/upload")
+@router.get("/{key}/upload", responses=errors(423))
 async def upload_state(user: User, server: Server, key: Key) -> dict[str, Any]:
     """How many bytes of a clip have been received: where to continue."""
     stored = await run_in_threadpool(server.store.stat, clip_key(user, key))
     if stored is not None:
         return {"key": key, "offset": stored.size_bytes, "complete": True}
-    path = upload_path(server.settings.upload_dir, user, key)
-    return {"key": key, "offset": path.stat().st_size if path.exists() else 0, "complete": False}
+    upload_dir = server.settings.upload_dir
+    announced = await run_in_threadpool(find_upload, upload_dir, user, key)
+    path = upload_path(upload_dir, user, key)
+    size = path.stat().st_size if path.exists() else 0
+    return {"key": key, "offset": announced.offset if announced else size, "complete": False}
 
 
 @router.put(
