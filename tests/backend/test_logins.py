@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typer.testing import CliRunner, Result
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from backend.api_keys import ApiKeys
+from backend.database import Database
+from backend.login_sessions import LoginSessions
 from backend.routes import progress
 from engine.cli.main import app
 from tests.backend.conftest import Serve
@@ -209,6 +213,22 @@ def test_listing_makes_no_database(key_command: Callable[..., Result], folder: P
     refused = key_command("--list")
     assert refused.exit_code == 1 and str(folder) in refused.stderr
     assert not folder.exists()
+
+
+def test_no_login_outlives_the_revocation_of_its_key(database: Database) -> None:
+    keys, sessions = ApiKeys(database), LoginSessions(database)
+    for _ in range(5):
+        key = keys.make("anna")
+        key_id = keys.list()[-1].id
+        with ThreadPoolExecutor(8) as pool:
+            started = [pool.submit(sessions.start, key) for _ in range(4)]
+            revoked = pool.submit(keys.revoke, key_id)
+            started += [pool.submit(sessions.start, key) for _ in range(4)]
+        assert revoked.result().id == key_id and revoked.result().revoked_at is None
+        tokens = [token for each in started if (token := each.result())]
+        assert [sessions.find(token) for token in tokens] == [None] * len(tokens)
+        assert keys.list()[-1].open_sessions == 0 and keys.user_of(key) is None
+    assert keys.were_made()
 
 
 @pytest.mark.parametrize("end", ["logout", "revocation"])
