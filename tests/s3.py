@@ -21,6 +21,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from engine.storage import S3Settings
+from tests.waiting import join
 
 BUCKET = "clips"
 KEY_ID, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
@@ -134,7 +135,7 @@ class FaultyProxy:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
-            thread.join()
+            join(thread)
             server.server_close()
 
 

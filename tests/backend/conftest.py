@@ -22,6 +22,7 @@ from backend.server import create_server
 from backend.settings import Settings
 from tests.backend.documented import check_answer
 from tests.clips import numbered_clip
+from tests.waiting import join
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL")
 SIZE = {"targetWidth": 64, "targetHeight": 64}
@@ -52,7 +53,7 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
                 yield client
         finally:
             server.should_exit = True
-            thread.join()
+            join(thread)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_no_route_leads_to_another_user_s_export(serve: Serve, clips: list[Path]
     with socket_of(client, "reel", BEN) as socket, pytest.raises(TimeoutError):
         socket.recv(timeout=0.5)
     with socket_of(client, "reel", ANNA) as socket:
-        assert '"complete"' in str(socket.recv())
+        assert '"complete"' in str(socket.recv(timeout=60))
 
     stolen = {"multi_clip_data_json": edit_of(1).replace("fileName", "key").replace("clip 0", "a")}
     assert (

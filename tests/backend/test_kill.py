@@ -29,7 +29,7 @@ from engine.storage.local import INCOMING
 from tests.backend.conftest import post, wait_for
 from tests.clips import read_number
 from tests.media import needs_ffmpeg
-from tests.waiting import wait_until
+from tests.waiting import join, wait_until
 from tests.witness import luma_frames
 
 KILLS = int(os.environ.get("FRAMESTREAM_KILLS", "2"))
@@ -41,13 +41,18 @@ SERVE = ("-m", "engine", "serve")
 
 @contextmanager
 def server(
-    folder: Path, *, program: Sequence[str] = SERVE, log: list[str] | None = None, **settings: str
+    folder: Path,
+    *,
+    program: Sequence[str] = SERVE,
+    host: str = "0.0.0.0",
+    log: list[str] | None = None,
+    **settings: str,
 ) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """The program itself. It is told to listen on all addresses; without keys it takes loopback.
 
     `settings` are variables of its environment. What it logs is appended to `log`, line by line.
     """
-    command = [sys.executable, *program, "--host", "0.0.0.0", "--port", "0"]
+    command = [sys.executable, *program, "--host", host, "--port", "0"]
     process = subprocess.Popen(
         [*command, "--data-dir", str(folder)],
         stderr=subprocess.PIPE,
@@ -115,11 +120,11 @@ def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing(
                 for group in workers(data):
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(group, signal.SIGKILL)
-                sent.join()
+                join(sent)
                 wait_for(client, name, "done")
             process.kill()
-            process.wait()
-            sent.join()
+            process.wait(60)
+            join(sent)
 
     # folders of uploads that a kill broke off are nobody's, and go when they are old
     for path in [*(data / "work").rglob("*"), *(data / "work").iterdir()]:
@@ -167,7 +172,7 @@ def test_a_worker_dies_with_its_server(tmp_path: Path, clips: list[Path]) -> Non
         )  # fmt: skip
         wait_until(lambda: workers(data))
         process.kill()
-        process.wait()
+        process.wait(60)
     wait_until(lambda: not workers(data), within_s=10)
     with server(data) as (client, _):
         wait_for(client, "long", "running")

@@ -163,7 +163,6 @@ def test_cancelled_while_modal_is_out_of_reach(
     world: World, settings: Settings, clips: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = world.deploy_gated()
-    world.monkeypatch.setattr("modal_functions.fence.CHECK_S", 1000)  # it hears of Modal only
     with serving(settings) as client:
         sent(client, clips)
         wait_until(lambda: world.plane.calls_of("/render_chunks"))
@@ -227,6 +226,7 @@ def test_a_call_whose_id_never_came_ends(
     world: World, settings: Settings, clips: list[Path], tmp_path: Path
 ) -> None:
     """Modal starts it, and each response is lost."""
+    world.check_fences_often()
     gate = world.deploy_gated()
 
     def lose(name: str, request: Any) -> Lose | None:
@@ -312,6 +312,8 @@ def test_a_server_that_is_killed(
 ) -> None:
     world.monkeypatch.setenv("MODAL_ENABLED", "true")
     cancelled = moment == "the job is cancelled"
+    if moment == "the call has started":
+        world.check_fences_often()
     gate = world.deploy_gated()
     with killed_at(moment, settings) as client:
         with contextlib.suppress(httpx.TransportError):

@@ -18,6 +18,7 @@ from backend.models import Job, utc_now
 from backend.scheduler import next_job
 from tests.backend.conftest import Serve, post, wait_for
 from tests.backend.test_kill import workers
+from tests.waiting import join
 
 ASYNC = {"Prefer": "respond-async"}
 LONG: Any = {"target_width": "1080", "target_height": "1920", "target_fps": "240"}
@@ -67,7 +68,7 @@ def test_a_worker_s_crash_costs_an_attempt_and_never_the_server(
         told = wait_for(client, "crash", "failed")
     finally:
         ended.set()
-        killing.join()
+        join(killing)
     assert told["attempts"] == 2 and "the worker died (SIGSEGV), 2 times" in told["error"]
     waiting = post(client, clips, export_id="crash", **LONG)
     assert waiting.status_code == 500 and waiting.json()["detail"] == told["error"]

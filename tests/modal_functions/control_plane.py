@@ -33,10 +33,13 @@ from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
 
 from backend import modal_client
+from tests.waiting import join
 
 GenericResult = api_pb2.GenericResult
 ARRIVAL_S = 0.01
 """How often a waiting request checks for its output."""
+CONTAINER_S = 300
+"""How long a container of a process of its own may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +335,10 @@ class ControlPlane:
             call.function = f"{call.function.partition('.*')[0]}.*/{method}"
         container = Container()
         container.thread = threading.Thread(
-            target=self._run, args=(call, container, item), name=f"container of {call.id}"
+            target=self._run,
+            args=(call, container, item),
+            name=f"container of {call.id}",
+            daemon=True,
         )
         call.containers.append(container)
         container.thread.start()
@@ -378,7 +384,11 @@ def _in_a_process(program: Program, container: Container, args: Any, kwargs: Any
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as container.process:
-        output, _ = container.process.communicate(pickle.dumps((args, kwargs)))
+        try:
+            output, _ = container.process.communicate(pickle.dumps((args, kwargs)), CONTAINER_S)
+        except subprocess.TimeoutExpired:
+            container.process.kill()
+            raise
     if container.cancelled:
         return _cancelled()
     if container.process.returncode != 0:
@@ -464,7 +474,7 @@ def serving() -> Iterator[ControlPlane]:
         plane.forget()
         done(stop(server))
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        join(thread)
         loop.close()
 
 

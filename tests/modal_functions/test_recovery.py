@@ -223,6 +223,7 @@ def test_a_ledger_is_what_was_written() -> None:
 
 
 def test_a_call_whose_id_is_lost_ends_and_publishes_nothing(world: World) -> None:
+    world.check_fences_often()
     gate = world.deploy_gated()
     job = short_job(world)
     call_id = asyncio.run(start_export(job, world.store))
@@ -239,6 +240,7 @@ def test_a_call_whose_id_is_lost_ends_and_publishes_nothing(world: World) -> Non
 
 
 def test_a_newer_call_takes_over_the_renderers_of_the_older(world: World) -> None:
+    world.check_fences_often()
     gate = world.deploy_gated()
     job = short_job(world)
     older = asyncio.run(start_export(job, world.store))

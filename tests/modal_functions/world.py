@@ -61,7 +61,6 @@ class World:
         world = cls(S3Store(settings), plane, monkeypatch)
         world.deploy()
         monkeypatch.setattr("modal_functions.executor.POLL_S", 0.1)
-        monkeypatch.setattr("modal_functions.fence.CHECK_S", 0.1)
         monkeypatch.setattr("modal_functions.ledger.PAUSE_S", 0.1)
         monkeypatch.setattr("modal_functions.progress_dict.INTERVAL_S", 0.1)
         monkeypatch.setattr("backend.modal_client.POLL_S", 0.1)
@@ -87,6 +86,14 @@ class World:
             deployed | dict(functions_instead or {}),
             {"Renderer": renderer | dict(renderer_instead or {})},
         )
+
+    def check_fences_often(self) -> None:
+        """Calls notice soon that they are not wanted.
+
+        Not for tests that cancel calls by their ids: that is raised anywhere in their threads, and
+        could leave a connection to the bucket open.
+        """
+        self.monkeypatch.setattr("modal_functions.fence.CHECK_S", 0.1)
 
     def deploy_gated(self) -> threading.Event:
         """Deploys everything, with renderers that wait for the event before they begin."""

@@ -102,7 +102,7 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing_under_the_final_name(tmp_pat
         process.send_signal(signal.SIGINT)
         asked_s = time.monotonic()
         said = process.stderr.read()
-        code = process.wait()
+        code = process.wait(120)
     assert (code, "cancelled" in said) == (130, True)
     assert time.monotonic() - asked_s < 5
     assert not out.exists() and not list(tmp_path.glob(".*.partial"))

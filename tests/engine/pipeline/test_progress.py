@@ -10,6 +10,7 @@ import pytest
 
 from engine.errors import Cancelled
 from engine.pipeline.progress import Phase, Progress, ProgressMeter, StageClock
+from tests.waiting import join
 
 PAUSE_S = 0.02
 
@@ -119,7 +120,7 @@ def test_two_threads_at_one_stage_add_up() -> None:
     together = threading.Barrier(2)
 
     def work() -> None:
-        together.wait()
+        together.wait(60)
         with clock.working("decode"):
             time.sleep(PAUSE_S)
 
@@ -127,7 +128,7 @@ def test_two_threads_at_one_stage_add_up() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        join(thread)
     assert clock.seconds["decode"] >= 2 * PAUSE_S
 
 

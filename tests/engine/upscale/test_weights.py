@@ -19,6 +19,7 @@ import pytest
 from engine.errors import UpscalerError
 from engine.upscale.models import Model
 from engine.upscale.weights import ATTEMPTS, FOLDER_VARIABLE, weights_path
+from tests.waiting import join
 
 BODY = b"".join(number.to_bytes(4, "big") for number in range(200_000))
 MODEL = Model(
@@ -93,7 +94,7 @@ def server() -> Iterator[Server]:
     thread.start()
     yield served
     http.shutdown()
-    thread.join()
+    join(thread)
     http.server_close()
 
 
@@ -268,7 +269,7 @@ def test_processes_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
     server.cuts = [100_000]
     command = [sys.executable, "-c", PROCESS, str(tmp_path), server.url]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = {process.communicate()[0].strip() for process in running}
+    printed = {process.communicate(timeout=120)[0].strip() for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert printed == {str(tmp_path / "tiny.pth")}
     assert (tmp_path / "tiny.pth").read_bytes() == BODY
