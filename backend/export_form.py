@@ -26,6 +26,9 @@ from engine.storage import user_key
 CLIPS = "clips"
 """The folder of a user's clips in the store."""
 
+MAX_KEY = 200
+"""The longest name of a clip, in characters."""
+
 MAX_NESTING = 64
 """How deep objects and lists may lie in each other. An edit needs seven levels."""
 
@@ -104,6 +107,8 @@ def extract(form: Form, user_id: str) -> ExportRequest:
 
 def clip_key(user_id: str, key: str) -> str:
     """The key in the store of the clip that the user calls `key`. Raises `HTTPException` 422."""
+    if len(key) > MAX_KEY:
+        refuse(422, "key", f"must have at most {MAX_KEY} characters")
     try:
         return user_key(user_id, CLIPS, key)
     except StoreError as error:

@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 from engine.errors import (
+    MAX_TEXT,
     Cancelled,
     DecodeError,
     EditError,
@@ -71,3 +72,12 @@ def test_an_error_that_is_its_own_cause_has_an_end() -> None:
     first, second = EngineError("first"), EngineError("second")
     first.__cause__, second.__cause__ = second, first
     assert not is_out_of_space(first)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EngineError("y" * 10_000), EditError("clips", "x" * 10_000), SourceError("z" * 9999, "")],
+)
+def test_a_text_is_never_long(error: EngineError) -> None:
+    assert len(str(error)) == MAX_TEXT and str(error).endswith("...")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from engine.errors import EditError
 from engine.geometry import Fit, Rect, Size
+from engine.timeline.document import MAX_WARNINGS
 from engine.timeline.edit import (
     Clip,
     CropKeyframe,
@@ -427,6 +428,16 @@ def test_unknown_keys_can_be_let_pass_with_a_warning() -> None:
         "transition[0].kind: unknown key",
         "userId: unknown key",
     ]
+
+
+def test_many_unknown_keys_are_counted_and_long_ones_are_cut() -> None:
+    document = one_clip() | {f"key{number}": 0 for number in range(3000)} | {"x" * 100_000: 0}
+    warnings = Edit.parse(document, unknown="warn").warnings
+    assert warnings[0] == "key0: unknown key"
+    assert warnings[-1] == f"{3001 - MAX_WARNINGS} more unknown keys"
+    assert len(warnings) == MAX_WARNINGS + 1
+    text = complaint(one_clip() | {"x" * 100_000: 0})
+    assert text == f'["{"x" * 37}..."]: unknown key'
 
 
 def test_letting_unknown_keys_pass_lets_nothing_else_pass() -> None:
