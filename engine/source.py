@@ -20,7 +20,7 @@ DOCUMENT_VERSION = 2
 
 
 class Matrix(StrEnum):
-    """What the three samples of a pixel are: mostly a luma and two colour differences."""
+    """How the samples are made of red, green and blue: a luma and two colour differences."""
 
     BT601 = "bt601"
     BT709 = "bt709"
@@ -29,8 +29,6 @@ class Matrix(StrEnum):
     SMPTE240M = "smpte240m"
     YCGCO = "ycgco"
     ICTCP = "ictcp"
-    GBR = "gbr"
-    """Green, blue and red themselves."""
 
 
 class Primaries(StrEnum):

@@ -58,10 +58,10 @@ def _unsuitable(source: SourceInfo) -> str | None:
     reasons = {
         f"{colour.transfer} source": colour.transfer is not Transfer.SDR,
         f"{colour.matrix} source": colour.matrix not in (Matrix.BT709, Matrix.BT601),
-        f"{colour.gamut} primaries": colour.gamut is not Primaries.BT709,
-        f"chroma sited {source.chroma_siting}": source.chroma_siting is not ChromaSiting.LEFT,
         f"{source.pixel_format} source": source.pixel_format not in NV12_LIKE,
         f"{source.codec} source": source.codec not in CODECS,
+        f"{colour.gamut} primaries": colour.gamut is not Primaries.BT709,
+        f"chroma sited {source.chroma_siting}": source.chroma_siting is not ChromaSiting.LEFT,
         f"turned by {source.rotation_deg} degrees": source.rotation_deg != 0,
         "mirrored": source.mirrored,
         "interlaced": source.interlaced,

@@ -40,7 +40,7 @@ def _compose(
     whole = ((1 << depth) - 1) * across * down
     for y in range(height):
         for x in range(width):
-            seen = 0
+            seen = np.int64(0)
             for row in range(y * down, y * down + down):
                 for column in range(x * across, x * across + across):
                     seen += np.int64(alpha[min(row, last_row), min(column, last_column)])

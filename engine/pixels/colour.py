@@ -164,21 +164,14 @@ def channel_weights(colour: Colour) -> Floats:
     """From the codes Y, Cb - 128, Cr - 128 and 1 to the signals of three channels: shape (3, 4).
 
     The codes are 8-bit limited-range ones. A signal is 0 at black and 1 at white. The channels are
-    R'G'B', for ICtCp L'M'S'. Samples that are green, blue and red themselves have gone through
-    `levels` as luma and two colour differences.
+    R'G'B', for ICtCp L'M'S'.
     """
-    weights = np.zeros((3, 4))
-    if colour.matrix is Matrix.GBR:
-        weights[1] = 1 / LUMA_SPAN, 0, 0, -16 / LUMA_SPAN
-        span, zero = (CHROMA_SPAN, 128 / 255) if colour.full_range else (LUMA_SPAN, 112 / LUMA_SPAN)
-        weights[0], weights[2] = (0, 0, 1 / span, zero), (0, 1 / span, 0, zero)
-        return weights
+    weights = np.full((3, 4), -16 / LUMA_SPAN)
     if colour.matrix is Matrix.ICTCP:
         by_code = np.array(_CHANNELS[colour.matrix, colour.transfer], np.float64)
     else:
         by_code = ycc_to_rgb(np.eye(3), colour.matrix).T
     weights[:, :3] = by_code / (LUMA_SPAN, CHROMA_SPAN, CHROMA_SPAN)
-    weights[:, 3] = -16 / LUMA_SPAN
     return weights
 
 

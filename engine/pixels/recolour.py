@@ -84,12 +84,7 @@ class LightTables:
 
 def colour_conversion(colour: Colour) -> Conversion | None:
     """Converts limited-range planes of this colour to BT.709 SDR; None where they already are."""
-    through_light = (
-        colour.transfer is not Transfer.SDR
-        or colour.gamut is not Primaries.BT709
-        or colour.matrix is Matrix.GBR
-    )
-    if through_light:
+    if colour.transfer is not Transfer.SDR or colour.gamut is not Primaries.BT709:
         return partial(_apply_light, light_tables(colour))
     if colour.matrix is Matrix.BT709:
         return None
