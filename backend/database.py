@@ -60,7 +60,7 @@ class Database:
         url = self.engine.url
         if url.get_backend_name() == "sqlite":
             return url.database or "the database in memory"
-        return url.set(password=None, query={}).render_as_string()
+        return url.set(query={}).render_as_string()  # with *** for the password
 
     def file(self) -> Path | None:
         """The file of an SQLite database. None in memory. Raises `DatabaseUnusableError`."""
