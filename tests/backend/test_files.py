@@ -15,6 +15,8 @@ from tests.backend.conftest import post
 from tests.clips import numbered_clip
 
 CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"]
+"""Pages that a test makes up may ask servers on this machine."""
 PATIENCE_MS = 60_000
 SCRIPT = b"<!doctype html><script>document.title = 'it ran'</script>"
 
@@ -24,7 +26,7 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("the chromium program is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -104,11 +106,18 @@ def test_a_browser_plays_films_and_runs_nothing_of_them(
     # a film that is opened by itself: Chromium makes a document around it
     page.goto(store_by_hand(client, "evil.mp4", film))
     video = page.locator("video")
-    expect(video).to_have_js_property("readyState", 4)
+    expect(video).to_have_js_property("readyState", 4, timeout=PATIENCE_MS)
     video.press("Space")  # nothing in a sandbox starts by itself
-    expect(video).to_have_js_property("ended", True)
+    expect(video).to_have_js_property("ended", True, timeout=PATIENCE_MS)
     handler = "<img src=x: onerror=\"document.title = 'it ran'\">"
     with page.expect_console_message(lambda line: "Blocked script" in line.text):
         video.evaluate("(film, html) => film.insertAdjacentHTML('afterend', html)", handler)
     assert page.title() != "it ran"
+
+    # a page of another origin that embeds it
+    elsewhere = f"http://localhost:{client.base_url.port}/embedded"
+    film_element = f"<video src='{page.url}'></video>"
+    page.route(elsewhere, lambda route: route.fulfill(content_type="text/html", body=film_element))
+    page.goto(elsewhere)
+    expect(video).to_have_js_property("readyState", 4, timeout=PATIENCE_MS)
     page.close()
