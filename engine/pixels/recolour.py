@@ -77,7 +77,7 @@ class LightTables:
     gain: NDArray[np.uint16]
     """From the largest root of a colour to the factor that makes SDR signals of all three."""
     system_gain: NDArray[np.uint16]
-    """HLG's OOTF on roots, by the root of the scene's luminance; empty for other transfers."""
+    """HLG's OOTF on roots, by steps of the scene's luminance; empty for other transfers."""
     to_code: NDArray[np.int32]
     """From signals to Y, Cb and Cr, in 1 / UNIT: shape (3, 3)."""
 
@@ -131,7 +131,7 @@ def unrounded_tables(transfer: Transfer) -> tuple[NDArray[np.float64], ...]:
     gain = shown_signal(at_root, transfer) * (LUMA_SPAN * _FINE) / (share * _ROOT_TOP) * UNIT
     system_gain = np.empty(0)
     if transfer is Transfer.HLG:
-        of_root = hlg_system_gain(np.minimum(at_root, 1.0)) ** (1 / SDR_GAMMA)
+        of_root = hlg_system_gain(np.minimum(of_most * 2, 1.0)) ** (1 / SDR_GAMMA)
         system_gain = _ROOT_TOP * of_root
     return tuple(each + 0.500001 for each in (light, root, gain, system_gain))
 
@@ -269,14 +269,6 @@ def _weighted(
 
 
 @njit(cache=True, nogil=True)
-def _any_negative(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> bool:
-    none, found = np.float32(0), np.uint8(0)
-    for x in range(a.size):
-        found |= np.uint8(a[x] < none) | np.uint8(b[x] < none) | np.uint8(c[x] < none)
-    return bool(found)
-
-
-@njit(cache=True, nogil=True)
 def _remove_negatives(
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], luminance: NDArray[Any]
 ) -> None:
@@ -293,8 +285,10 @@ def _remove_negatives(
 
 
 @njit(cache=True, nogil=True)
-def _roots(light: NDArray[Any], table: NDArray[Any], kept: NDArray[Any], out: NDArray[Any]) -> None:
-    """`kept`: a buffer for light that the table covers."""
+def _by_light(
+    light: NDArray[Any], table: NDArray[Any], kept: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Looks up a table by steps of light. `kept`: a buffer for light that it covers."""
     least, most = np.float32(_LEAST_LIGHT), np.float32(_MOST_LIGHT)
     for x in range(kept.size):
         kept[x] = min(max(light[x], least), most)
@@ -337,33 +331,26 @@ def _to_roots(
     y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any],
     to_signal: NDArray[Any], light: NDArray[Any], to_linear: NDArray[Any], root: NDArray[Any],
     gain: NDArray[Any], system_gain: NDArray[Any],
-    roots: NDArray[Any], gains: NDArray[Any],
+    lights: NDArray[Any], linear: NDArray[Any], roots: NDArray[Any], gains: NDArray[Any],
 ) -> None:  # fmt: skip
-    """A row of colours as roots of BT.709 light, and the gain that makes signals of them."""
-    columns = gains.size
-    index = np.empty(columns, np.uint16)
-    lights, linear = np.empty((3, columns), np.float32), np.empty((4, columns), np.float32)
-    kept = np.empty(columns, np.float32)
+    """A row of colours as roots of BT.709 light, and the gain that makes signals of them.
+
+    `lights` and `linear` are buffers of float32, shape (4, columns).
+    """
     for channel in range(3):
-        _channel(y, cb, cr, to_signal[channel], index)
-        _look_up(light, index, lights[channel])
-    for channel in range(3):
+        _channel(y, cb, cr, to_signal[channel], gains)
+        _look_up(light, gains, lights[channel])
+    for channel in range(4):
         _weighted(lights[0], lights[1], lights[2], to_linear[channel], linear[channel])
-    negative = _any_negative(linear[0], linear[1], linear[2])
-    if negative or system_gain.size:
-        _weighted(lights[0], lights[1], lights[2], to_linear[3], linear[3])
-    if negative:
-        _remove_negatives(linear[0], linear[1], linear[2], linear[3])
+    _remove_negatives(linear[0], linear[1], linear[2], linear[3])
     for channel in range(3):
-        _roots(linear[channel], root, kept, roots[channel])
+        _by_light(linear[channel], root, lights[3], roots[channel])
     if system_gain.size:
-        _roots(linear[3], root, kept, gains)
-        _index_of_largest(gains, gains, gains, index)
-        _look_up(system_gain, index, gains)
+        _by_light(linear[3], system_gain, lights[3], gains)
         for channel in range(3):
             _scale(roots[channel], gains)
-    _index_of_largest(roots[0], roots[1], roots[2], index)
-    _look_up(gain, index, gains)
+    _index_of_largest(roots[0], roots[1], roots[2], gains)
+    _look_up(gain, gains, gains)
 
 
 @njit(cache=True, nogil=True)
@@ -376,23 +363,26 @@ def _light_kernel(
     height, width = y.shape
     rows, columns = u.shape
     cb, cr = np.empty(width, np.uint16), np.empty(width, np.uint16)
+    lights, linear = np.empty((4, width), np.float32), np.empty((4, width), np.float32)
     roots, gains = np.empty((3, width), np.uint16), np.empty(width, np.uint16)
     for row in range(height):
         far = _far_row(row, rows)
         _chroma_at_luma(u[row // 2], u[far], cb)
         _chroma_at_luma(v[row // 2], v[far], cr)
         _to_roots(
-            y[row], cb, cr, to_signal, light, to_linear, root, gain, system_gain, roots, gains
+            y[row], cb, cr, to_signal, light, to_linear, root, gain, system_gain,
+            lights, linear, roots, gains,
         )  # fmt: skip
         _codes(roots, gains, to_code[0], 16, out_y[top + row, left : left + width])
     top, left = top // 2, left // 2
-    lightness = np.empty(columns, np.uint16)
-    roots, gains = np.empty((3, columns), np.uint16), np.empty(columns, np.uint16)
+    lightness, gains = cb[:columns], gains[:columns]
+    lights, linear = np.empty((4, columns), np.float32), np.empty((4, columns), np.float32)
+    roots = np.empty((3, columns), np.uint16)
     for row in range(rows):
         _luma_at_chroma(y[2 * row], y[2 * row + 1], lightness)
         _to_roots(
             lightness, u[row], v[row],
-            to_signal, light, to_linear, root, gain, system_gain, roots, gains,
+            to_signal, light, to_linear, root, gain, system_gain, lights, linear, roots, gains,
         )  # fmt: skip
         _codes(roots, gains, to_code[1], 128, out_u[top + row, left : left + columns])
         _codes(roots, gains, to_code[2], 128, out_v[top + row, left : left + columns])
