@@ -22,6 +22,7 @@ from engine.errors import ObjectChangedError, ObjectMissingError, StoreError
 from engine.files import sync, whole_file
 from engine.location import SourceLocation
 from engine.storage.keys import checked_key, folder_prefix
+from engine.storage.media_types import content_disposition
 from engine.storage.objects import ObjectInfo, OnBytes, opened_for_upload
 
 INCOMING = ".incoming"
@@ -142,7 +143,8 @@ class LocalStore:
         """See `Store`."""
         if self.sign is None:
             raise StoreError(checked_key(key), "has no address: it is in a folder without server")
-        return self.sign(checked_key(key), expires_s, file_name)
+        content_disposition(checked_key(key), file_name)  # refuses what no browser may be told
+        return self.sign(key, expires_s, file_name)
 
     def source(self, key: str) -> SourceLocation:
         """See `Store`."""
