@@ -18,7 +18,7 @@ from backend import progress_hub
 from backend.assignment import OUT_OF_SPACE_STATUS, Assignment, WorkKind
 from backend.cleanup import has_uploads
 from backend.file_cache import FileCache
-from backend.jobs import JobResult, Jobs
+from backend.jobs import SOURCES_GONE_STATUS, JobResult, Jobs
 from backend.metrics import Metrics
 from backend.models import Job, JobType
 from backend.outage import Outage, persist
@@ -28,7 +28,7 @@ from backend.public_errors import public_text
 from backend.settings import ModalFallback, Settings
 from backend.tasks import task_adapter
 from backend.worker_pool import WorkerDiedError, WorkError, run_worker
-from engine.errors import StoreError
+from engine.errors import StoreError, is_out_of_space
 from engine.storage import Store
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ class JobRunner:
             if error.status == OUT_OF_SPACE_STATUS:
                 raise OutOfSpaceError(error.detail) from error
             return await self.persist(self._jobs.fail, *key, error.detail, error.status)
+        except OSError as error:
+            if not is_out_of_space(error):
+                raise
+            raise OutOfSpaceError(str(error)) from error
         except (WorkerDiedError, StoreError) as error:
             log.warning("the run broke off", why=str(error))
             if job.attempts < self._settings.max_attempts:
@@ -121,7 +125,7 @@ class JobRunner:
     async def _result(self, job: Job) -> JobResult:
         folder = self._settings.work_dir / job.folder
         if not job.remote and not await run_in_threadpool(has_uploads, job, folder.parent):
-            raise WorkError(410, "its clips are gone; send them again")
+            raise WorkError(SOURCES_GONE_STATUS, "its clips are gone; send them again")
         if self.target_of(job) is ExecutionTarget.MODAL:
             from backend import modal_jobs  # late: loads Modal's client
 

@@ -47,6 +47,10 @@ class ExportIdReusedError(Exception):
     """The export id was used before, for a different request."""
 
 
+SOURCES_GONE_STATUS = 410
+"""The HTTP status of a job whose clips are gone."""
+
+
 class SourcesGoneError(Exception):
     """The files that a retry needs were removed."""
 

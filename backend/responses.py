@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from backend.export_form import CLIPS
+from backend.jobs import SOURCES_GONE_STATUS
 from backend.models import Job, JobStatus, JobType
 from backend.progress_hub import public_id
 from backend.services import Services
@@ -58,7 +59,11 @@ def job_document(job: Job, services: Services, base_url: str) -> dict[str, Any]:
         "project_name": job.project_name,
         "error": job.error,
         "attempts": job.attempts,
-        "can_retry": job.leftovers and job.status in (JobStatus.FAILED, JobStatus.CANCELLED),
+        "can_retry": (
+            job.leftovers
+            and job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
+            and job.error_status != SOURCES_GONE_STATUS
+        ),
         "modal_used": job.modal_used,
         "created_at": job.created_at.isoformat(),
         "started_at": job.started_at and job.started_at.isoformat(),

@@ -6,6 +6,8 @@ import json
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -18,7 +20,7 @@ from backend.database import Database
 from backend.export_form import ExportRequest
 from backend.installation import opened
 from backend.jobs import Jobs
-from backend.models import Job, JobType
+from backend.models import Job, JobStatus, JobType
 from backend.settings import Settings
 from backend.tasks import RenderTask
 from tests.backend.conftest import SIZE, Serve, post, serving, wait_for
@@ -47,6 +49,40 @@ def accepted(
         (work_dir / folder / "video_0").mkdir(parents=True)
         shutil.copy(clip, work_dir / folder / "video_0" / "goal.mp4")
     return job
+
+
+DIES_AT_ITS_COMMIT = """
+import os, signal, sys
+from sqlalchemy import event
+from backend.database import Database
+from backend.jobs import JobResult, Jobs
+
+database = Database(sys.argv[1])
+jobs = Jobs(database, limit=9, limit_per_user=9)
+event.listen(database.engine, "commit", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+if sys.argv[2] == "recover":
+    jobs.recover(max_attempts=1)
+else:
+    jobs.finish("local", "a", JobResult(1.0, {}, {}))
+"""
+
+
+@pytest.mark.parametrize("change", ["recover", "finish"])
+def test_a_kill_at_the_commit_changes_nothing(
+    database: Database, database_url: str, tmp_path: Path, change: str
+) -> None:
+    jobs = Jobs(database, limit=9, limit_per_user=9)
+    accepted(database, tmp_path / "work", None)
+    jobs.start("local", "a")
+    jobs.update_running("local", "a", progress=50.0)
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_AT_ITS_COMMIT, database_url, change], timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    job = jobs.find("local", "a")
+    assert job and (job.status, job.attempts, job.result) == (JobStatus.RUNNING, 1, None)
+    (again,) = jobs.recover(max_attempts=1)
+    assert (again.status, again.attempts) == (JobStatus.QUEUED, 0)
 
 
 def test_a_clean_stop_puts_running_jobs_back(tmp_path: Path, clips: list[Path]) -> None:
@@ -98,6 +134,7 @@ def test_a_job_whose_clips_are_gone_says_so(
     client = serve(data_dir=settings.data_dir)
     told = wait_for(client, "a", "failed", "done")
     assert (told["error"], told["attempts"]) == ("its clips are gone; send them again", 1)
+    assert not told["can_retry"]
     retried = client.post("/api/exports/a/retry")
     assert retried.status_code == 410 and "send them again" in retried.json()["detail"]
     with closing(sqlite3.connect(settings.data_dir / "framestream.db")) as rows:
