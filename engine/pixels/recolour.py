@@ -8,8 +8,8 @@ than the picture. There are two ways:
 - **Through light**: HDR and wide gamuts. Codes become three channels, light, light of BT.709's
   primaries, one gain for all three, and codes again.
 
-Every step is a table or arithmetic on whole numbers; floats hold whole numbers exactly, or are the
-result of one operation that IEEE 754 defines to the last bit. So the bits are the same everywhere.
+Every step is a table, arithmetic on whole numbers, or a single operation on float32, which IEEE 754
+defines to the last bit. numba neither fuses nor reorders these, so the bits are the same everywhere.
 The tables are made from the formulas in `colour.py`. Both ways keep grey grey and black black.
 Knows no geometry except the box that it fills.
 """

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import colorsys
+import inspect
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 from numpy.typing import NDArray
 
 from engine.geometry import Box, Fit, Size
+from engine.pixels import recolour
 from engine.pixels.colour import (
     TO_BT709,
     hlg_system_gain,
@@ -346,6 +351,17 @@ def test_the_tables_are_the_same_on_every_machine(transfer: Transfer) -> None:
     for values in unrounded_tables(transfer):
         if values.size:
             assert np.abs(values - np.round(values)).min() > 1e-7
+
+
+@pytest.mark.parametrize("kernel", [recolour._weighted, recolour._remove_negatives])
+def test_no_multiplication_is_fused_with_an_addition(kernel: Any) -> None:
+    """A fused operation rounds once and not twice, and not every CPU has it."""
+    compiled = njit(nogil=True)(kernel.py_func)
+    rows = [np.ones(8, np.float32) for _ in range(5)]
+    compiled(*rows[: len(inspect.signature(kernel.py_func).parameters)])
+    (assembly,) = compiled.inspect_asm().values()
+    assert "mul" in assembly
+    assert not re.search(r"\bv?f(n?m(add|sub)|mla|mls)", assembly)
 
 
 def test_light_beyond_the_tables_is_clipped_into_them() -> None:
