@@ -68,7 +68,7 @@ def test_a_cancelled_job_stops_its_call(
     world.deploy(renderer_instead={"render_chunks": render_without_end})
     with serving(settings) as client:
         post(client, clips[1:], headers=ASYNC, export_id="far")
-        wait_until(lambda: began)
+        wait_until(lambda: began and world.noted_renderers())
         assert client.delete("/api/exports/far").json()["status"] == "cancelled"
         wait_until(lambda: not any(call.unfinished for call in calls(world)))
         assert client.get("/api/exports/far").json()["status"] == "cancelled"

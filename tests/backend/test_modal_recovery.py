@@ -120,7 +120,7 @@ def test_a_retry_after_a_cancellation_waits_for_the_end_of_the_old_call(
 
     with serving(settings) as client:
         sent(client, clips)
-        wait_until(lambda: exports(world))
+        wait_until(world.noted_renderers)
         world.plane.fault = lambda name, _: Slow(0.5) if name == "FunctionCallCancel" else None
         assert client.delete("/api/exports/far").json()["status"] == "cancelled"
         assert client.post("/api/exports/far/retry").status_code == 202
@@ -138,7 +138,7 @@ def test_a_call_that_modal_has_forgotten(
     gate = world.deploy_gated()
     with serving(settings) as client:
         sent(client, clips)
-        wait_until(lambda: exports(world))
+        wait_until(world.noted_renderers)
         wait_for(client, "far", "running")
     call = exports(world)[0]
     if is_stored:
@@ -165,7 +165,7 @@ def test_cancelled_while_modal_is_out_of_reach(
     gate = world.deploy_gated()
     with serving(settings) as client:
         sent(client, clips)
-        wait_until(lambda: world.plane.calls_of("/render_chunks"))
+        wait_until(world.noted_renderers)
         world.plane.fault = lambda name, _: Down() if name == "FunctionCallCancel" else None
         assert client.delete("/api/exports/far").json()["status"] == "cancelled"
         wait_until(lambda: outside(settings) and outside(settings)[0][0] >= 2)
@@ -281,7 +281,7 @@ def test_modal_is_lost_in_the_middle_and_the_job_is_rendered_here(
     here = settings.model_copy(update={"modal_fallback": ModalFallback.LOCAL})
     with serving(here) as client:
         sent(client, clips)
-        wait_until(lambda: world.plane.calls_of("/render_chunks"))
+        wait_until(world.noted_renderers)
         world.plane.reachable = False
         told = wait_for(client, "far", "done", "failed")
         assert told["result"]["modal_used"] is False
@@ -319,7 +319,7 @@ def test_a_server_that_is_killed(
         with contextlib.suppress(httpx.TransportError):
             sent(client, clips)
         if cancelled:
-            wait_until(lambda: world.plane.calls_of("/render_chunks"))
+            wait_until(world.noted_renderers)
             with contextlib.suppress(httpx.TransportError):
                 client.delete("/api/exports/far")
     before = exports(world)

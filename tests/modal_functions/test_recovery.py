@@ -17,7 +17,6 @@ import pytest
 from grpclib import Status
 
 from backend.modal_client import ModalError, cancel_export, follow_export, start_export
-from engine.errors import ObjectChangedError, ObjectMissingError
 from engine.pipeline.cache import StoreCache
 from modal_functions import video_processing as functions
 from modal_functions.executor import ModalExecutor
@@ -227,7 +226,7 @@ def test_a_call_whose_id_is_lost_ends_and_publishes_nothing(world: World) -> Non
     gate = world.deploy_gated()
     job = short_job(world)
     call_id = asyncio.run(start_export(job, world.store))
-    wait_until(lambda: ledger_of(world, job))
+    wait_until(lambda: world.noted_renderers())
     asyncio.run(cancel_export(None, job, world.store))
     orchestrator = world.plane.calls[call_id]
     wait_until(lambda: not orchestrator.unfinished)
@@ -244,7 +243,7 @@ def test_a_newer_call_takes_over_the_renderers_of_the_older(world: World) -> Non
     gate = world.deploy_gated()
     job = short_job(world)
     older = asyncio.run(start_export(job, world.store))
-    wait_until(lambda: ledger_of(world, job))
+    wait_until(lambda: world.noted_renderers())
     newer = asyncio.run(start_export(job, world.store))
     wait_until(lambda: not world.plane.calls[older].unfinished)
     gate.set()
@@ -276,11 +275,3 @@ def test_a_call_that_comes_too_late_does_nothing(world: World) -> None:
     assert replaced["status"] == "error" and replaced["lost"]
     assert sorted(world.keys(f"{USER}/temp")) == sorted([job.job_key, job.ledger_key])
     assert "FunctionCallCancel" not in world.plane.requests
-
-
-def ledger_of(world: World, job: Any) -> list[str]:
-    """The ids of the renderers that the export knows."""
-    try:
-        return [*Ledger.from_document(world.store.get_bytes(job.ledger_key)).calls]
-    except (ObjectMissingError, ObjectChangedError):  # it is just being written
-        return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 
 from backend.modal_client import ExportJob
+from engine.errors import ObjectChangedError, ObjectMissingError
 from engine.storage import S3Settings, S3Store
 from modal_functions import video_processing as functions
 from modal_functions.app import APP_NAME
+from modal_functions.protocol import Ledger
 from tests.clips import numbered_clip
 from tests.modal_functions.control_plane import Body, ControlPlane
 from tests.s3 import new_bucket
@@ -106,6 +109,16 @@ class World:
 
         self.deploy(renderer_instead={"render_chunks": render_when_open})
         return gate
+
+    def noted_renderers(self) -> list[str]:
+        """The ids of the renderers in all ledgers. From then on their orchestrators only wait."""
+        noted: list[str] = []
+        for key in self.keys():
+            if key.endswith("/calls.json"):
+                with contextlib.suppress(ObjectMissingError, ObjectChangedError):
+                    calls = Ledger.from_document(self.store.get_bytes(key)).calls
+                    noted += [call_id for call_id, digests in calls.items() if digests]
+        return noted
 
     def footage(self, name: str = "match.mp4", frames: int = 60) -> str:
         """Stores footage of numbered frames. Returns its key."""
