@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from uuid import uuid4
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from backend.assignment import LOCK_FILE
 from backend.body_limits import RequestRefused
 from backend.settings import Settings
 from backend.threads import run_to_end
 from backend.uploads import BLOCK_BYTES, allow_upload, safe_name
+from engine.errors import EngineError
 from engine.files import whole_file
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
@@ -185,9 +188,27 @@ class AppendResult:
     def put_back(self) -> None:
         """Makes a complete file an unfinished upload again, as a crash would; see `find_upload`."""
         assert self.whole is not None
-        with whole_file(_length_path(self.path)) as unfinished:
-            unfinished.write_text(str(self.size_bytes))
-        self.whole.replace(self.path)
+        _put_back(self.whole, self.path)
+
+
+def put_back_whole_files(upload_dir: Path) -> None:
+    """Makes the complete files of a server that was killed unfinished uploads again.
+
+    To be called before requests are served. A file whose upload was begun anew stays for the sweep,
+    and so does one that a full disk keeps where it is.
+    """
+    for whole in list(upload_dir.glob("*.*/*")):
+        path = upload_dir / whole.parent.name.partition(".")[0]
+        if whole.name != LOCK_FILE and not path.exists():
+            with contextlib.suppress(OSError, EngineError):
+                _put_back(whole, path)
+                shutil.rmtree(whole.parent)
+
+
+def _put_back(whole: Path, path: Path) -> None:
+    with whole_file(_length_path(path)) as unfinished:
+        unfinished.write_text(str(whole.stat().st_size))
+    whole.replace(path)
 
 
 async def append(
@@ -202,10 +223,11 @@ async def append(
     """Appends the request's bytes to the file. However the request ends, it keeps what came.
 
     A range that begins at 0 starts again, if it `may_restart`. A complete file is moved into a new
-    folder. Its name is made from `key`, since messages name it. Raises `RequestRefused` 409 if the
-    bytes do not follow those already received or if another upload of this clip is running, and
-    what `check_room` and `allow_upload` raise, and what reading a body raises. 507 if the disk is
-    full.
+    folder, whose name begins with the file's. Its own is made from `key`, since messages name it.
+
+    Raises `RequestRefused` 409 if the bytes do not follow those already received or if another
+    upload of this clip is running, and what `check_room` and `allow_upload` raise, and what reading
+    a body raises. 507 if the disk is full.
     """
     check_room(span.total, settings)
     allow_upload(request, settings, path.parent)
@@ -219,7 +241,7 @@ async def append(
             if size < span.total:
                 return AppendResult(size, None, path)
             await run_in_threadpool(os.fsync, file.fileno())
-            whole = path.with_name(uuid4().hex) / safe_name(key)
+            whole = path.with_name(f"{path.name}.{uuid4().hex}") / safe_name(key)
             whole.parent.mkdir()
             _length_path(path).unlink(missing_ok=True)
             return AppendResult(size, path.replace(whole), path)

@@ -25,6 +25,7 @@ from backend.outside_tasks import OutsideTasks
 from backend.previewer import Previewer
 from backend.progress_hub import ProgressHub
 from backend.readiness import Readiness
+from backend.resumable_upload import put_back_whole_files
 from backend.scheduler import Scheduler
 from backend.server_lock import ServerLock
 from backend.settings import Settings
@@ -60,6 +61,7 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         database, lock = await run_in_threadpool(stack.enter_context, opened(settings))
         for folder in (settings.work_dir, settings.upload_dir):
             folder.mkdir(exist_ok=True)
+        await run_in_threadpool(put_back_whole_files, settings.upload_dir)
         services = _build(settings, metrics, database, lock)
         if isinstance(services.store, LocalStore):
             await run_in_threadpool(services.store.discard_unfinished)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from backend import modal_jobs
+from backend.inspection import Inspector
 from backend.jobs import Jobs
 from engine.cli.main import app
 
@@ -31,6 +32,7 @@ def _after(function: Callable[..., Any]) -> Callable[..., Any]:
 MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "the sources are stored": (modal_jobs, "_put_sources", _after(modal_jobs._put_sources)),
     "the call has started": (Jobs, "call_started", _die),
+    "a clip has come whole": (Inspector, "probe", _die),
     "the job is cancelled": (Jobs, "cancel", _after(Jobs.cancel)),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from backend.inspection import Inspector
 from backend.resumable_upload import upload_path
 from backend.settings import Settings
 from tests.backend.conftest import serving
+from tests.backend.test_kill import server
 from tests.waiting import wait_until
 
 SENT = b"x" * 300_000
@@ -122,7 +124,8 @@ def test_a_complete_clip_that_is_not_stored_yet_is_kept(
 
     async def inspect_for_ever(*_: object) -> dict[str, Any]:
         inspected.set()
-        return await asyncio.get_running_loop().create_future()
+        await asyncio.Event().wait()
+        return {}
 
     with monkeypatch.context() as patch, connected(client) as raw:
         patch.setattr(Inspector, "probe", inspect_for_ever)
@@ -138,3 +141,26 @@ def test_a_complete_clip_that_is_not_stored_yet_is_kept(
         place = {"Content-Range": f"bytes {last}-{last}/{len(content)}"}
         answer = client.put("/api/clips/a.mp4", content=content[-1:], headers=place)
         assert (answer.status_code, answer.json()["size_bytes"]) == (201, len(content))
+
+
+def test_a_complete_clip_survives_a_kill(tmp_path: Path, clips: list[Path]) -> None:
+    """The server is killed after the last byte of a clip, and before the clip is stored."""
+    content, version = clips[0].read_bytes(), {"Tus-Resumable": "1.0.0"}
+    announced = {"Upload-Length": str(len(content)), "Upload-Metadata": "key YS5tcDQ="}
+    kind = {"Content-Type": "application/offset+octet-stream"}
+    program = ("-m", "tests.backend.killed_server", "a clip has come whole", "serve")
+    with server(tmp_path / "data", program=program) as (client, process):
+        assert client.post("/api/uploads", headers=version | announced).status_code == 201
+        with contextlib.suppress(httpx.TransportError):
+            start = version | kind | {"Upload-Offset": "0"}
+            client.patch("/api/uploads/a.mp4", content=content, headers=start)
+        assert process.wait(60) == -signal.SIGKILL
+    with serving(Settings(data_dir=tmp_path / "data")) as client:
+        offset = client.head("/api/uploads/a.mp4", headers=version).headers["Upload-Offset"]
+        assert int(offset) == len(content) - 1
+        end = version | kind | {"Upload-Offset": offset}
+        sent = client.patch("/api/uploads/a.mp4", content=content[-1:], headers=end)
+        assert sent.status_code == 204
+        played = client.get("/api/clips/a.mp4/file", follow_redirects=True)
+        assert played.content == content
+    assert [*(tmp_path / "data" / "uploads").iterdir()] == []
