@@ -22,6 +22,8 @@ CLIP_BYTES = 3 << 20
 """About as large is a clip; most of it is an MP4 `free` box."""
 MOST_PIECE_BYTES = 1 << 20
 BLOCK_BYTES, BLOCK_PAUSE_S = 1 << 16, 0.01
+AT_THE_END = 0.5
+"""How many of the faults come while the whole clip is inspected."""
 FINISHED_WITHIN_S = 120
 CLIPS = f"{USER}/clips/"
 """The prefix of the user's clips in the store."""
@@ -117,7 +119,11 @@ def play(drill: Round) -> None:
         uploads.append(upload)
         sending = threading.Thread(target=upload.go_on)
         sending.start()
-        time.sleep(drill.chance.uniform(0, 1))
+        if drill.chance.random() < AT_THE_END:
+            _wait_for_last_byte(data, sending)
+            time.sleep(drill.chance.uniform(0, 0.3))
+        else:
+            time.sleep(drill.chance.uniform(0, 1))
         drill.one_of(
             {
                 "server killed": server.kill,
@@ -135,6 +141,12 @@ def play(drill: Round) -> None:
     local = local_witness(data)
     check(drill, server, exports, Witness(data, local.query, lambda: _without_clips(data)))
     _check_clips(drill, data, uploads)
+
+
+def _wait_for_last_byte(data: Path, sending: threading.Thread) -> None:
+    """Returns once a clip has come whole, or is not sent any more."""
+    while sending.is_alive() and not any((data / "uploads").glob("*/*")):
+        time.sleep(0.001)
 
 
 def _new_upload(drill: Round, server: Server, number: int) -> Upload:
