@@ -25,14 +25,14 @@ from tests.tcp_proxy import TcpProxy
 from tests.waiting import wait_until
 
 WITH_BUGS = """
+import os
 import sys
-from backend.access import Access
 from backend.cleanup import Cleanup
 from backend.jobs import Jobs
 from backend.settings import Settings
 
 def broken(*arguments, **more):
-    password = Settings().database  # a debugger would show it
+    secrets = [Settings().database, os.environ["R2_SECRET_ACCESS_KEY"]]  # a debugger shows it
     raise RuntimeError("a bug")
 
 Cleanup.sweep = Jobs.list = broken
