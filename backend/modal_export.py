@@ -91,10 +91,15 @@ def _upload_source(path: Path, user: str, store: Store) -> str:
 
 
 async def _run_export(job: ExportJob, store: Store) -> dict[str, Any]:
-    call_id = await start_export(job, store)
+    starting = asyncio.ensure_future(start_export(job, store))
+    call_id = None
     try:
+        call_id = await asyncio.shield(starting)
         return await follow_export(call_id, job, store, _print_progress)
     except asyncio.CancelledError:  # Ctrl-C
+        if call_id is None:  # a call that was asked for may exist
+            await asyncio.wait([starting])
+            call_id = None if starting.exception() else starting.result()
         await cancel_export(call_id, job, store)
         raise
 

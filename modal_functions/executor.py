@@ -83,7 +83,8 @@ class _RunningCall:
     def progress_is_unreadable(self) -> None:
         """Notes that nobody knows how far it is. For `UNREADABLE_S` that is not held against it."""
         now_s = time.monotonic()
-        self.unreadable_since_s = self.unreadable_since_s or now_s
+        if self.unreadable_since_s is None:
+            self.unreadable_since_s = now_s
         if now_s - self.unreadable_since_s < UNREADABLE_S:
             self.since_s = now_s
 

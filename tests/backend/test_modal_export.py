@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from backend.modal_export import app
+from backend.modal_export import _run_export, app
 from tests.clips import numbered_clip
 from tests.media import needs_ffmpeg
-from tests.modal_functions.control_plane import ControlPlane
-from tests.modal_functions.world import World
+from tests.modal_functions.control_plane import ControlPlane, Slow
+from tests.modal_functions.world import USER, World, job_of
 from tests.witness import video_stream
 
 
@@ -36,3 +37,26 @@ def test_an_edit_on_modal_from_the_command_line(
     (tmp_path / "match.mp4").unlink()
     missing = CliRunner().invoke(app, command)
     assert missing.exit_code == 1 and "match.mp4" in missing.output
+
+
+def test_interrupted_while_its_call_is_started(
+    s3_address: str, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody had the call's id yet, and still it ends."""
+    world = World.made(s3_address, control_plane, monkeypatch)
+    gate = world.deploy_gated()
+    job = job_of(world.footage(frames=30))
+    control_plane.fault = lambda name, _: Slow(0.3) if name == "FunctionMap" else None
+
+    async def interrupted() -> bool:
+        task = asyncio.create_task(_run_export(job, world.store))
+        while "FunctionMap" not in control_plane.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task], timeout=60)
+        return task.cancelled()
+
+    assert asyncio.run(interrupted())
+    gate.set()
+    (call,) = control_plane.calls_of("/export_multi_clip")
+    assert not call.unfinished and world.keys(USER) == [job.source_keys["match.mp4"]]

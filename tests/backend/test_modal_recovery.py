@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from backend import modal_client, outside_tasks
 from backend.database import Database
@@ -33,6 +34,7 @@ from tests.modal_functions.control_plane import (
     restart_client,
 )
 from tests.modal_functions.world import World
+from tests.s3 import BUCKET
 from tests.waiting import wait_until
 from tests.witness import luma_frames
 
@@ -75,6 +77,17 @@ def outside(settings: Settings) -> list[tuple[Any, ...]]:
 
 def films(world: World) -> list[str]:
     return world.keys("local/working_videos")
+
+
+def client_of(world: World) -> Any:
+    return world.store._client
+
+
+def begin_an_upload(world: World, settings: Settings) -> None:
+    """Leaves an unfinished upload of the film, as a killed worker does."""
+    with contextlib.closing(sqlite3.connect(settings.data_dir / "framestream.db")) as database:
+        ((key,),) = database.execute("SELECT output_key FROM export_jobs")
+    client_of(world).create_multipart_upload(Bucket=BUCKET, Key=key)
 
 
 def check_film(world: World, told: dict[str, Any], tmp_path: Path) -> None:
@@ -160,10 +173,10 @@ def test_a_call_that_modal_has_forgotten(
 
 
 def test_cancelled_while_modal_is_out_of_reach(
-    world: World, settings: Settings, clips: list[Path], caplog: pytest.LogCaptureFixture
+    world: World, settings: Settings, clips: list[Path]
 ) -> None:
     gate = world.deploy_gated()
-    with serving(settings) as client:
+    with capture_logs() as logged, serving(settings) as client:
         sent(client, clips)
         wait_until(world.noted_renderers)
         world.plane.fault = lambda name, _: Down() if name == "FunctionCallCancel" else None
@@ -173,15 +186,16 @@ def test_cancelled_while_modal_is_out_of_reach(
         assert "Modal cannot be reached" in error and not others
         assert is_live(exports(world)[0])
     restart_client()
-    with serving(settings) as client:
+    with capture_logs() as logged_later, serving(settings) as client:
         world.plane.fault = no_fault
         wait_until(lambda: not outside(settings))
         assert client.get("/api/exports/far").json()["status"] == "cancelled"
     gate.set()
     assert exports(world)[0].containers[0].cancelled
     assert films(world) == [] and world.keys("local/temp/modal_") == []
-    told = [record for record in caplog.records if "not done outside yet" in record.getMessage()]
-    assert len(told) <= 2 and not any(record.exc_info for record in told)
+    told = [each for each in (*logged, *logged_later) if "outside" in each["event"]]
+    assert [each["event"] for each in told] == ["not done outside yet", "done outside after all"]
+    assert not any("exc_info" in each for each in told)
 
 
 def test_a_film_that_is_published_after_the_cancellation_is_deleted(
@@ -257,9 +271,11 @@ def test_modal_takes_no_calls(
         wait_for(client, "far", "failed")
         wait_until(lambda: not outside(settings))
         assert all("/sources/" in key for key in world.keys("local")) and world.keys("local")
+    begin_an_upload(world, settings)
     world.monkeypatch.setattr("backend.cleanup.KEEP_FAILED_S", 0)
     with serving(settings):
         wait_until(lambda: world.keys("local") == [])
+        wait_until(lambda: "Uploads" not in client_of(world).list_multipart_uploads(Bucket=BUCKET))
     here = settings.model_copy(
         update={"modal_fallback": ModalFallback.LOCAL, "data_dir": tmp_path / "here"}
     )

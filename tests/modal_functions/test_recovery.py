@@ -10,6 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import modal
@@ -18,6 +19,7 @@ from grpclib import Status
 
 from backend.modal_client import ModalError, cancel_export, follow_export, start_export
 from engine.pipeline.cache import StoreCache
+from modal_functions import executor
 from modal_functions import video_processing as functions
 from modal_functions.executor import ModalExecutor
 from modal_functions.ledger import CallLedger
@@ -146,6 +148,21 @@ def test_no_renderer_is_given_up_while_its_progress_cannot_be_read(world: World)
     waiting.start()
     check_one_container(world, exported(world, short_job(world)))
     waiting.join(10)
+
+
+def test_progress_that_stays_unreadable_is_an_excuse_for_half_an_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(executor, "time", SimpleNamespace(monotonic=lambda: now_s))
+    call = executor._RunningCall(modal.FunctionCall.from_id("fc-1"), [], since_s=0.0, looked_s=0.0)
+    while now_s < executor.UNREADABLE_S:
+        call.progress_is_unreadable()
+        assert call.why_overdue() is None
+        now_s += 60
+    now_s += executor.QUEUED_S
+    call.progress_is_unreadable()
+    assert "no frame done" in str(call.why_overdue())
 
 
 # calls
