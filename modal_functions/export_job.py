@@ -37,7 +37,7 @@ from modal_functions.app import APP_NAME
 from modal_functions.bucket import check_owner, open_bucket
 from modal_functions.clips import report_export_progress, upload_film, video_response
 from modal_functions.executor import ModalExecutor
-from modal_functions.fence import CancelledError, Fence, FencedError, ReplacedError
+from modal_functions.fence import ExportCancelledError, Fence, FencedError, ReplacedError
 from modal_functions.ledger import CallLedger, poll_call, spawn_call
 from modal_functions.progress_dict import PhaseProgress, ProgressDict
 from modal_functions.protocol import (
@@ -86,7 +86,7 @@ def export(
         raise
     except ReplacedError as error:  # a newer call goes on from here
         return _lost(error)
-    except CancelledError as error:  # who cancelled it clears away
+    except ExportCancelledError as error:  # who cancelled it clears away
         ledger.cancel_all()
         return _lost(error)
     except BaseException:

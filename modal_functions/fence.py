@@ -26,7 +26,7 @@ class FencedError(EngineError):
     """The call must end and publish nothing."""
 
 
-class CancelledError(FencedError):
+class ExportCancelledError(FencedError):
     """The job's document was deleted: the export was cancelled."""
 
 
@@ -48,7 +48,7 @@ class Fence:
         try:
             data = self.store.get_bytes(self.key)
         except ObjectMissingError:
-            raise CancelledError(f"{self.key}: the export was cancelled") from None
+            raise ExportCancelledError(f"{self.key}: the export was cancelled") from None
         except ObjectChangedError:  # while it was read
             data = b""
         if hashlib.sha256(data).hexdigest() != self.sha256:
@@ -66,7 +66,7 @@ class Fence:
             self.check()
         except ReplacedError:
             return True
-        except CancelledError:
+        except ExportCancelledError:
             pass
         return False
 
