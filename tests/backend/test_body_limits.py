@@ -120,7 +120,7 @@ def test_no_route_takes_a_large_body_into_memory(tmp_path: Path) -> None:
     piece = b"x" * MIB
     chunk = b"%x\r\n%s\r\n" % (len(piece), piece)
 
-    def flood(route: Route) -> bytes:
+    def flood(client: httpx.Client, route: Route) -> bytes:
         head = f"{HEAD.format(*route)}Content-Type: {content_type(route)}\r\n"
         with closing(socket.create_connection(address(client), timeout=60)) as raw:
             with contextlib.suppress(ConnectionError):
@@ -135,7 +135,7 @@ def test_no_route_takes_a_large_body_into_memory(tmp_path: Path) -> None:
             client.request(method, path)  # what is loaded at the first request is no leak
         before = peak_mib(process.pid)
         for route in routes():
-            answer = flood(route)
+            answer = flood(client, route)
             assert b"connection: close" in answer.lower(), route
             assert b" 500 " not in answer[:20] and b"xxxx" not in answer, route
         assert peak_mib(process.pid) - before < 16
