@@ -56,25 +56,14 @@ class ExportRequest:
 def multi_clip(form: Form, user_id: str, max_clips: int) -> ExportRequest:
     """`POST /api/export/multi-clip`: each clip has either a file `video_<clipIndex>` or a `key`."""
     field = "multi_clip_data_json"
-    edit = _json(form, field)
-    clips = edit.get("clips") if isinstance(edit, dict) else None
-    if not isinstance(clips, list) or not all(isinstance(clip, dict) for clip in clips):
-        refuse(422, field, "must be an object with a list of objects, `clips`")
-    if len(clips) > max_clips:
-        refuse(413, field, f"has {len(clips)} clips, at most {max_clips} are allowed")
-    files, keys = dict(form.files), dict[str, str]()
-    for place, clip in enumerate(clips):
-        index, key = clip.get("clipIndex"), clip.pop("key", None)
-        if not (index is None or (isinstance(index, int | float) and abs(index) <= _MAX_INDEX)):
-            refuse(422, field, f"clips[{place}].clipIndex must be a whole number")
-        video = f"video_{place if index is None else index}"
-        if (video in files) == (key is not None):
-            refuse(400, video, f"clips[{place}] needs either this file or a key, not both")
-        _name_source(clip, form, video, key, user_id, keys)
-        files.pop(video, None)
-    if files:
-        refuse(400, ", ".join(sorted(files)), "belongs to no clip")
-    return _render_order(JobType.MULTI_CLIP, form, edit, keys)
+    return _edit_order(_json(form, field), field, form, user_id, max_clips)
+
+
+def stored_clips(edit: dict[str, Any], user_id: str, max_clips: int) -> RenderTask:
+    """The task of an edit, the field `edit` of a request. Each clip has a `key`."""
+    task = _edit_order(edit, "edit", Form(), user_id, max_clips).task
+    assert isinstance(task, RenderTask)
+    return task
 
 
 def upscale(form: Form, user_id: str) -> ExportRequest:
@@ -148,6 +137,28 @@ def checked_json(value: Any) -> Any:
 def refuse(status: int, field: str, reason: str) -> NoReturn:
     """Raises `HTTPException`: the field and the reason."""
     raise HTTPException(status, f"{field}: {reason}")
+
+
+def _edit_order(edit: Any, field: str, form: Form, user_id: str, max_clips: int) -> ExportRequest:
+    """An export of an edit that came as `field`, with the files and the other fields of a form."""
+    clips = edit.get("clips") if isinstance(edit, dict) else None
+    if not isinstance(clips, list) or not all(isinstance(clip, dict) for clip in clips):
+        refuse(422, field, "must be an object with a list of objects, `clips`")
+    if len(clips) > max_clips:
+        refuse(413, field, f"has {len(clips)} clips, at most {max_clips} are allowed")
+    files, keys = dict(form.files), dict[str, str]()
+    for place, clip in enumerate(clips):
+        index, key = clip.get("clipIndex"), clip.pop("key", None)
+        if not (index is None or (isinstance(index, int | float) and abs(index) <= _MAX_INDEX)):
+            refuse(422, field, f"clips[{place}].clipIndex must be a whole number")
+        video = f"video_{place if index is None else index}"
+        if (video in files) == (key is not None):
+            refuse(400, video, f"clips[{place}] needs either this file or a key, not both")
+        _name_source(clip, form, video, key, user_id, keys)
+        files.pop(video, None)
+    if files:
+        refuse(400, ", ".join(sorted(files)), "belongs to no clip")
+    return _render_order(JobType.MULTI_CLIP, form, edit, keys)
 
 
 def _name_one(clip: dict[str, Any], form: Form, user_id: str, keys: dict[str, str]) -> None:

@@ -14,16 +14,13 @@ from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from backend import export_form
 from backend.access import User, current_visitor
 from backend.api_document import errors
 from backend.body_limits import allow_body
-from backend.export_form import checked_json, clip_key
+from backend.export_form import checked_json, clip_key, stored_clips
 from backend.models import JobStatus
 from backend.routes.exports import ExportId, existing
 from backend.services import Server, Services
-from backend.tasks import RenderTask
-from backend.uploads import Form
 from backend.worker_pool import WorkError
 from engine.storage import ObjectInfo
 from engine.upscale.models import GENERAL
@@ -116,7 +113,7 @@ async def preview(user: User, server: Server, wanted: FrameRequest) -> Response:
         PreviewUpscaler.NETWORK: GENERAL.name if network in ("auto", "none") else network,
         PreviewUpscaler.PLAIN: "none",
     }
-    task = _task(wanted.edit, user, server)
+    task = stored_clips(wanted.edit, user, server.settings.max_clips)
     try:
         made, picture = await server.previewer.frame(
             task, user, wanted.frame, names[wanted.through]
@@ -132,7 +129,8 @@ async def preview(user: User, server: Server, wanted: FrameRequest) -> Response:
 async def estimate(user: User, server: Server, edited: EditRequest) -> dict[str, Any]:
     """The plan of an edit, and an estimate of its export. Renders nothing."""
     try:
-        return await server.previewer.estimate(_task(edited.edit, user, server), user)
+        task = stored_clips(edited.edit, user, server.settings.max_clips)
+        return await server.previewer.estimate(task, user)
     except WorkError as error:
         raise HTTPException(error.status, error.detail) from error
 
@@ -150,14 +148,6 @@ async def proof(user: User, server: Server, export_id: ExportId) -> dict[str, An
 
 
 router.include_router(edits)
-
-
-def _task(edit: dict[str, Any], user_id: str, server: Services) -> RenderTask:
-    """The task that an export of the same edit would have."""
-    form = Form(fields={"multi_clip_data_json": json.dumps(edit)})
-    requested = export_form.multi_clip(form, user_id=user_id, max_clips=server.settings.max_clips)
-    assert isinstance(requested.task, RenderTask)
-    return requested.task
 
 
 async def _clip(server: Services, user_id: str, key: str) -> ObjectInfo:

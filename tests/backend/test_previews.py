@@ -111,6 +111,7 @@ def test_previews_of_invalid_edits_are_refused(stocked: httpx.Client, route: str
         return stocked.post(f"/api/{route}", json={"edit": edit, **more}).status_code
 
     assert status({}) == status({"clips": []}) == status([]) == 422
+    assert stocked.post(f"/api/{route}", json={"edit": {}}).json()["detail"].startswith("edit: ")
     assert status({"clips": [{"fileName": "/etc/passwd"}]}) == 400
     assert status({"clips": [{"key": "../other/clips/goal.mp4"}]}) == 422
     assert status({"clips": [{"key": "none.mp4"}]}) == 422
