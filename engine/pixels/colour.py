@@ -249,8 +249,23 @@ def shown_signal(light: Floats, transfer: Transfer) -> Floats:
     `light_of_signal`."""
     if transfer is Transfer.SDR:
         return np.minimum(light, 1.0) ** (1 / SDR_GAMMA) * SDR_HEADROOM
-    top_nit = PQ_TOP_NIT if transfer is Transfer.PQ else HDR_PEAK_NIT
-    return np.asarray((tone_curve(light * top_nit) / SDR_WHITE_NIT) ** (1 / SDR_GAMMA))
+    nit = tone_curve(light * _top_nit(transfer))
+    return np.asarray((nit / SDR_WHITE_NIT) ** (1 / SDR_GAMMA))
+
+
+def kept_tint(light: Floats, transfer: Transfer) -> Floats:
+    """How much of a colour's tint is kept, 0 to 1, by the light of its brightest channel.
+
+    As much as of that channel's signal. So colours grow paler the more they are dimmed, as on film.
+    """
+    if transfer is Transfer.SDR:
+        return np.ones_like(light)
+    own_signal = (light * _top_nit(transfer) / SDR_WHITE_NIT) ** (1 / SDR_GAMMA)
+    return shown_signal(light, transfer) / np.maximum(own_signal, 1e-30)
+
+
+def _top_nit(transfer: Transfer) -> float:
+    return PQ_TOP_NIT if transfer is Transfer.PQ else HDR_PEAK_NIT
 
 
 def without_negatives(rgb: Floats) -> Floats:
@@ -268,9 +283,9 @@ def without_negatives(rgb: Floats) -> Floats:
 def to_bt709(code: Floats, colour: Colour) -> Floats:
     """8-bit limited-range codes Y, Cb, Cr (..., 3) of `colour` to those of BT.709 SDR, not rounded.
 
-    All three channels are dimmed alike, by what the brightest of them needs. This keeps hue and
-    saturation. A curve on each channel would turn a bright blue sky cyan, and one on luminance
-    would leave bright colours that the display does not have.
+    The curve dims the brightest channel. The others keep their places between it and grey, except
+    that all tint grows paler alike. So the hue stays. A curve on each channel would turn a bright
+    blue sky cyan, and one on luminance would leave bright colours that the display does not have.
 
     Slow: what `recolour.py` does is tested against it.
     """
@@ -282,6 +297,8 @@ def to_bt709(code: Floats, colour: Colour) -> Floats:
         rgb = rgb * hlg_system_gain(luminance(rgb))[..., None]
     rgb = without_negatives(rgb)
     most = np.maximum(rgb.max(-1, keepdims=True), 1e-30)
-    signal = (rgb / most) ** (1 / SDR_GAMMA) * shown_signal(most, colour.transfer)
+    tint = 1 - (rgb / most) ** (1 / SDR_GAMMA)
+    most_signal = shown_signal(most, colour.transfer)
+    signal = most_signal * (1 - tint * kept_tint(most, colour.transfer))
     span, zero = (LUMA_SPAN, CHROMA_SPAN, CHROMA_SPAN), (16, 128, 128)
     return np.asarray(rgb_to_ycc(signal) * span + zero)

@@ -6,12 +6,12 @@ than the picture. There are two ways:
 - **By a matrix**, in the gamma domain, as every player and libswscale do: SDR whose primaries are
   taken as those of BT.709.
 - **Through light**: HDR and wide gamuts. Codes become three channels, light, light of BT.709's
-  primaries, one gain for all three, and codes again.
+  primaries, the signal of the brightest channel and what the others lack of it, and codes again.
 
-Every step is a table, arithmetic on whole numbers, or a single operation on float32, which IEEE 754
-defines to the last bit. numba neither fuses nor reorders these, so the bits are the same everywhere.
-The tables are made from the formulas in `colour.py`. Both ways keep grey grey and black black.
-Knows no geometry except the box that it fills.
+Every step is a table, arithmetic on whole numbers, or a single operation on float32, which IEEE
+754 defines to the last bit. numba neither fuses nor reorders these, so the bits are the same
+everywhere. The tables are made from the formulas in `colour.py`. Both ways keep grey grey and black
+black. Knows no geometry except the box that it fills.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from engine.pixels.colour import (
     UNIT,
     channel_weights,
     hlg_system_gain,
+    kept_tint,
     light_of_signal,
     linear_weights,
     luminance,
@@ -74,8 +75,10 @@ class LightTables:
     """From light of three channels to light of BT.709's primaries, and to luminance: (4, 3)."""
     root: NDArray[np.uint16]
     """The 1 / 2.4th power of light, by steps; it is proportional to an SDR signal."""
+    peak: NDArray[np.uint16]
+    """From the largest root of a colour to the SDR signal of that channel, a fine code from 0."""
     gain: NDArray[np.uint16]
-    """From the largest root of a colour to the factor that makes SDR signals of all three."""
+    """By the same: from what the other roots lack of it to what their signals lack, in 1 / UNIT."""
     system_gain: NDArray[np.uint16]
     """HLG's OOTF on roots, by steps of the scene's luminance; empty for other transfers."""
     to_code: NDArray[np.int32]
@@ -94,7 +97,7 @@ def colour_conversion(colour: Colour) -> Conversion | None:
 @cache
 def light_tables(colour: Colour) -> LightTables:
     """The tables of a colour. See `unrounded_tables`."""
-    light, root, gain, system_gain = (np.floor(each) for each in unrounded_tables(colour.transfer))
+    light, root, peak, gain, system_gain = map(np.floor, unrounded_tables(colour.transfer))
     linear = linear_weights(colour)
     weights = channel_weights(colour) * LUMA_SPAN * UNIT
     to_signal = np.floor(weights + 0.5)
@@ -107,6 +110,7 @@ def light_tables(colour: Colour) -> LightTables:
         light=light.astype(np.float32),
         to_linear=np.vstack([linear, luminance(linear.T)]).astype(np.float32),
         root=root.astype(np.uint16),
+        peak=peak.astype(np.uint16),
         gain=gain.astype(np.uint16),
         system_gain=system_gain.astype(np.uint16),
         to_code=_summing_to(to_code, UNIT, (1, 0, 0)).astype(np.int32),
@@ -114,7 +118,7 @@ def light_tables(colour: Colour) -> LightTables:
 
 
 def unrounded_tables(transfer: Transfer) -> tuple[NDArray[np.float64], ...]:
-    """The values that `light_tables` rounds down: light, root, gain, system gain.
+    """The values that `light_tables` rounds down: light, root, peak, gain, system gain.
 
     Slightly more than a half is added. So a value that is half way by construction always rounds
     up, although mathematics libraries differ in its last bit.
@@ -128,12 +132,13 @@ def unrounded_tables(transfer: Transfer) -> tuple[NDArray[np.float64], ...]:
     root[0] = 0
     share = (index * 4 + 2) / _ROOT_TOP
     at_root = 2 * share**SDR_GAMMA
-    gain = shown_signal(at_root, transfer) * (LUMA_SPAN * _FINE) / (share * _ROOT_TOP) * UNIT
+    peak = shown_signal(at_root, transfer) * (LUMA_SPAN * _FINE)
+    gain = peak * kept_tint(at_root, transfer) / (share * _ROOT_TOP) * UNIT
     system_gain = np.empty(0)
     if transfer is Transfer.HLG:
         of_root = hlg_system_gain(np.minimum(of_most * 2, 1.0)) ** (1 / SDR_GAMMA)
         system_gain = _ROOT_TOP * of_root
-    return tuple(each + 0.500001 for each in (light, root, gain, system_gain))
+    return tuple(each + 0.500001 for each in (light, root, peak, gain, system_gain))
 
 
 def _summing_to(
@@ -160,7 +165,7 @@ def _apply_light(
     _light_kernel(
         y, u, v,
         tables.to_signal, tables.light, tables.to_linear, tables.root,
-        tables.gain, tables.system_gain, tables.to_code,
+        tables.peak, tables.gain, tables.system_gain, tables.to_code,
         *out.planes, box.x, box.y,
     )  # fmt: skip
 
@@ -299,9 +304,15 @@ def _by_light(
 
 
 @njit(cache=True, nogil=True)
-def _index_of_largest(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], out: NDArray[Any]) -> None:
+def _largest(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], out: NDArray[Any]) -> None:
     for x in range(out.size):
-        out[x] = max(a[x], max(b[x], c[x])) >> 2
+        out[x] = max(a[x], max(b[x], c[x]))
+
+
+@njit(cache=True, nogil=True)
+def _by_root(table: NDArray[Any], roots: NDArray[Any], out: NDArray[Any]) -> None:
+    for x in range(out.size):
+        out[x] = table[np.uint64(roots[x] >> 2)]
 
 
 @njit(cache=True, nogil=True)
@@ -311,18 +322,33 @@ def _scale(row: NDArray[Any], factor: NDArray[Any]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _codes(
-    roots: NDArray[Any], gain: NDArray[Any], w: NDArray[Any], zero: int, out: NDArray[Any]
-) -> None:
-    """One of Y, Cb and Cr from the roots of red, green and blue, rounded to whole codes."""
+def _luma(
+    roots: NDArray[Any], largest: NDArray[Any], peaks: NDArray[Any], gains: NDArray[Any],
+    w: NDArray[Any], out: NDArray[Any],
+) -> None:  # fmt: skip
+    """Y, from the roots of red, green and blue, rounded to whole codes."""
     a, b, c = roots[0], roots[1], roots[2]
-    wa, wb, wc, offset = np.int32(w[0]), np.int32(w[1]), np.int32(w[2]), np.int32(64 * zero + 32)
+    wa, wb, wc = np.int32(w[0]), np.int32(w[1]), np.int32(w[2])
     for x in range(out.size):
         root = np.int32(
             np.int32(a[x]) * wa + np.int32(b[x]) * wb + np.int32(c[x]) * wc
         ) >> np.int32(14)
-        fine = np.int32(np.int32(root) * np.int32(gain[x])) >> np.int32(14)
-        code = np.int32(np.int32(fine) + offset) >> np.int32(6)
+        lacking = np.int32((np.int32(largest[x]) - root) * np.int32(gains[x])) >> np.int32(14)
+        code = np.int32(np.int32(peaks[x]) - lacking + np.int32(64 * 16 + 32)) >> np.int32(6)
+        out[x] = min(max(np.int32(code), np.int32(0)), np.int32(255))
+
+
+@njit(cache=True, nogil=True)
+def _chroma(roots: NDArray[Any], gains: NDArray[Any], w: NDArray[Any], out: NDArray[Any]) -> None:
+    """Cb or Cr, from the roots of red, green and blue, rounded to whole codes."""
+    a, b, c = roots[0], roots[1], roots[2]
+    wa, wb, wc = np.int32(w[0]), np.int32(w[1]), np.int32(w[2])
+    for x in range(out.size):
+        root = np.int32(
+            np.int32(a[x]) * wa + np.int32(b[x]) * wb + np.int32(c[x]) * wc
+        ) >> np.int32(14)
+        fine = np.int32(root * np.int32(gains[x])) >> np.int32(14)
+        code = np.int32(fine + np.int32(64 * 128 + 32)) >> np.int32(6)
         out[x] = min(max(np.int32(code), np.int32(0)), np.int32(255))
 
 
@@ -331,9 +357,10 @@ def _to_roots(
     y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any],
     to_signal: NDArray[Any], light: NDArray[Any], to_linear: NDArray[Any], root: NDArray[Any],
     gain: NDArray[Any], system_gain: NDArray[Any],
-    lights: NDArray[Any], linear: NDArray[Any], roots: NDArray[Any], gains: NDArray[Any],
+    lights: NDArray[Any], linear: NDArray[Any],
+    roots: NDArray[Any], largest: NDArray[Any], gains: NDArray[Any],
 ) -> None:  # fmt: skip
-    """A row of colours as roots of BT.709 light, and the gain that makes signals of them.
+    """A row of colours as roots of BT.709 light, the largest of each, and its gain.
 
     `lights` and `linear` are buffers of float32, shape (4, columns).
     """
@@ -349,40 +376,43 @@ def _to_roots(
         _by_light(linear[3], system_gain, lights[3], gains)
         for channel in range(3):
             _scale(roots[channel], gains)
-    _index_of_largest(roots[0], roots[1], roots[2], gains)
-    _look_up(gain, gains, gains)
+    _largest(roots[0], roots[1], roots[2], largest)
+    _by_root(gain, largest, gains)
 
 
 @njit(cache=True, nogil=True)
 def _light_kernel(
     y: NDArray[Any], u: NDArray[Any], v: NDArray[Any],
     to_signal: NDArray[Any], light: NDArray[Any], to_linear: NDArray[Any], root: NDArray[Any],
-    gain: NDArray[Any], system_gain: NDArray[Any], to_code: NDArray[Any],
+    peak: NDArray[Any], gain: NDArray[Any], system_gain: NDArray[Any], to_code: NDArray[Any],
     out_y: NDArray[Any], out_u: NDArray[Any], out_v: NDArray[Any], left: int, top: int,
 ) -> None:  # fmt: skip
     height, width = y.shape
     rows, columns = u.shape
     cb, cr = np.empty(width, np.uint16), np.empty(width, np.uint16)
     lights, linear = np.empty((4, width), np.float32), np.empty((4, width), np.float32)
-    roots, gains = np.empty((3, width), np.uint16), np.empty(width, np.uint16)
+    roots, peaks = np.empty((3, width), np.uint16), np.empty(width, np.uint16)
+    largest, gains = np.empty(width, np.uint16), np.empty(width, np.uint16)
     for row in range(height):
         far = _far_row(row, rows)
         _chroma_at_luma(u[row // 2], u[far], cb)
         _chroma_at_luma(v[row // 2], v[far], cr)
         _to_roots(
             y[row], cb, cr, to_signal, light, to_linear, root, gain, system_gain,
-            lights, linear, roots, gains,
+            lights, linear, roots, largest, gains,
         )  # fmt: skip
-        _codes(roots, gains, to_code[0], 16, out_y[top + row, left : left + width])
+        _by_root(peak, largest, peaks)
+        _luma(roots, largest, peaks, gains, to_code[0], out_y[top + row, left : left + width])
     top, left = top // 2, left // 2
-    lightness, gains = cb[:columns], gains[:columns]
+    lightness, largest, gains = cb[:columns], largest[:columns], gains[:columns]
     lights, linear = np.empty((4, columns), np.float32), np.empty((4, columns), np.float32)
     roots = np.empty((3, columns), np.uint16)
     for row in range(rows):
         _luma_at_chroma(y[2 * row], y[2 * row + 1], lightness)
         _to_roots(
             lightness, u[row], v[row],
-            to_signal, light, to_linear, root, gain, system_gain, lights, linear, roots, gains,
+            to_signal, light, to_linear, root, gain, system_gain,
+            lights, linear, roots, largest, gains,
         )  # fmt: skip
-        _codes(roots, gains, to_code[1], 128, out_u[top + row, left : left + columns])
-        _codes(roots, gains, to_code[2], 128, out_v[top + row, left : left + columns])
+        _chroma(roots, gains, to_code[1], out_u[top + row, left : left + columns])
+        _chroma(roots, gains, to_code[2], out_v[top + row, left : left + columns])
