@@ -7,9 +7,9 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-from engine.files import sync
+from engine.errors import OutputError
+from engine.files import whole_file
 
 LIFETIME_S = 30 * 86_400.0
 """How long a file is kept after it was last read or written."""
@@ -36,20 +36,15 @@ class FileCache:
 
         A folder that cannot be written is not an error: the file is then not cached.
         """
-        unfinished = self.folder / f".{uuid4().hex}"  # its own: others may write the same name now
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OutputError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
+            with whole_file(self.folder / name) as unfinished:
                 unfinished.write_bytes(data)
-                sync(unfinished)
-                unfinished.replace(self.folder / name)
-            finally:
-                unfinished.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Removes files that were not used for `lifetime_s`, unfinished ones among them."""
         oldest = time.time() - self.lifetime_s
         for path in self.folder.glob("*"):
-            with contextlib.suppress(FileNotFoundError):  # removed by another process
+            with contextlib.suppress(OSError):  # removed by another process, or not to be removed
                 if path.stat().st_mtime < oldest:
                     path.unlink()

@@ -68,7 +68,7 @@ def _create_secret(path: Path) -> None:
         fcntl.flock(folder, fcntl.LOCK_EX)
         if not path.exists():
             with whole_file(path) as unfinished:
-                unfinished.touch(0o600)
+                unfinished.chmod(0o600)
                 unfinished.write_bytes(secrets.token_bytes(SECRET_BYTES))
     finally:
         os.close(folder)

@@ -8,7 +8,6 @@ What it holds is read once in a run, and goes on to the join in `ChunkRecord.fil
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ChunkError, EngineError, OutputError
-from engine.files import whole_file
+from engine.files import file_hash, whole_file
 from engine.media.chunk_writer import EncodedChunk
 from engine.media.encoders import Encoder
 from engine.media.inspect import ChunkFile, read_chunk
 from engine.timeline.chunks import Chunk
 
-_OURS = re.compile(r"\.lock|\.?(sound-)?[0-9a-f]{32}\.(mp4|m4a|json)(\.partial)?")
+_OURS = re.compile(r"\.lock|\.?(sound-)?[0-9a-f]{32}\.(mp4|m4a|json)((\.[0-9a-f]{8})?\.partial)?")
 """Names of the files that an export leaves in its folder."""
 
 _FRAME_HASH = re.compile(r"[0-9a-f]{32}")
@@ -120,7 +119,7 @@ class ChunkStore:
         path = self.path(chunk)
         try:
             document = json.loads(self._record_path(chunk).read_text())
-            if document["file_hash"] != _file_hash(path):
+            if document["file_hash"] != file_hash(path):
                 return None
             record = ChunkRecord.from_document(document, read_chunk(path))
             _check(chunk, record, encoder)
@@ -148,7 +147,7 @@ class ChunkStore:
             digest=chunk.digest,
             frame_count=encoded.frame_count,
             frame_hash=encoded.frame_hash,
-            file_hash=_file_hash(path),
+            file_hash=file_hash(path),
             file=read_chunk(path),
             warnings=tuple(warnings),
             render_s=render_s,
@@ -181,8 +180,3 @@ def _check(chunk: Chunk, record: ChunkRecord, encoder: Encoder) -> None:
     size, fps = file.parameters.size, file.parameters.fps
     if (size, fps) != (encoder.size, encoder.fps):
         raise ChunkError(f"{file.path}: is {size} at {fps} fps")
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,10 +22,11 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from engine.audio.mix import write_sound
+from engine.audio.mix import encode_sound, sound_blocks
+from engine.destination import FILM_SUFFIXES, output_file
 from engine.errors import EditError, EncoderError
-from engine.files import file_url, whole_file
-from engine.media.container import open_container, video_stream
+from engine.files import file_url, temporary_file, whole_file
+from engine.media.container import open_container, packets_of, video_stream
 from engine.media.h264 import from_start_codes, has_usual_lengths, is_idr, parameter_sets
 from engine.media.inspect import check_presentation_times, inspect_file
 from engine.media.join import MP4_OPTIONS, Packet, mux_in_order, sound_packets
@@ -116,22 +118,23 @@ def extract(
     total, and may raise to stop. Raises `EditError`, `SourceError`, `EncoderError`, and `JoinError`
     where the file that came out does not hold the frames of the range.
     """
+    needed = source.location if isinstance(source.location, Path) else None
+    keep = {} if needed is None else {needed: "the source"}
+    destination = output_file(destination, suffixes=FILM_SUFFIXES, keep=keep)
     cut = planned_cut(source, start_s, stop_s)
     warnings: list[str] = []
     copied = _copied_range(source, cut.frames, store)
     writer = _Writer(source, store, cut, copied, warnings, on_progress)
-    sound = destination.with_name(f"{destination.name}.sound.m4a")
     try:
-        if source.sound is not None:
-            _cut_sound(source, store, cut, sound, warnings)
-        with whole_file(destination) as path:
-            writer.write(path, sound if source.sound is not None else None)
+        with (
+            whole_file(destination) as path,
+            _sound_of(cut, source, store, destination, warnings) as sound,
+        ):
+            writer.write(path, sound)
             times_s = _presentation_times_s(source, cut)
             check_presentation_times(inspect_file(path), destination, times_s, TOLERANCE_S)
     except FFmpegError as error:
         raise EncoderError(f"{destination}: cannot be written: {error.strerror}") from error
-    finally:
-        sound.unlink(missing_ok=True)
     return Extracted(
         frames=len(cut.frames),
         frames_copied=len(copied.frames),
@@ -229,7 +232,7 @@ def _packets(
     with open_container(source.location, store) as container:
         stream = video_stream(container, source.location)
         container.seek(int(source.frame_pts[keys[max(0, place)]]), stream=stream)
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if packet.size and packet.pts is not None:
                 index = int(np.searchsorted(source.frame_pts, packet.pts))
                 yield index, packet
@@ -277,8 +280,10 @@ class _Writer:
                 assert isinstance(added, VideoStream)
                 stream = added
                 self._configure(stream.codec_context)
-                if self.source.rotation_deg:
-                    stream.set_display_rotation(-self.source.rotation_deg)
+                if self.source.rotation_deg or self.source.mirrored:
+                    # FFmpeg mirrors after it has turned: then the turn is the other way round
+                    turn = self.source.rotation_deg * (1 if self.source.mirrored else -1)
+                    stream.set_display_rotation(turn, hflip=self.source.mirrored)
                 coded = self._encoded(self.cut.frames, stream.codec_context)
             stream.time_base = self.source.time_base
             packets = [self._timed(coded, stream)]
@@ -384,22 +389,21 @@ class _Writer:
             yield float(packet.dts * source.time_base), packet
 
 
-def _cut_sound(
-    source: SourceInfo, store: Store | None, cut: Cut, path: Path, warnings: list[str]
-) -> None:
-    """Writes the sound of the cut to `path`."""
+@contextmanager
+def _sound_of(
+    cut: Cut, source: SourceInfo, store: Store | None, destination: Path, warnings: list[str]
+) -> Iterator[Path | None]:
+    """A file with the sound of the cut, beside `destination` until the block ends. None where
+    there is no sound."""
+    if source.sound is None:
+        yield None
+        return
     sample_count = max(1, round_half_up(cut.duration_s * SAMPLE_RATE_HZ))
     piece = TempoPiece(cut.start_s, cut.stop_s, Fraction(1), sample_count)
     span = SoundSpan(0, 0, (piece,), 0, Ramp.LINEAR, 0, Ramp.LINEAR)
-    write_sound(
-        [span],
-        [source],
-        sample_count,
-        path,
-        on_warning=warnings.append,
-        on_step=lambda: None,
-        store=store,
-    )
+    with temporary_file(destination.parent, f"{destination.name}.sound") as path:
+        encode_sound(sound_blocks([span], [source], sample_count, warnings.append, store), path)
+        yield path
 
 
 def _presentation_times_s(source: SourceInfo, cut: Cut) -> list[Fraction]:

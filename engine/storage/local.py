@@ -1,7 +1,8 @@
 """A store in a folder: for development, tests and a server with a disk of its own.
 
 Safe for several threads and processes of one machine. Files are written to the folder `.incoming`,
-synced and renamed. A lock is held during the rename only.
+synced and renamed. A lock is held during the rename only. What a killed writer leaves is removed by
+the next one.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
 from engine.errors import ObjectChangedError, ObjectMissingError, StoreError
-from engine.files import sync, whole_file
+from engine.files import sync, temporary_file, whole_file
 from engine.location import SourceLocation
 from engine.storage.keys import checked_key, folder_prefix
 from engine.storage.media_types import content_disposition
@@ -174,7 +174,6 @@ class LocalStore:
         path = self.path(key)
         incoming = self.folder / INCOMING
         incoming.mkdir(parents=True, exist_ok=True)
-        unfinished = incoming / uuid4().hex
 
         def publish(check: _Check) -> str:
             now = time.time_ns()  # file systems' clocks are too coarse for ETags that must differ
@@ -187,10 +186,8 @@ class LocalStore:
                 sync(path.parent)
                 return _etag(path.stat())
 
-        try:
+        with temporary_file(incoming, "object") as unfinished:
             yield unfinished, publish
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     @contextmanager
     def _open(self, key: str, etag: str | None) -> Iterator[BinaryIO]:

@@ -183,7 +183,7 @@ def test_a_cache_that_cannot_be_written_is_left_out(
 
 
 def test_unused_files_are_removed(files: FileCache) -> None:
-    for name in ("used", "unused", ".unfinished"):
+    for name in ("used", "unused", ".unused.0123abcd.partial"):
         files.write(name, b"1")
         old = time.time() - files.lifetime_s - 60
         os.utime(files.folder / name, (old, old))

@@ -207,7 +207,8 @@ def test_removing_takes_the_chunks_and_nothing_else(store: ChunkStore, encoder: 
     with store.locked():
         accepted(store, chunk, encoder)
     (store.folder / f"sound-{chunk.digest}.m4a").write_text("sound")
-    (store.folder / f".{chunk.digest}.mp4.partial").write_text("left by a kill")
+    for token in (".0123abcd", ""):  # as now, and as version 0.1.0 called it
+        (store.folder / f".{chunk.digest}.mp4{token}.partial").write_text("left by a kill")
     kept = [store.folder / name for name in ("thesis.mp4", "notes.json", "photos")]
     kept[0].write_text("mine")
     kept[1].write_text("mine")

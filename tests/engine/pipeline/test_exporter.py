@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transit
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.stage import PlainResampler
 from tests.clips import numbered_clip, read_number
+from tests.disks import small_disk
 from tests.media import needs_ffmpeg
 from tests.witness import complaints, ffprobe, luma_frames, samples, video_stream
 
@@ -341,25 +341,12 @@ def test_progress_is_monotone_and_ends_at_the_end(tmp_path: Path) -> None:
     assert (seen[-1].phase, done[-1], seen[-1].frames_total) == (Phase.DONE, 120, 120)
 
 
-@contextmanager
-def disk_of(size_bytes: int, folder: Path) -> Iterator[Path]:
-    """A file system of that size; skips where nobody may mount one."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a file system is not allowed here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_film_that_does_not_fit_beside_its_chunks_takes_their_place(tmp_path: Path) -> None:
     numbered_clip(tmp_path / "a.mp4", frames=600)
     plan = plan_of(tmp_path, Clip("a.mp4"))
     roomy = exported(plan, tmp_path / "roomy.mp4")
     film_bytes = (tmp_path / "roomy.mp4").stat().st_size
-    with disk_of(film_bytes * 3 // 2, tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", film_bytes * 3 // 2) as disk:
         report = exported(plan, disk / "tight.mp4")
         assert numbers(disk / "tight.mp4") == list(range(600))
         assert [path.name for path in disk.iterdir()] == ["tight.mp4"]
