@@ -20,7 +20,6 @@ from engine.media.stream_header import StreamHeader, stream_header
 from engine.source import ChromaSiting, Colour, Matrix, Primaries, Transfer
 
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-_UNTOLD = 2
 
 # Numbers of ITU-T H.273, which FFmpeg uses, too.
 _GBR, _ICTCP, _BY_PRIMARIES = 0, 14, 12
