@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.cli.console import warn
-from engine.errors import EngineError
+from engine.destination import FILM_SUFFIXES, output_file
 
 if TYPE_CHECKING:
     from engine.timeline.plan import Plan
@@ -37,19 +37,18 @@ def load_plan(edit: Path, *, lenient: bool) -> Plan:
     return build_plan(document, probe_sources(document, edit.parent))
 
 
-def check_output_files(edit: Path, output: Path, report: Path | None = None) -> None:
+def check_output_files(
+    edit: Path,
+    output: Path,
+    report: Path | None = None,
+    *,
+    suffixes: Collection[str] = FILM_SUFFIXES,
+) -> None:
     """Checks, before the work, that outputs can be written and overwrite no file that is needed.
 
-    Raises `EngineError`.
+    Raises `EngineError`; see `output_file`.
     """
-    needed = {edit.resolve(): "the edit"}
-    for path, what in ((output, "the output"), (report, "the report")):
-        if path is None:
-            continue
-        if path.resolve() in needed:
-            raise EngineError(f"{path}: is {needed[path.resolve()]}; it is not overwritten")
-        if not path.parent.is_dir():
-            raise EngineError(f"{path}: there is no folder {path.parent}")
-        if not os.access(path.parent, os.W_OK):
-            raise EngineError(f"{path}: the folder {path.parent} cannot be written to")
-        needed[path.resolve()] = what
+    needed = {edit: "the edit"}
+    needed[output_file(output, suffixes=suffixes, keep=needed)] = "the output"
+    if report is not None:
+        output_file(report, keep=needed)

@@ -31,17 +31,18 @@ def frame(
     lenient: LenientOption = False,
 ) -> None:
     """Write one frame of the export as a PNG: the picture that its encoder is given."""
+    from engine.destination import output_file
     from engine.files import whole_file
     from engine.media.image import png
     from engine.pipeline.still import frame_at, render_still
 
-    check_output_files(edit, output)
+    check_output_files(edit, output, suffixes={".png"})
     time_s = _seconds(at)
     plan = load_plan(edit, lenient=lenient)
     number = frame_at(plan, time_s)
     upscaler = upscaling.choose()
     data = png(render_still(plan, number, upscaler, on_warning=warn))
-    with whole_file(output) as unfinished:
+    with whole_file(output_file(output)) as unfinished:
         unfinished.write_bytes(data)
     typer.echo(f"{output}: {plan.size}, frame {number} of {plan.frame_count}, {upscaler.name}")
 

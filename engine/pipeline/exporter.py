@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import Cancelled, EditError, EngineError, SourceError, StoreError
+from engine.destination import FILM_SUFFIXES, beside, from_home, output_file
+from engine.errors import Cancelled, EditError, SourceError, StoreError
 from engine.media.chapters import ChapterMark
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.fingerprint import fingerprint
@@ -32,6 +33,9 @@ from engine.timeline.plan import Plan
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.stage import Upscaler
 
+PARTS = ".parts"
+"""What the name of the folder of chunks has more than that of its film."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -49,18 +53,18 @@ class Listener:
 def probe_sources(edit: Edit, folder: Path | str = ".") -> list[SourceInfo]:
     """What the files of an edit are, one per clip. Each file is probed once.
 
-    Relative names are taken from `folder`. Raises `EditError` that names the clip whose file is
-    missing or cannot be used.
+    Relative names are taken from `folder`, `~/` is the user's own. Raises `EditError` that names
+    the clip whose file is missing or cannot be used.
     """
     found: dict[Path, SourceInfo] = {}
-    for index, clip in enumerate(edit.clips):
-        path = Path(folder) / clip.file_name
+    paths = [Path(folder) / from_home(Path(clip.file_name)) for clip in edit.clips]
+    for index, path in enumerate(paths):
         if path not in found:
             try:
                 found[path] = probe(path)
             except SourceError as error:
                 raise EditError(f"clips[{index}].fileName", str(error)) from error
-    return [found[Path(folder) / clip.file_name] for clip in edit.clips]
+    return [found[path] for path in paths]
 
 
 def export(
@@ -87,7 +91,7 @@ def export(
     replaced only by a whole, verified file. Raises `EngineError` (see `errors.py`), `Cancelled`
     among them.
     """
-    _check_destination(Path(destination), plan)  # before weights are fetched
+    _film_file(destination, plan)  # checked before weights are fetched
     job = plan_job(
         plan,
         upscaler or choose_upscaler(),
@@ -120,10 +124,9 @@ def export_job(
     store: Store | None = None,
 ) -> Report:
     """As `export`, for a job that was decided before, here or elsewhere."""
-    film = Path(destination)
-    _check_destination(film, plan)
+    film = _film_file(destination, plan)
     _check_sources(plan, store)
-    chunk_store = ChunkStore(Path(work_dir) if work_dir else _parts_folder(film))
+    chunk_store = ChunkStore(Path(work_dir) if work_dir else beside(film, PARTS))
     run = _ExportRun(
         plan=plan,
         context=RenderContext(job, chunk_store, store),
@@ -140,18 +143,11 @@ def export_job(
     return report
 
 
-def _parts_folder(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".parts")
-
-
-def _check_destination(destination: Path, plan: Plan) -> None:
-    if destination.is_dir():
-        raise EngineError(f"{destination}: is a folder, not a file to write")
-    if not destination.parent.is_dir():
-        raise EngineError(f"{destination}: there is no folder {destination.parent}")
-    files = [clip.source.location for clip in plan.clips if isinstance(clip.source.location, Path)]
-    if destination.exists() and any(destination.samefile(file) for file in files if file.exists()):
-        raise EngineError(f"{destination}: is one of the sources; it is not overwritten")
+def _film_file(destination: Path | str, plan: Plan) -> Path:
+    """The file that the film is written to. Raises what `output_file` raises."""
+    locations = [clip.source.location for clip in plan.clips]
+    sources = {each: "one of the sources" for each in locations if isinstance(each, Path)}
+    return output_file(destination, suffixes=FILM_SUFFIXES, keep=sources)
 
 
 def _check_sources(plan: Plan, store: Store | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.destination import output_file
 from engine.files import whole_file
 from engine.pipeline.chunk_store import ChunkRecord
 from engine.pipeline.executors import Executor, RenderedChunk
@@ -73,8 +74,8 @@ class Report:
     chunks: tuple[ChunkReport, ...]
 
     def write(self, path: Path | str) -> None:
-        """Writes the report as JSON, whole or not at all."""
-        with whole_file(Path(path)) as unfinished:
+        """Writes the report as JSON, whole or not at all. Raises what `output_file` raises."""
+        with whole_file(output_file(path)) as unfinished:
             text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
             # a name that is not Unicode text holds what JSON writes as an escape
             unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
