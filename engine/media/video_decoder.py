@@ -162,12 +162,12 @@ class DecodingRun:
                     for frame in self._decoder.decode(packet):
                         self._check_surface(frame)
                         yield frame
-                except av.FFmpegError:
-                    if self._device is not None:
+                except av.FFmpegError as error:
+                    if self._device is not None and not isinstance(error, av.InvalidDataError):
                         raise
                     self._report_damage()
         except av.FFmpegError as error:
-            if self._device is not None:
+            if self._device is not None and not isinstance(error, av.InvalidDataError):
                 where = self._device.device
                 raise DecodingRunError(f"decoding on {where} failed: {error}") from error
             if not is_damage(error):
