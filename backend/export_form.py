@@ -22,6 +22,7 @@ from backend.tasks import ExportMode, ExtractTask, RenderTask
 from backend.uploads import Form
 from engine.errors import StoreError
 from engine.storage import user_key
+from engine.timeline.validation import RepeatedKeyError, unique_keys
 
 CLIPS = "clips"
 """The folder of a user's clips in the store."""
@@ -237,7 +238,10 @@ def _json(form: Form, field: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
-        value = json.loads(form.fields.get(field) or "null", parse_constant=no_constant)
+        text = form.fields.get(field) or "null"
+        value = json.loads(text, parse_constant=no_constant, object_pairs_hook=unique_keys)
+    except RepeatedKeyError as error:
+        refuse(422, field, str(error))
     except RecursionError:
         refuse(422, field, f"is nested more than {MAX_NESTING} deep")
     except ValueError as error:

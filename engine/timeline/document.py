@@ -377,7 +377,9 @@ def _written_number(value: Fraction | None) -> int | float | None:
 
 def _from_json(text: str | bytes) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=validation.unique_keys)
+    except validation.RepeatedKeyError as error:
+        raise EditError("", str(error)) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise EditError(where, f"not JSON: {error.msg.lower()}") from None

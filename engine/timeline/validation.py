@@ -154,6 +154,20 @@ def choice(choices: type[_Choice], value: object, where: str) -> _Choice:
     raise EditError(where, f"must be {listed(list(choices))}, not {shown(value)}")
 
 
+class RepeatedKeyError(ValueError):
+    """A key stands twice in one object of JSON: which of its values counts?"""
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """One object of JSON, for `json.loads(object_pairs_hook=...)`. Raises RepeatedKeyError."""
+    read: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in read:
+            raise RepeatedKeyError(f"the key {shown(key)} stands twice in one object")
+        read[key] = value
+    return read
+
+
 def shown(value: object) -> str:
     """A value of the document in a few words, on one line, for an error text."""
     if value is None or isinstance(value, bool):

@@ -651,3 +651,15 @@ def test_any_change_to_an_edit_is_an_edit_or_an_edit_error(data: st.DataObject) 
         case _:
             node[place] = data.draw(json_values)
     reads_or_complains_in_one_line(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"clips": [{"fileName": "a.mp4"}], "fit": "cover", "fit": "contain"}',
+        '{"clips": [{"fileName": "a.mp4", "title": "x", "fileName": "b.mp4"}]}',
+    ],
+)
+def test_a_key_that_stands_twice_is_an_error(document: str) -> None:
+    with pytest.raises(EditError, match=r'the key "(fit|fileName)" stands twice in one object'):
+        Edit.parse(document)
