@@ -57,7 +57,7 @@ SCENARIOS: Mapping[str, Callable[[Round], None]] = {
     "modal": modal_calls.play,
     "bodies": bodies.play,
 }
-ONCE = {"bodies"}
+ONCE = {"bodies", "caches"}
 """Scenarios without chance: another round would be the same."""
 
 

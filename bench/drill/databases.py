@@ -16,7 +16,8 @@ from bench.drill.tally import Finding
 from bench.drill.witness import check, local_witness
 
 MOST_LOCKED_S = 4
-DAMAGE_BYTES = 2048
+HEAD_BYTES = 4096
+"""The first page of the database."""
 
 DATABASE = "framestream.db"
 
@@ -94,11 +95,16 @@ def _none(_: Round, path: Path) -> None:
 
 
 def _damaged(drill: Round, path: Path) -> None:
-    """A copy with noise somewhere in it."""
-    content = bytearray((drill.folder / "aside" / path.name).read_bytes())
-    start = drill.chance.randrange(0, len(content) - DAMAGE_BYTES)
-    content[start : start + DAMAGE_BYTES] = drill.chance.randbytes(DAMAGE_BYTES)
-    path.write_bytes(content)
+    """A copy with noise in its head or in all its tables, or without its end."""
+    content = (drill.folder / "aside" / path.name).read_bytes()
+    cut = drill.chance.choice((HEAD_BYTES, len(content) // 2))
+    noise = drill.chance.randbytes(len(content) - HEAD_BYTES)
+    damaged = (
+        drill.chance.randbytes(HEAD_BYTES) + content[HEAD_BYTES:],
+        content[:HEAD_BYTES] + noise,
+        content[:cut],
+    )
+    path.write_bytes(drill.chance.choice(damaged))
 
 
 def must_refuse(drill: Round, data: Path, name: str, **environment: str) -> None:

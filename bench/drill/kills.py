@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,12 +21,13 @@ AIM_S = 3
 
 LOCK_FILE = "worker.lock"
 
+ANY = "at any moment"
 MOMENTS: Mapping[str, Callable[[Path], bool]] = {
     "upload": lambda data: any((data / "work").glob("*/video_*")),
-    "queue": lambda data: any((data / "work").glob(f"*/{LOCK_FILE}")),
+    "start": lambda data: any((data / "work").glob(f"*/{LOCK_FILE}")),
     "render": lambda data: any((data / "work").glob("*/parts/.*.mp4.*.partial")),
     "join": lambda data: any((data / "work").glob("*/.out.mp4.*.partial")),
-    "publish": lambda data: any((data / "store" / ".incoming").glob(".object*")),
+    "publish": lambda data: any((data / "store" / ".incoming").glob("*.partial")),
     "clearing": lambda data: any((data / "work").glob("*/out.mp4")),
 }
 """What the files of a job look like at some moments of its life."""
@@ -34,32 +36,33 @@ MOMENTS: Mapping[str, Callable[[Path], bool]] = {
 def play(drill: Round) -> None:
     """See the module."""
     data = drill.folder / "data"
-    server = Server(drill, data, LOCAL_JOBS="2", MAX_ATTEMPTS="50", MIN_FREE_BYTES="0")
+    local_jobs = str(drill.chance.randint(1, 2))
+    server = Server(drill, data, LOCAL_JOBS=local_jobs, MAX_ATTEMPTS="50", MIN_FREE_BYTES="0")
     exports = Exports(drill, server)
     server.start()
     for _ in range(drill.times):
         for _ in range(drill.chance.randint(1, 3)):
             exports.begin()
-        moment = drill.chance.choice(list(MOMENTS))
-        _wait_for(moment, data, drill.chance.uniform(0, 0.02))
+        moment = _a_moment(drill, data)
         drill.one_of(
             {
-                f"server killed during {moment}": server.kill,
-                f"server told to end during {moment}": server.stop,
-                f"workers killed during {moment}": lambda: kill_workers(data),
-                f"server and workers killed during {moment}": drill.kill_all,
+                f"server killed {moment}": server.kill,
+                f"server told to end {moment}": server.stop,
+                f"workers killed {moment}": lambda: kill_workers(data),
+                f"server and workers killed {moment}": drill.kill_all,
             }
         )
         assert server.process is not None
-        with suppress(Exception):
+        with suppress(subprocess.TimeoutExpired):
             server.process.wait(0.2)
         if server.process.poll() is not None:
             server.start()
     check(drill, server, exports, local_witness(data))
 
 
-def kill_workers(data: Path) -> None:
-    """Kills the process groups that hold the locks of the job folders."""
+def kill_workers(data: Path) -> bool:
+    """Kills the process groups that hold the locks of the job folders. False if there is none."""
+    killed = False
     for path in (data / "work").glob(f"*/{LOCK_FILE}"):
         with suppress(OSError), path.open() as lock:
             try:
@@ -67,11 +70,18 @@ def kill_workers(data: Path) -> None:
             except BlockingIOError:
                 if (group := lock.read()).isdecimal():
                     os.killpg(int(group), signal.SIGKILL)
+                    killed = True
+    return killed
 
 
-def _wait_for(moment: str, data: Path, more_s: float) -> None:
-    """Returns when a job's files look like that, and a little later; or when the time is up."""
+def _a_moment(drill: Round, data: Path) -> str:
+    """Waits for a moment by chance, and a little longer. Returns which it is."""
+    name = drill.chance.choice([*MOMENTS, ANY])
+    little_s = drill.chance.uniform(0, 1.5 if name == ANY else 0.02)
     until_s = time.monotonic() + AIM_S
-    while not MOMENTS[moment](data) and time.monotonic() < until_s:
+    while name != ANY and not MOMENTS[name](data):
+        if time.monotonic() > until_s:
+            return ANY
         time.sleep(0.0005)
-    time.sleep(more_s)
+    time.sleep(little_s)
+    return name if name == ANY else f"during {name}"

@@ -64,10 +64,10 @@ class Round:
         return self.logs / f"{name}.log"
 
     def one_of(self, actions: Mapping[str, Callable[[], object]]) -> None:
-        """Injects one of these faults, by chance."""
+        """Injects one of these faults, by chance. False from one means that there was none."""
         name = self.chance.choice(list(actions))
-        self.tally.injected(name)
-        actions[name]()
+        if actions[name]() is not False:
+            self.tally.injected(name)
 
     def processes(self) -> list[int]:
         """Ids of the round's processes that are there, workers included."""
