@@ -14,6 +14,9 @@ from engine.files import whole_file
 LIFETIME_S = 30 * 86_400.0
 """How long a file is kept after it was last read or written."""
 
+MAX_BYTES = 64 << 20
+"""Size of the largest file. What is larger counts as absent, and is not read into memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileCache:
@@ -27,9 +30,11 @@ class FileCache:
         path = self.folder / name
         try:
             os.utime(path)
-            return path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
         except OSError:
             return None
+        return data if len(data) <= MAX_BYTES else None
 
     def write(self, name: str, data: bytes) -> None:
         """Writes or replaces a file. Readers see the old content or all of the new.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from backend.file_cache import FileCache
 from backend.settings import Settings
 from backend.tasks import RenderTask
 from backend.worker_pool import WorkerDiedError, WorkError, run_worker
+from engine.records import document_in, record_bytes
 from engine.storage import ObjectInfo, Store
 
 MAX_CONCURRENT = 2
@@ -73,14 +73,14 @@ class Previewer:
         """The facts and the filmstrip of a stored clip, from the cache or made by a worker."""
         version = f"{PREVIEW_VERSION}\n{clip.key}\n{clip.etag}"
         name = hashlib.sha256(version.encode()).hexdigest()[:40]
-        document = await run_in_threadpool(self._previews.read, f"{name}.json")
+        document = document_in(await run_in_threadpool(self._previews.read, f"{name}.json"))
         picture = await run_in_threadpool(self._previews.read, f"{name}.jpg")
         if document is not None and picture is not None:
-            return json.loads(document), picture
+            return document, picture
         assignment = replace(self._assignment(WorkKind.CLIP_PREVIEW, user_id), output_key=clip.key)
         made, picture = await self._run(assignment, FILMSTRIP_FILE)
         await run_in_threadpool(self._previews.write, f"{name}.jpg", picture)
-        await run_in_threadpool(self._previews.write, f"{name}.json", json.dumps(made).encode())
+        await run_in_threadpool(self._previews.write, f"{name}.json", record_bytes(made))
         return made, picture
 
     def _assignment(

@@ -1,23 +1,25 @@
 """Remembers what probed sources are, so that each one is probed once and not in every worker.
 
-Two kinds of small files are cached. One maps a version of a file or an object to its fingerprint,
-the other holds the document of the source with that fingerprint (`SourceInfo.to_document`). So a
-clip that was probed as an uploaded file is known when it is read from the store later.
+Two kinds of records are cached. One maps a version of a file or an object to its fingerprint, the
+other holds the document of the source with that fingerprint (`SourceInfo.to_document`). So a clip
+that was probed as an uploaded file is known when it is read from the store later. A record that is
+damaged is made again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from backend.file_cache import FileCache
+from backend.file_cache import MAX_BYTES, FileCache
 from engine.errors import SourceError
 from engine.location import SourceLocation
 from engine.media.fingerprint import fingerprint
 from engine.media.probe import probe
+from engine.records import document_in, record_bytes
 from engine.source import SourceInfo
 from engine.storage import Store
 from engine.version import VERSION
@@ -40,27 +42,31 @@ class SourceCache:
         """
         try:
             version_name = self._name("version", f"{location}\n{_version(location)}")
-            known = self.files.read(version_name)
-            digest = known.decode("ascii", "replace") if known else fingerprint(location, store)
+            known = self._read(version_name)
+            digest = str(known["fingerprint"]) if known else fingerprint(location, store)
         except OSError:
             return probe(location, store)  # raises the error that names the file
         source = self._cached(digest, location)
         if source is None:
             source = probe(location, store)
-            document = json.dumps(source.to_document(), separators=(",", ":"))
-            self.files.write(self._document_name(source.fingerprint), document.encode())
-        if known != source.fingerprint.encode():
-            self.files.write(version_name, source.fingerprint.encode())
+            self._write(self._document_name(source.fingerprint), source.to_document())
+        if digest != source.fingerprint or not known:
+            self._write(version_name, {"fingerprint": source.fingerprint})
         return source
 
     def _cached(self, digest: str, location: SourceLocation) -> SourceInfo | None:
         """The source with that fingerprint, None if it is not cached or cannot be understood."""
-        data = self.files.read(self._document_name(digest))
-        if data is None:
-            return None
-        with contextlib.suppress(ValueError, SourceError):
-            return SourceInfo.from_document(json.loads(data), location)
+        document = self._read(self._document_name(digest))
+        if document is not None:
+            with contextlib.suppress(SourceError):
+                return SourceInfo.from_document(document, location)
         return None
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        return document_in(self.files.read(name), MAX_BYTES)
+
+    def _write(self, name: str, document: dict[str, Any]) -> None:
+        self.files.write(name, record_bytes(document))
 
     def _document_name(self, digest: str) -> str:
         return self._name("document", f"{VERSION}\n{digest}")

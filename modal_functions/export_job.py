@@ -26,6 +26,7 @@ from engine.media.probe import probe
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.exporter import Listener, export_job
 from engine.pipeline.job import ChosenUpscaler, RenderJob, decided_job
+from engine.records import document_in, record_bytes
 from engine.source import SourceInfo
 from engine.storage import Store
 from engine.timeline.chunks import RENDER_VERSION
@@ -200,11 +201,13 @@ def _render_job(
     key = f"cache/choices/{hashlib.sha256(text.encode()).hexdigest()}.json"
     store = fence.store
     try:
-        chosen = json.loads(store.get_bytes(key))
+        chosen: Mapping[str, Any] | None = document_in(store.get_bytes(key))
     except ObjectMissingError:
+        chosen = None
+    if chosen is None:
         fence.check()
         chosen = _wait_for_choice(spawn_call(renderer.choose, **asked), fence, ledger)
-        store.put_bytes(key, json.dumps(chosen).encode())
+        store.put_bytes(key, record_bytes(chosen))
     stages = [stage_of_document(each) for each in chosen["stages"]]
     encoder, upscaler = chosen["encoder"], chosen["upscaler"]
     options = tuple((name, value) for name, value in encoder["options"])

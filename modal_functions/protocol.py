@@ -242,7 +242,7 @@ def stored_response(manifest: bytes, job_id: str) -> VideoResponse | None:
     """The response in a manifest; None where it is another job's, or cannot be read."""
     try:
         fields = json.loads(manifest)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict) or fields.get("job_id") != job_id:
         return None

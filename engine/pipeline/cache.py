@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import ObjectMissingError
+from engine.errors import ObjectChangedError, ObjectMissingError
 from engine.files import whole_file
+from engine.records import MAX_RECORD_BYTES, document_in
 from engine.storage import ObjectInfo, Store
 
 MAX_BYTES = 10 * 10**9
@@ -28,7 +29,10 @@ class ChunkCache(Protocol):
     """A second place for the chunks of exports. Every method may raise `StoreError`."""
 
     def fetch(self, digest: str, folder: Path) -> bool:
-        """Puts `{digest}.mp4` and `{digest}.json` into the folder. False where it has none."""
+        """Puts `{digest}.mp4` and `{digest}.json` into the folder. False where it has none.
+
+        The caller checks them, and forgets them here where they are damaged.
+        """
 
     def offer(self, digest: str, folder: Path) -> None:
         """Keeps `{digest}.mp4` and `{digest}.json` of the folder, unless it has them already."""
@@ -60,14 +64,18 @@ class StoreCache:
     def fetch(self, digest: str, folder: Path) -> bool:
         """See `ChunkCache`."""
         file, record = self._keys(digest)
-        try:
-            text = self.store.get_bytes(record)
-            self.store.get_file(file, folder / f"{digest}.mp4")
-        except ObjectMissingError:
+        info = self.store.stat(record)
+        if info is None:
             return False
-        self.store.put_bytes(record, text)
+        try:
+            data = self.store.get_bytes(record) if info.size_bytes <= MAX_RECORD_BYTES else b""
+            if document_in(data) is not None:
+                self.store.get_file(file, folder / f"{digest}.mp4")
+                self.store.put_bytes(record, data)
+        except (ObjectMissingError, ObjectChangedError):  # another export uses or drops it now
+            return False
         with whole_file(folder / f"{digest}.json") as unfinished:
-            unfinished.write_bytes(text)
+            unfinished.write_bytes(data)
         return True
 
     def offer(self, digest: str, folder: Path) -> None:

@@ -1,14 +1,14 @@
 """The folder of finished chunks beside an export: what makes it resumable.
 
 Each chunk is a file and a record beside it, which is written last. A chunk from an earlier run is
-found only where the record fits the file, byte for byte, and the file holds what the plan says.
+found only where the record is whole and fits the file, byte for byte, and the file holds what the
+plan says. Otherwise the chunk is rendered again, and file and record are replaced.
 What it holds is read once in a run, and goes on to the join in `ChunkRecord.file`.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ChunkError, EngineError, OutputError
-from engine.files import file_hash, whole_file
+from engine.files import file_hash
 from engine.media.chunk_writer import EncodedChunk
 from engine.media.encoders import Encoder
 from engine.media.inspect import ChunkFile, read_chunk
+from engine.records import read_record, write_record
 from engine.timeline.chunks import Chunk
 
 _OURS = re.compile(r"\.lock|\.?(sound-)?[0-9a-f]{32}\.(mp4|m4a|json)((\.[0-9a-f]{8})?\.partial)?")
 """Names of the files that an export leaves in its folder."""
 
-_FRAME_HASH = re.compile(r"[0-9a-f]{32}")
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkRecord:
-    """What is known of a finished chunk. All but `file` is stored as JSON beside the file."""
+    """What is known of a finished chunk. All but `file` is stored as a record beside the file."""
 
     digest: str
     frame_count: int
@@ -63,16 +62,10 @@ class ChunkRecord:
     def from_document(cls, document: dict[str, Any], file: ChunkFile) -> ChunkRecord:
         """What `to_document` wrote.
 
-        An earlier version wrote where a copied chunk came from in place of its `frame_hash`: that
-        is None here. Raises `LookupError` or `TypeError` for anything else than a record.
+        Raises `LookupError` or `TypeError` for what another version may have written.
         """
-        values: dict[str, Any] = {
-            "warnings": tuple(document["warnings"]),
-            "route": tuple(document["route"]),
-        }
-        if not _FRAME_HASH.fullmatch(document["frame_hash"] or ""):
-            values["frame_hash"] = None
-        return cls(**document | values, file=file)
+        texts = {name: tuple(document[name]) for name in ("warnings", "route")}
+        return cls(**document | texts, file=file)
 
 
 class ChunkStore:
@@ -117,14 +110,16 @@ class ChunkStore:
     def find(self, chunk: Chunk, encoder: Encoder) -> ChunkRecord | None:
         """The record of a chunk that is there and whole, else None."""
         path = self.path(chunk)
+        document = read_record(self._record_path(chunk))
+        if document is None:
+            return None
         try:
-            document = json.loads(self._record_path(chunk).read_text())
             if document["file_hash"] != file_hash(path):
                 return None
             record = ChunkRecord.from_document(document, read_chunk(path))
             _check(chunk, record, encoder)
-        except (OSError, ValueError, TypeError, LookupError, ChunkError):
-            return None  # lost, torn or foreign: it is rendered again
+        except (OSError, TypeError, LookupError, ChunkError):
+            return None  # the file is lost, torn or another one
         return record
 
     def accept(
@@ -156,8 +151,7 @@ class ChunkStore:
             decoded_frames=decoded_frames,
         )
         _check(chunk, record, encoder)
-        with whole_file(self._record_path(chunk)) as unfinished:
-            unfinished.write_text(json.dumps(record.to_document(), indent=1))
+        write_record(self._record_path(chunk), record.to_document())
         return record
 
     def remove(self) -> None:

@@ -1,20 +1,22 @@
-"""How fast exports were here: a small JSON file of measured runs. Knows no plan.
+"""How fast exports were here: a small record of measured runs. Knows no plan.
 
-It serves only estimates. A file that cannot be read counts as empty. It may be deleted at any time.
+It serves only estimates. A file that cannot be read, or is damaged, counts as empty. It may be
+deleted at any time.
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import platformdirs
-
-from engine.files import whole_file
+from engine.errors import EngineError, OutputError
 from engine.geometry import Size
+from engine.records import read_record, write_record
+from engine.user_cache import user_cache
 
 VARIABLE = "FRAMESTREAM_HISTORY"
 """The environment variable that names another file than the user's own."""
@@ -43,37 +45,56 @@ class Run:
 
 
 class History:
-    """The runs in one file."""
+    """The runs in one file. Several processes may use it at the same time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
+        """Where `path` is None there is no place for a history: it stays empty."""
         self._path = path
 
     @classmethod
     def of_user(cls) -> History:
         """The history of the program's user, or the file that the environment names."""
-        named = os.environ.get(VARIABLE)
-        return cls(Path(named) if named else platformdirs.user_cache_path("framestream") / "speeds")
+        if named := os.environ.get(VARIABLE):
+            return cls(Path(named))
+        folder = user_cache()
+        return cls(folder and folder / "speeds")
 
     def add(self, run: Run) -> None:
-        """Keeps a run. Raises OSError or OutputError where the file cannot be written."""
-        alike = [each for each in self.runs() if each.kind == run.kind]
-        others = [each for each in self.runs() if each.kind != run.kind]
-        kept = [*others, *[*alike, run][-KEPT_PER_KIND:]]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self._path) as unfinished:
-            unfinished.write_text(json.dumps([asdict(each) for each in kept], indent=1))
+        """Keeps a run. Raises `EngineError` where the file cannot be written."""
+        if self._path is None:
+            raise EngineError(f"the user has no home for a history; {VARIABLE} may name a file")
+        with _one_at_a_time(self._path):
+            runs = self.runs()
+            alike = [each for each in runs if each.kind == run.kind]
+            others = [each for each in runs if each.kind != run.kind]
+            kept = [*others, *[*alike, run][-KEPT_PER_KIND:]]
+            write_record(self._path, {"runs": [asdict(each) for each in kept]})
 
     def runs(self) -> list[Run]:
         """Every run that is kept."""
+        document = self._path and read_record(self._path)
         try:
-            return [_run(each) for each in json.loads(self._path.read_text())]
-        except (OSError, ValueError, TypeError, LookupError):
+            return [_run(each) for each in document["runs"]] if document else []
+        except (ValueError, TypeError, LookupError):
             return []
 
     def alike(self, upscaler: str, encoder: str, size: Size, workers: int) -> Sequence[Run]:
         """The runs of one kind, oldest first."""
         kind = upscaler, encoder, size.width, size.height, workers
         return [each for each in self.runs() if each.kind == kind]
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Waits until no other process changes the file. Raises `OutputError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}.lock").open("w") as lock:
+            with suppress(OSError):  # no locks in this file system: then a run may get lost
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise OutputError(path, error) from error
 
 
 def _run(document: dict[str, object]) -> Run:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.audio.mix import write_sound
 from engine.errors import EngineError
-from engine.files import whole_file
+from engine.files import file_hash
 from engine.pipeline.progress import StageClock
+from engine.records import read_record, write_record
 from engine.storage.objects import Store
 from engine.timeline.plan import Plan
 
@@ -61,8 +61,7 @@ def mixdown(
                 on_step=on_step,
                 store=store,
             )
-        with whole_file(record) as unfinished:
-            unfinished.write_text(json.dumps(warnings))
+        write_record(record, {"file_hash": file_hash(path), "warnings": warnings})
     return Mixdown(path, tuple(warnings))
 
 
@@ -74,13 +73,13 @@ def _digest(plan: Plan) -> str:
 
 def _recorded_warnings(sound: Path, record: Path) -> list[str] | None:
     """Warnings from the run that mixed the sound track. None where it must be mixed."""
-    if not sound.exists():
-        return None
+    document = read_record(record)
     try:
-        warnings: list[str] = json.loads(record.read_text())
-    except (OSError, ValueError):
+        if document is None or document["file_hash"] != file_hash(sound):
+            return None
+        return [str(warning) for warning in document["warnings"]]
+    except (OSError, LookupError, TypeError):
         return None
-    return warnings
 
 
 def _refuse(warning: str) -> None:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
-
 from engine.errors import UpscalerError
 from engine.upscale.models import Model
+from engine.user_cache import user_cache
 
 RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 FOLDER_VARIABLE = "FRAMESTREAM_WEIGHTS_DIR"
@@ -50,11 +49,16 @@ def weights_path(
         if not model_path.is_file():
             raise UpscalerError(f"{model_path}: there is no such file of weights")
         return model_path
-    folder = folder or _cache()
     found = found_weights(model, folder)
     if found is not None:
         _check_official(model, found)
         return found
+    folder = folder or _cache()
+    if folder is None:
+        raise UpscalerError(
+            f"no weights of {model.name}: the user has no home for them; {FOLDER_VARIABLE} may "
+            f"name a folder with {model.file_name}"
+        )
     url = f"{base_url}/{model.release}/{model.file_name}"
     try:
         return _downloaded(model, folder, url, on_progress)
@@ -65,12 +69,13 @@ def weights_path(
 def found_weights(model: Model, folder: Path | None = None) -> Path | None:
     """The file that `weights_path` would check and take. None where it would download one."""
     places = (*_named_folder(), folder or _cache())
-    paths = (place / model.file_name for place in places)
+    paths = (place / model.file_name for place in places if place is not None)
     return next((path for path in paths if path.is_file()), None)
 
 
-def _cache() -> Path:
-    return platformdirs.user_cache_path("framestream") / "weights"
+def _cache() -> Path | None:
+    folder = user_cache()
+    return folder and folder / "weights"
 
 
 class _FetchError(Exception):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from backend.file_cache import FileCache
 from backend.settings import Settings
 from backend.source_cache import SourceCache
 from engine.errors import SourceError
+from engine.records import record_bytes
 from engine.source import SourceInfo
 from engine.storage import LocalStore
 from tests.backend.conftest import SIZE, Serve, post, serving
@@ -47,7 +49,7 @@ def documents(folder: Path) -> list[Path]:
 
 def halve(document: Path) -> None:
     """Makes the cached source half as long. A worker that reports this length did not probe."""
-    source = SourceInfo.from_document(json.loads(document.read_text()), Path())
+    source = cached_source(document)
     count = len(source.frame_pts) // 2
     end_pts = int(source.frame_pts[count])
     half = replace(
@@ -56,7 +58,13 @@ def halve(document: Path) -> None:
         keyframe_pts=source.keyframe_pts[source.keyframe_pts < end_pts],
         end_pts=end_pts,
     )
-    document.write_text(json.dumps(half.to_document()))
+    document.write_bytes(record_bytes(half.to_document()))
+
+
+def cached_source(document: Path) -> SourceInfo:
+    content = json.loads(document.read_text())
+    del content["checksum"]
+    return SourceInfo.from_document(content, Path())
 
 
 def put(client: httpx.Client, clip: Path, key: str = "save.mp4") -> None:
@@ -147,20 +155,40 @@ def test_users_share_no_source(files: FileCache, store: LocalStore, clips: list[
     assert len(SourceCache(files, "anna").source_info(clips[0], store).frame_pts) == 12
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"version": 999}'])
-def test_a_cached_file_that_cannot_be_understood_is_replaced(
-    files: FileCache, store: LocalStore, clips: list[Path], content: bytes
+def changed(record: bytes) -> bytes:
+    """The same record with another digit in it, in the right form still."""
+    place = re.search(rb"[1-8](?=[0-9a-f]*\")", record)
+    assert place is not None
+    return record[: place.start()] + b"9" + record[place.end() :]
+
+
+POISON: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "no text": lambda _: b"\xff",
+    "no record": lambda _: b"[]",
+    "without checksum": lambda record: record.replace(b"checksum", b"checksun"),
+    "another version's": lambda _: record_bytes({"version": 999, "fingerprint": "1f"}),
+    "nested deeply": lambda _: b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "changed": changed,
+    "endless": lambda _: bytes(70 << 20),
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_damaged_record_is_replaced(
+    files: FileCache, store: LocalStore, clips: list[Path], poison: str
 ) -> None:
     cache = SourceCache(files, "anna")
     cache.source_info(clips[0], store)
     [document] = documents(files.folder)
-    good = document.read_bytes()
     [version] = files.folder.glob("*.version")
-    for cached in (document, version):
-        cached.write_bytes(content)
+    good = {path: path.read_bytes() for path in (document, version)}
+    for path, content in good.items():
+        path.write_bytes(POISON[poison](content))
         assert len(cache.source_info(clips[0], store).frame_pts) == 24
-        assert document.read_bytes() == good
-    assert version.read_text() == json.loads(good)["fingerprint"]
+        assert {path: path.read_bytes() for path in good} == good
+    fingerprint = json.loads(good[version])["fingerprint"]
+    assert fingerprint == cached_source(document).fingerprint
 
 
 def test_files_that_are_no_sources_are_not_cached(

@@ -97,7 +97,11 @@ def test_a_manifest_gives_its_response_to_its_own_job() -> None:
     assert stored_response(manifest, "job-2") is None
 
 
-@pytest.mark.parametrize("manifest", [b"", b"[]", b'{"job_id": "job-1"}', b'{"job_id'])
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"[]", b'{"job_id": "job-1"}', b'{"job_id', b"[" * 100_000],
+    ids=["empty", "a list", "no result", "torn", "nested"],
+)
 def test_a_manifest_that_cannot_be_read(manifest: bytes) -> None:
     assert stored_response(manifest, "job-1") is None
 

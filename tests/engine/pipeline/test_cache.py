@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from engine.geometry import Size
 from engine.media.encoders import Encoder, choose_encoder
 from engine.pipeline.cache import StoreCache, Swept
 from engine.pipeline.exporter import export, probe_sources
+from engine.records import record_bytes
 from engine.storage import LocalStore
 from engine.timeline.edit import Clip, Edit
 from engine.timeline.plan import Plan, build_plan
@@ -70,12 +72,17 @@ def test_only_what_changed_is_rendered_wherever_it_goes(clips: Clips, cache: Sto
     assert (third.frames_rendered, third.warnings) == (0, ())
 
 
-@pytest.mark.parametrize("harm", ["torn", "file gone", "record torn"])
+NESTED = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+
+
+@pytest.mark.parametrize(
+    "harm", ["torn", "file gone", "record torn", "record nested", "record false", "record huge"]
+)
 def test_what_is_not_whole_is_rendered_and_kept_anew(
     harm: str, clips: Clips, cache: StoreCache
 ) -> None:
     plan = planned(clips.folder, "a.mp4")
-    export(plan, clips.folder / "x.mp4", encoder=encoder_for(plan), cache=cache)
+    first = export(plan, clips.folder / "x.mp4", encoder=encoder_for(plan), cache=cache)
     record, file = clips.files
     match harm:
         case "torn":
@@ -84,13 +91,21 @@ def test_what_is_not_whole_is_rendered_and_kept_anew(
             file.unlink()
         case "record torn":
             record.write_text(record.read_text()[:-10])
+        case "record nested":
+            record.write_bytes(NESTED)
+        case "record false":
+            wrong = json.loads(record.read_text()) | {"frame_hash": "0" * 32}
+            record.write_text(json.dumps(wrong))
+        case "record huge":
+            os.truncate(record, 1 << 40)
     again = export(plan, clips.folder / "y.mp4", encoder=encoder_for(plan), cache=cache)
     assert again.frames_rendered == 10
     assert [("not whole" in warning) for warning in again.warnings] == (
         [] if harm == "file gone" else [True]
     )
+    assert again.chunks[0].frame_hash == first.chunks[0].frame_hash
     third = export(plan, clips.folder / "z.mp4", encoder=encoder_for(plan), cache=cache)
-    assert third.frames_rendered == 0
+    assert (third.frames_rendered, third.warnings) == (0, ())
 
 
 def test_an_export_does_not_fail_for_want_of_a_cache(clips: Clips) -> None:
@@ -106,8 +121,9 @@ def test_an_export_does_not_fail_for_want_of_a_cache(clips: Clips) -> None:
 def kept(cache: StoreCache, folder: Path, digest: str, size_bytes: int, days_ago: float) -> None:
     """A chunk and its record of together `size_bytes`, last used so many days before `NOW`."""
     assert isinstance(cache.store, LocalStore)
-    (folder / f"{digest}.mp4").write_bytes(bytes(size_bytes - 2))
-    (folder / f"{digest}.json").write_text("{}")
+    record = record_bytes({})
+    (folder / f"{digest}.mp4").write_bytes(bytes(size_bytes - len(record)))
+    (folder / f"{digest}.json").write_bytes(record)
     cache.offer(digest, folder)
     used = (NOW - timedelta(days=days_ago)).timestamp()
     os.utime(cache.store.path(f"cache/{digest}.json"), (used, used))
@@ -129,8 +145,8 @@ def test_the_least_recently_used_goes_first(cache: StoreCache, tmp_path: Path) -
 
 def test_what_nothing_uses_goes_however_small(cache: StoreCache, tmp_path: Path) -> None:
     for digest, days_ago in zip(DIGESTS, (31, 29, 400, 0), strict=True):
-        kept(cache, tmp_path, digest, 10, days_ago)
-    assert cache.sweep(max_age=timedelta(days=30), now=NOW) == Swept(2, 20, 2, 20)
+        kept(cache, tmp_path, digest, 100, days_ago)
+    assert cache.sweep(max_age=timedelta(days=30), now=NOW) == Swept(2, 200, 2, 200)
     assert there(cache, tmp_path) == [False, True, False, True]
 
 

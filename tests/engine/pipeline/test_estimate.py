@@ -16,7 +16,7 @@ from engine.geometry import Rect, Size
 from engine.media.encoders import choose_encoder
 from engine.pipeline.estimate import ASSUMPTIONS, T4_COSTS, T4_FLOPS, estimate, measured, t4_work_s
 from engine.pipeline.exporter import export, probe_sources
-from engine.pipeline.history import KEPT_PER_KIND, History, Run
+from engine.pipeline.history import History, Run
 from engine.timeline.chunks import chunk_ranges
 from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transition
 from engine.timeline.plan import Plan, build_plan
@@ -87,18 +87,6 @@ def test_a_network_is_estimated_by_source_frames(tmp_path: Path) -> None:
     told = estimate(plan, history, upscaler=network, encoder=encoder)
     assert (told.frames, told.source_frames, told.upscaled_frames) == (600, 300, 300)
     assert told.here_s == pytest.approx(300 * 30 / 200)
-
-
-def test_the_history_keeps_the_latest_and_survives_anything(tmp_path: Path) -> None:
-    path = tmp_path / "speeds"
-    history = History(path)
-    assert history.runs() == []
-    for wall_s in range(1, KEPT_PER_KIND + 4):
-        history.add(replace(RUN, wall_s=wall_s))
-    assert [run.wall_s for run in history.runs()] == list(range(4, KEPT_PER_KIND + 4))
-    for garbage in ("", "{}", "[1]", '[{"upscaler": 1}]', '[{"frames": 0}]', "[[]]"):
-        path.write_text(garbage)
-        assert history.runs() == []
 
 
 def test_modal_by_hand() -> None:

@@ -1,0 +1,16 @@
+"""The user's folder for what can be made again: weights, and how fast exports were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+
+
+def user_cache() -> Path | None:
+    """The folder, which need not exist. None for a user without a home, as in some containers."""
+    try:
+        folder = platformdirs.user_cache_path("framestream")
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None
