@@ -96,6 +96,8 @@ def drill(results: dict[str, Any]) -> Iterator[str]:
     for each in results["scenarios"]:
         counts = ", ".join(f"{name} ({count})" for name, count in each["faults"].items())
         yield f"- **{each['scenario']}**: {each['skipped'] or counts}"
+        for reason, count in each["reasons"].items():
+            yield f"  - Failed rightly ({count}): {reason}"
         if each["growth_mib"] is not None:
             yield f"  - The server's peak memory grew by {each['growth_mib']:.0f} MiB."
 

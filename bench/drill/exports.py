@@ -174,7 +174,9 @@ class Exports:
         state = self._end_of(export)
         failed_rightly = state["status"] == "failed" and self._is_right(state["error"])
         was_cancelled = state["status"] == "cancelled" and export.name in self._cancelled
-        tally.failed += failed_rightly
+        if failed_rightly:
+            tally.failed += 1
+            tally.reasons[state["error"]] += 1
         if failed_rightly or was_cancelled:
             retried = self._server.client.post(f"/api/exports/{export.name}/retry")
             if retried.is_success:

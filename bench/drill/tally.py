@@ -37,6 +37,8 @@ class Tally:
     done: int = 0
     failed: int = 0
     """Ended with a readable reason where the fault makes that right, and were done when retried."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """What those that failed said."""
     found: dict[Finding, list[str]] = field(
         default_factory=lambda: {finding: [] for finding in Finding}
     )
@@ -78,6 +80,7 @@ class Tally:
             "accepted": self.accepted,
             "done": self.done,
             "failed": self.failed,
+            "reasons": dict(self.reasons),
             **{finding.value: what for finding, what in self.found.items()},
             "skipped": self.skipped,
             "wall_s": round(self.wall_s, 1),
