@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import inspect
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -355,7 +358,8 @@ class ControlPlane:
                 result = _in_a_process(body, container, args, kwargs)
             else:
                 result = _in_this_thread(body, args, kwargs)
-        except InputCancellation:  # it reached a thread that was about to end
+        except InputCancellation as error:  # it reached a thread that was about to end
+            _drop_quietly(error)
             result = _cancelled()
         call.outputs.append(
             api_pb2.FunctionGetOutputsItem(
@@ -370,13 +374,23 @@ class ControlPlane:
 def _in_this_thread(body: Callable[..., Any], args: Any, kwargs: Any) -> GenericResult:
     try:
         made = body(*args, **kwargs)
-    except InputCancellation:
+    except InputCancellation as error:
+        _drop_quietly(error)
         return _cancelled()
     except BaseException as error:
         return GenericResult(
             status=GenericResult.GENERIC_STATUS_FAILURE, exception=repr(error), data=_pickled(error)
         )
     return GenericResult(status=GenericResult.GENERIC_STATUS_SUCCESS, data=serialize(made))
+
+
+def _drop_quietly(error: InputCancellation) -> None:
+    """Forgets what a cancellation cut off: it may have held connections and files open."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        traceback.clear_frames(error.__traceback__)
+        error.with_traceback(None)
+        gc.collect()
 
 
 def _in_a_process(program: Program, container: Container, args: Any, kwargs: Any) -> GenericResult:
