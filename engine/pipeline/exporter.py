@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 import time
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.destination import FILM_SUFFIXES, beside, from_home, output_file
-from engine.errors import Cancelled, EditError, SourceError, StoreError
+from engine.errors import Cancelled, EditError, OutputError, SourceError, StoreError
 from engine.media.chapters import ChapterMark
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.fingerprint import fingerprint
@@ -24,6 +26,7 @@ from engine.pipeline.job import RenderJob, plan_job
 from engine.pipeline.mixdown import Mixdown, mixdown
 from engine.pipeline.progress import Phase, Progress, ProgressMeter, StageClock
 from engine.pipeline.report import FinishedChunks, Report, export_report
+from engine.pipeline.room import join_room
 from engine.prefetch import Prefetch
 from engine.source import SourceInfo
 from engine.storage.objects import Store
@@ -137,10 +140,7 @@ def export_job(
         listener=listener or Listener(),
     )
     with chunk_store.locked():
-        report = run.run()
-        if not keep_parts:
-            chunk_store.remove()
-    return report
+        return run.run()
 
 
 def _film_file(destination: Path | str, plan: Plan) -> Path:
@@ -202,6 +202,7 @@ class _ExportRun:
         self.meter.enter(Phase.JOIN)
         with self.clock.working("join"):
             self._join(chunks, sound.path)
+        self._remove_chunks()
         self.meter.enter(Phase.DONE)
         return export_report(
             self.plan,
@@ -302,13 +303,7 @@ class _ExportRun:
 
     def _join(self, chunks: FinishedChunks, sound: Path | None) -> None:
         files = [chunks.record(chunk).file for chunk in self.context.job.chunks]
-        paths = [file.path for file in files]
-        lack_room = not self.keep_parts and _lack_room(paths, self.destination)
-        if lack_room:
-            self.warn(
-                f"the disk has no room for {self.destination.name} beside its chunks: "
-                "each is deleted as it is joined"
-            )
+        let_go = self._let_go([file.path for file in files], sound)
         join(
             files,
             sound,
@@ -321,21 +316,38 @@ class _ExportRun:
             sample_count=self.plan.sample_count,
             fps=self.plan.fps,
             size=self.plan.size,
-            on_step=_unstopped if lack_room else self.step,
-            let_go=Path.unlink if lack_room else None,
+            on_step=self.step if let_go is None else _unstopped,
+            let_go=let_go,
         )
 
+    def _let_go(self, chunks: Sequence[Path], sound: Path | None) -> Callable[[Path], None] | None:
+        """What deletes a chunk that was joined, where the disk has no room for the film otherwise.
 
-ROOM = 1.05
-"""A film takes at most this times the size of its chunks."""
+        Raises `OutputError` where there is no room even then; no chunk is lost.
+        """
+        folder = self.destination.parent
+        if self.keep_parts or chunks[0].stat().st_dev != folder.stat().st_dev:
+            return None
+        room, free_bytes = join_room(chunks, sound), shutil.disk_usage(folder).free
+        if free_bytes >= room.beside_chunks:
+            return None
+        if free_bytes < room.in_their_place:
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OutputError(self.destination, full) from full
+        self.warn(
+            f"the disk has no room for {self.destination.name} beside its chunks: "
+            "each is deleted as it is joined"
+        )
+        return Path.unlink
 
-
-def _lack_room(chunks: Sequence[Path], destination: Path) -> bool:
-    """Whether the disk has room for the film only if its chunks are deleted as it grows."""
-    if chunks[0].stat().st_dev != destination.parent.stat().st_dev:
-        return False
-    film_bytes = ROOM * sum(chunk.stat().st_size for chunk in chunks)
-    return shutil.disk_usage(destination.parent).free < film_bytes
+    def _remove_chunks(self) -> None:
+        """Removes what is left beside the film, which is finished whether that works or not."""
+        if not self.keep_parts:
+            chunk_store = self.context.chunk_store
+            try:
+                chunk_store.remove()
+            except OSError as error:
+                self.warn(f"{chunk_store.folder}: is not removed: {error.strerror}")
 
 
 def _unstopped() -> None:

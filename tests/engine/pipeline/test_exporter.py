@@ -29,7 +29,6 @@ from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transit
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.stage import PlainResampler
 from tests.clips import numbered_clip, read_number
-from tests.disks import small_disk
 from tests.media import needs_ffmpeg
 from tests.witness import complaints, ffprobe, luma_frames, samples, video_stream
 
@@ -339,20 +338,6 @@ def test_progress_is_monotone_and_ends_at_the_end(tmp_path: Path) -> None:
     done = [each.frames_done for each in seen]
     assert done == sorted(done)
     assert (seen[-1].phase, done[-1], seen[-1].frames_total) == (Phase.DONE, 120, 120)
-
-
-def test_a_film_that_does_not_fit_beside_its_chunks_takes_their_place(tmp_path: Path) -> None:
-    numbered_clip(tmp_path / "a.mp4", frames=600)
-    plan = plan_of(tmp_path, Clip("a.mp4"))
-    roomy = exported(plan, tmp_path / "roomy.mp4")
-    film_bytes = (tmp_path / "roomy.mp4").stat().st_size
-    with small_disk(tmp_path / "disk", film_bytes * 3 // 2) as disk:
-        report = exported(plan, disk / "tight.mp4")
-        assert numbers(disk / "tight.mp4") == list(range(600))
-        assert [path.name for path in disk.iterdir()] == ["tight.mp4"]
-    assert "no room" in " ".join(report.warnings) and not roomy.warnings
-    hashes = [[chunk.frame_hash for chunk in each.chunks] for each in (report, roomy)]
-    assert hashes[0] == hashes[1]
 
 
 def test_two_exports_do_not_share_a_folder(tmp_path: Path) -> None:
