@@ -33,6 +33,7 @@ KERNELS_FOLDER = "/opt/framestream/kernels"
 _WEIGHTS_SOURCES = {
     "__init__.py",
     "errors.py",
+    "user_cache.py",
     "version.py",
     "upscale/__init__.py",
     "upscale/models.py",
