@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from engine.compiled import compiled
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 Stereo = NDArray[np.float32]
@@ -86,7 +86,7 @@ def stretch_blocks(
             yield block
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _overlap_add(
     source: Stereo,
     ideal: NDArray[np.int64],
@@ -121,7 +121,7 @@ def _overlap_add(
     return previous
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _search_range(
     ideal: int, attacks: NDArray[np.int64], speed: float, reach: int
 ) -> tuple[int, int]:
@@ -145,7 +145,7 @@ def _search_range(
     return max(middle - reach, earliest), min(middle + reach, latest)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _best_match(mono: NDArray[np.float32], previous: int, ideal: int, low: int, high: int) -> int:
     """The position in `[low, high]` whose left half best continues the grain before it.
 
@@ -166,7 +166,7 @@ def _best_match(mono: NDArray[np.float32], previous: int, ideal: int, low: int, 
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _find_attacks(mono: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
     """Positions in `mono` of attacks, ascending, further apart than a grain is long."""
     first = -origin % _FRAME
@@ -189,7 +189,7 @@ def _find_attacks(mono: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
     return found[:count]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _onset(samples: NDArray[np.float32]) -> int:
     """Index of the first sample that is within 10 dB of the loudest."""
     power = samples * samples

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from engine.compiled import compiled
 from engine.pixels.picture import Samples
 
 Planes = tuple[Samples, Samples, Samples]
@@ -30,7 +30,7 @@ def over_black(
     return y, cb, cr
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _compose(
     plane: NDArray[Any], alpha: NDArray[Any], depth: int, black: int,
     across: int, down: int, out: NDArray[Any],

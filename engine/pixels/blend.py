@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from engine.compiled import compiled
 from engine.pixels.picture import BLACK, FinishedPicture, Picture
 
 WEIGHT_STEPS = 1 << 16
@@ -76,7 +76,7 @@ def fixed_point_weights(weights: Sequence[float]) -> tuple[int, int]:
     return first, total - first
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _blend(
     a: NDArray[Any], of_a: int, b: NDArray[Any], of_b: int, rest: int, out: NDArray[Any]
 ) -> None:

@@ -22,9 +22,9 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from engine.compiled import compiled
 from engine.geometry import Box
 from engine.pixels.colour import (
     CHROMA_SPAN,
@@ -173,7 +173,7 @@ def _apply_light(
 # Sites
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _chroma_at_luma(near: NDArray[Any], far: NDArray[Any], line: NDArray[Any]) -> None:
     """Left-sited chroma at the sites of a row of luma; the nearer chroma row is 1/4 step away."""
     last = near.size - 1
@@ -185,13 +185,13 @@ def _chroma_at_luma(near: NDArray[Any], far: NDArray[Any], line: NDArray[Any]) -
     line[2 * last] = line[2 * last + 1] = (np.int32(near[last]) * 3 + np.int32(far[last]) + 2) >> 2
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _far_row(y: int, rows: int) -> int:
     """The second nearest chroma row to luma row `y`."""
     return min(max(y // 2 + (1 if y % 2 else -1), 0), rows - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _luma_at_chroma(above: NDArray[Any], below: NDArray[Any], line: NDArray[Any]) -> None:
     """Luma at the sites of a row of left-sited chroma, from the two luma rows around it."""
     for x in range(line.size):
@@ -204,7 +204,7 @@ def _luma_at_chroma(above: NDArray[Any], below: NDArray[Any], line: NDArray[Any]
 # By a matrix
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_chroma(
     base: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any], wb: int, wr: int, out: NDArray[Any]
 ) -> None:
@@ -220,7 +220,7 @@ def _add_chroma(
         out[i] = min(max(np.int32(total >> 20), np.int32(0)), np.int32(255))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _matrix_kernel(
     y: NDArray[Any], u: NDArray[Any], v: NDArray[Any], weights: NDArray[Any],
     out_y: NDArray[Any], out_u: NDArray[Any], out_v: NDArray[Any], left: int, top: int,
@@ -245,7 +245,7 @@ def _matrix_kernel(
 # Through light. Loops that only look up, and loops that only compute, each become vector code.
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _channel(
     y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any], w: NDArray[Any], out: NDArray[Any]
 ) -> None:
@@ -258,13 +258,13 @@ def _channel(
         out[x] = min(max(np.int32(code), np.int32(0)), np.int32(16383))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _look_up(table: NDArray[Any], index: NDArray[Any], out: NDArray[Any]) -> None:
     for x in range(out.size):
         out[x] = table[np.uint64(index[x])]  # unsigned: no wrap-around test
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _weighted(
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], w: NDArray[Any], out: NDArray[Any]
 ) -> None:
@@ -273,7 +273,7 @@ def _weighted(
         out[x] = wa * a[x] + wb * b[x] + wc * c[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _remove_negatives(
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], luminance: NDArray[Any]
 ) -> None:
@@ -289,7 +289,7 @@ def _remove_negatives(
         c[x] = max(grey + (c[x] - grey) * share, none)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _by_light(
     light: NDArray[Any], table: NDArray[Any], kept: NDArray[Any], out: NDArray[Any]
 ) -> None:
@@ -303,25 +303,25 @@ def _by_light(
     _look_up(table, steps, out)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _largest(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], out: NDArray[Any]) -> None:
     for x in range(out.size):
         out[x] = max(a[x], max(b[x], c[x]))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _by_root(table: NDArray[Any], roots: NDArray[Any], out: NDArray[Any]) -> None:
     for x in range(out.size):
         out[x] = table[np.uint64(roots[x] >> 2)]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _scale(row: NDArray[Any], factor: NDArray[Any]) -> None:
     for x in range(row.size):
         row[x] = np.uint32(np.uint32(row[x]) * np.uint32(factor[x])) >> np.uint32(16)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _luma(
     roots: NDArray[Any], largest: NDArray[Any], peaks: NDArray[Any], gains: NDArray[Any],
     w: NDArray[Any], out: NDArray[Any],
@@ -338,7 +338,7 @@ def _luma(
         out[x] = min(max(np.int32(code), np.int32(0)), np.int32(255))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _chroma(roots: NDArray[Any], gains: NDArray[Any], w: NDArray[Any], out: NDArray[Any]) -> None:
     """Cb or Cr, from the roots of red, green and blue, rounded to whole codes."""
     a, b, c = roots[0], roots[1], roots[2]
@@ -352,7 +352,7 @@ def _chroma(roots: NDArray[Any], gains: NDArray[Any], w: NDArray[Any], out: NDAr
         out[x] = min(max(np.int32(code), np.int32(0)), np.int32(255))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _to_roots(
     y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any],
     to_signal: NDArray[Any], light: NDArray[Any], to_linear: NDArray[Any], root: NDArray[Any],
@@ -380,7 +380,7 @@ def _to_roots(
     _by_root(gain, largest, gains)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _light_kernel(
     y: NDArray[Any], u: NDArray[Any], v: NDArray[Any],
     to_signal: NDArray[Any], light: NDArray[Any], to_linear: NDArray[Any], root: NDArray[Any],

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from engine.compiled import compiled
 from engine.pixels.colour import UNIT
 
 SAMPLE_BITS = 14
@@ -60,7 +60,7 @@ def taps(outputs: int, origin: float, step: float, unit: int = UNIT) -> Taps:
     return Taps(starts, weights, int(origin) if copies else None)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _keys(distance: float) -> float:
     """Keys' cubic convolution kernel with a = -0.6 (IEEE ASSP-29, 1981)."""
     a = -0.6
@@ -72,7 +72,7 @@ def _keys(distance: float) -> float:
     return 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _fill_taps(
     origin: float, step: float, unit: int, starts: NDArray[Any], weights: NDArray[Any]
 ) -> None:
@@ -97,7 +97,7 @@ def _fill_taps(
             before = after
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _load_row(
     flat: NDArray[Any], base: int, width: int, first: int, scale: int, line: NDArray[Any]
 ) -> None:
@@ -117,7 +117,7 @@ def _load_row(
         line[i] = flat[base + width - 1] * scale
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _copy_quads(line: NDArray[Any], starts: NDArray[Any], k: int, quads: NDArray[Any]) -> None:
     """Puts the four samples that each output needs side by side: one 64-bit move each."""
     for x in range(starts.size):
@@ -129,7 +129,7 @@ def _copy_quads(line: NDArray[Any], starts: NDArray[Any], k: int, quads: NDArray
         quads[4 * x + 3] = d
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _filter_row(
     line: NDArray[Any],
     starts: NDArray[Any],
@@ -158,7 +158,7 @@ def _filter_row(
         row[x] = np.int32(halves[2 * x] + halves[2 * x + 1] + 8192) >> 14
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_rows(
     a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any],
     w: NDArray[Any], start: bool, sums: NDArray[Any],
@@ -179,7 +179,7 @@ def _add_rows(
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _store(sums: NDArray[Any], bias: int, fine: bool, out: NDArray[Any]) -> None:
     """Rounds and clips 28-bit sums to 8-bit codes, or to codes with 6 bits more where `fine`."""
     if fine:
@@ -194,7 +194,7 @@ def _store(sums: NDArray[Any], bias: int, fine: bool, out: NDArray[Any]) -> None
             out[x] = min(max(value, np.int32(0)), np.int32(255))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _transpose_band(
     band: NDArray[Any], rows: int, lanes: NDArray[Any], out: NDArray[Any], top: int, left: int
 ) -> None:
@@ -226,7 +226,7 @@ def _transpose_band(
             row[4 * group + 3] = h
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def resample_plane(
     flat: NDArray[Any], pitch: int, width: int, height: int, scale: int,
     x_starts: NDArray[Any], x_weights: NDArray[Any],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from engine.compiled import compiled
 from engine.geometry import Size, largest_centred
 from engine.timeline.clip import CropKeyframe, Ease
 
@@ -44,7 +44,7 @@ def crop_rects(
     return shown
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _tangents(key_times_s: Floats, sides: Floats, eases: NDArray[np.int64]) -> Floats:
     """Slopes at the keyframes, per second, shape (keyframes, 4), that keep a cubic monotone.
 
@@ -70,7 +70,7 @@ def _tangents(key_times_s: Floats, sides: Floats, eases: NDArray[np.int64]) -> F
     return tangents
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sample(
     key_times_s: Floats,
     sides: Floats,
@@ -99,7 +99,7 @@ def _sample(
                 shown[row, side] = start + share * (stop - start)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _last_at(key_times_s: Floats, time_s: float, guess: int) -> int:
     """Index of the last keyframe at or before a time, else 0. Tries `guess` first."""
     low, high = 0, len(key_times_s)
@@ -116,7 +116,7 @@ def _last_at(key_times_s: Floats, time_s: float, guess: int) -> int:
     return low
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _hermite(start: float, stop: float, leaving: float, arriving: float, share: float) -> float:
     """The cubic with these ends and slopes, at `share` (0 to 1) of the way; never past the ends."""
     rest = 1 - share
@@ -125,7 +125,7 @@ def _hermite(start: float, stop: float, leaving: float, arriving: float, share: 
     return min(max(value, min(start, stop)), max(start, stop))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _move_inside(rects: Floats, width: float, height: float) -> None:
     """Shrinks, then shifts, each rectangle into the frame, in place."""
     for row in range(len(rects)):
