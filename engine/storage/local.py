@@ -109,11 +109,12 @@ class LocalStore:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See `Store`."""
         top = self.folder / folder_prefix(prefix) if prefix else self.folder
-        keys = [
-            path.relative_to(self.folder).as_posix()
-            for path in top.rglob("*")
-            if path.is_file() and INCOMING not in path.relative_to(self.folder).parts
-        ]
+        with _store_errors(prefix or str(self.folder)):
+            keys = [
+                path.relative_to(self.folder).as_posix()
+                for path in top.rglob("*")
+                if path.is_file() and INCOMING not in path.relative_to(self.folder).parts
+            ]
         for key in sorted(keys, key=str.encode):
             info = self.stat(key)
             if info:  # else it was deleted in the meantime
@@ -193,7 +194,7 @@ class LocalStore:
     def _open(self, key: str, etag: str | None) -> Iterator[BinaryIO]:
         """The object's file. An open file stays the same object, even after a replacement."""
         path = self.path(key)
-        if not path.is_file():
+        if self.stat(key) is None:
             raise _missing(key)
         with _store_errors(key), path.open("rb") as file:
             if etag is not None and _etag(os.fstat(file.fileno())) != etag:

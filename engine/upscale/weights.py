@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import UpscalerError
@@ -70,7 +70,14 @@ def found_weights(model: Model, folder: Path | None = None) -> Path | None:
     """The file that `weights_path` would check and take. None where it would download one."""
     places = (*_named_folder(), folder or _cache())
     paths = (place / model.file_name for place in places if place is not None)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file, as far as it may be known."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def _cache() -> Path | None:

@@ -25,6 +25,7 @@ from engine.source import SourceInfo
 from engine.storage import LocalStore
 from tests.backend.conftest import SIZE, Serve, post, serving
 from tests.clips import read_number
+from tests.disks import fill, small_disk
 from tests.media import needs_ffmpeg
 from tests.s3 import KEY_ID, SECRET, FaultyProxy, new_bucket
 from tests.witness import luma_frames
@@ -208,6 +209,37 @@ def test_a_cache_that_cannot_be_written_is_left_out(
     (tmp_path / "file").touch()
     cache = SourceCache(FileCache(tmp_path / "file" / "sources"), "anna")
     assert len(cache.source_info(clips[0], store).frame_pts) == 24
+
+
+@needs_ffmpeg
+def test_a_server_works_without_its_caches(
+    serve: Serve, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data := tmp_path / "data").mkdir()
+    for name in ("sources", "glances", "speeds"):
+        (data / name).touch()
+    monkeypatch.setenv("FRAMESTREAM_HISTORY", str(data / "speeds" / "below"))
+    client = serve()
+    put(client, clips[1])
+    assert client.get("/api/clips/save.mp4/glance").json()["file"]["frames"] == 18
+    form = {"multi_clip_data_json": (None, json.dumps(EDIT)), "export_id": (None, "odd")}
+    told = client.post("/api/export/multi-clip", files=form).json()
+    film = tmp_path / "film.mp4"
+    film.write_bytes(client.get(told["presigned_url"]).content)
+    assert [read_number(luma) for luma in luma_frames(film)] == list(range(18))
+    assert [(data / name).read_bytes() for name in ("sources", "glances", "speeds")] == [b""] * 3
+
+
+def test_a_full_disk_leaves_files_out(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 16) as disk:
+        cache = FileCache(disk / "cache")
+        cache.write("old", b"old")
+        ballast = fill(disk)
+        for name in ("old", "new"):
+            cache.write(name, bytes(10_000))
+        assert (cache.read("old"), cache.read("new")) == (b"old", None)
+        cache.sweep()
+        assert sorted(path.name for path in disk.rglob("*")) == [ballast.name, "cache", "old"]
 
 
 def test_unused_files_are_removed(files: FileCache) -> None:

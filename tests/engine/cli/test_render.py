@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.clips import numbered_clip
+from tests.disks import fill, small_disk
 from tests.engine.cli.program import framestream, write_edit
 from tests.media import needs_ffmpeg
 from tests.witness import video_stream
@@ -125,3 +126,28 @@ def test_a_film_does_not_fail_over_its_statistics(
     assert done.returncode == 0, done.stderr
     assert "warning the speed of this export is not remembered" in done.stderr
     assert (tmp_path / "out.mp4").stat().st_size > 1000
+
+
+def test_a_film_stays_where_everything_beside_it_fails(
+    edit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No home, a file for a cache, and a full disk for the report: only that was asked for."""
+    for variable in ("HOME", "XDG_CACHE_HOME", "FRAMESTREAM_HISTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    (cache := tmp_path / "cache").touch()
+    out = tmp_path / "out.mp4"
+    done = framestream("render", edit, "-o", out, "--cache", cache)
+    assert done.returncode == 0, done.stderr
+    assert "warning the cache is left out from here on" in done.stderr
+    assert "warning the speed of this export is not remembered: the user has no home" in done.stderr
+    with small_disk(tmp_path / "disk", 1 << 16) as disk:
+        fill(disk)
+        done = framestream("render", edit, "-o", out, "--report", disk / "report.json")
+    assert done.returncode == 1
+    assert "report.json: cannot be written: no space left on device" in done.stderr
+    assert out.stat().st_size > 1000 and f"{out}: 240x144" in done.stdout
+
+
+def no_home(_: str) -> Path:
+    raise RuntimeError("could not determine the home directory")
