@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from engine.files import file_url, whole_file
+
 _H264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-pix_fmt", "yuv420p")
 _TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
 _CROWD = ("-f", "lavfi", "-i", "anoisesrc=color=pink:amplitude=0.3:sample_rate=48000:seed=1")
@@ -49,7 +51,16 @@ class Footage:
         print_of = hashlib.blake2b(repr(recipe).encode(), digest_size=4).hexdigest()
         path = self.folder / f"{name}-{print_of}.mp4"
         if not path.exists():
-            unfinished = path.with_suffix(".unfinished.mp4")
-            subprocess.run(["ffmpeg", "-v", "error", "-y", *recipe, unfinished], check=True)
-            unfinished.rename(path)
+            with whole_file(path) as unfinished:
+                command = [
+                    "ffmpeg",
+                    "-v",
+                    "error",
+                    "-y",
+                    *recipe,
+                    "-f",
+                    "mp4",
+                    file_url(unfinished),
+                ]
+                subprocess.run(command, check=True)
         return path

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -141,7 +142,9 @@ def _downloaded(model: Model, folder: Path, url: str, on_progress: OnDownload | 
             if path.is_file():
                 _check_official(model, path)
             else:
-                _fetch(model, folder, url, on_progress)
+                with _folder_of_one_download(folder / f".{model.file_name}.download") as unfinished:
+                    _fetch(model, unfinished, url, on_progress)
+                    (unfinished / model.file_name).replace(path)
     except OSError as error:
         raise _FetchError(f"{error.filename or folder}: {error.strerror or error}") from error
     return path
@@ -157,6 +160,16 @@ def _one_at_a_time(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _folder_of_one_download(folder: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards, with all that pooch has left in it, or a killed process."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fetch(model: Model, folder: Path, url: str, on_progress: OnDownload | None) -> None:

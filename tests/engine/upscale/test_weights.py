@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -274,6 +275,25 @@ def test_processes_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
     assert printed == {str(tmp_path / "tiny.pth")}
     assert (tmp_path / "tiny.pth").read_bytes() == BODY
     assert len(server.paths) == 2
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from engine.upscale.weights import weights_path
+from tests.engine.upscale.test_weights import MODEL
+def die(done, total):
+    os.kill(os.getpid(), signal.SIGKILL)
+weights_path(MODEL, folder=Path(sys.argv[1]), base_url=sys.argv[2], on_progress=die)
+"""
+
+
+def test_a_killed_download_leaves_nothing_behind_the_next(server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), server.url]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert files_of(tmp_path) == [".tiny.pth.download"]
+    assert fetch(server, tmp_path).read_bytes() == BODY
+    assert files_of(tmp_path) == ["tiny.pth"]
 
 
 def test_a_named_file_is_taken_as_it_is(tmp_path: Path) -> None:
