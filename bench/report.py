@@ -2,8 +2,9 @@
 
     python -m bench.report [RESULTS_FOLDER]      # bench/results where none is given
 
-Each of guards.json, peers.json, scale.json and upscale*.json that is there is written between its
-own two marks. Text outside of marks does not change, and neither does a section without results.
+Each of drill.json, guards.json, peers.json, scale.json and upscale*.json that is there is written
+between its own two marks. Text outside of marks does not change, and neither does a section without
+results.
 Nothing is measured here.
 """
 
@@ -64,6 +65,7 @@ def _upscale(results: dict[str, Any]) -> Iterable[str]:
 
 
 SECTIONS: Mapping[str, Section] = {
+    "drill": tables.drill,
     "guards": tables.guards,
     "peers": tables.peers,
     "scale": _scale,

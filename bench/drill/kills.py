@@ -40,8 +40,8 @@ def play(drill: Round) -> None:
     server = Server(drill, data, LOCAL_JOBS=local_jobs, MAX_ATTEMPTS="50", MIN_FREE_BYTES="0")
     exports = Exports(drill, server)
     server.start()
-    for _ in range(drill.times):
-        for _ in range(drill.chance.randint(1, 3)):
+    for _ in range(2 * drill.times):  # the heart of the drill
+        for _ in range(drill.chance.randint(1, 2)):
             exports.begin()
         moment = _a_moment(drill, data)
         drill.one_of(

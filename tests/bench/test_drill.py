@@ -41,10 +41,10 @@ def test_a_short_drill_finds_nothing(tmp_path: Path) -> None:
     kills, records = document["scenarios"]
     assert kills["accepted"] == kills["done"] >= 1
     assert kills["log_lines"] > 0
-    assert sum(kills["faults"].values()) == 1
+    assert sum(kills["faults"].values()) in (1, 2)
     assert records["accepted"] == records["done"] == 2
     lines = list(tables.drill(document))
-    assert any(line.startswith("| kills | 1 | 1 |") for line in lines)
+    assert any(line.startswith("| kills | 1 | ") for line in lines)
 
 
 def quiet_round(folder: Path) -> Round:
