@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.destination import FILM_SUFFIXES, beside, from_home, output_file
@@ -140,7 +140,7 @@ def export_job(
         listener=listener or Listener(),
     )
     with chunk_store.locked():
-        return run.run()
+        return replace(run.run(), output=str(destination))  # as it was named
 
 
 def _film_file(destination: Path | str, plan: Plan) -> Path:
