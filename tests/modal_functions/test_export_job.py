@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -46,7 +47,7 @@ from tests.modal_functions.control_plane import ControlPlane, Program, restart_c
 from tests.modal_functions.world import USER, World, job_of
 from tests.s3 import SECRET, Asked, FaultyProxy, Refuse
 from tests.waiting import wait_until
-from tests.witness import complaints, ffprobe
+from tests.witness import complaints, ffprobe, samples
 
 
 @pytest.fixture
@@ -68,6 +69,12 @@ def exported(
 
 def chunks_in(world: World) -> list[str]:
     return [key for key in world.keys("cache") if key.endswith(".mp4")]
+
+
+def records_in(world: World) -> list[dict[str, Any]]:
+    """The records of the chunks in the cache."""
+    keys = [key.removesuffix("mp4") + "json" for key in chunks_in(world)]
+    return [json.loads(world.store.get_bytes(key)) for key in keys]
 
 
 def check_whole(world: World, job: ExportJob, result: dict[str, Any]) -> None:
@@ -95,7 +102,10 @@ def test_an_export_from_start_to_result(world: World, tmp_path: Path) -> None:
 
 
 def test_one_engine_here_and_on_modal(world: World, tmp_path: Path) -> None:
-    """The same bytes as `framestream render` of the same edit, chunk by chunk."""
+    """The encoder is given the same frames as by `framestream render`, and the sound is the same.
+
+    Not the same bytes: libx264 gives others once in some hundred runs.
+    """
     job = job_of(world.footage())
     assert exported(job, world.store)["status"] == "success"
     (tmp_path / "edit.json").write_text(json.dumps(job.edit))
@@ -108,12 +118,13 @@ def test_one_engine_here_and_on_modal(world: World, tmp_path: Path) -> None:
         + ["--work-dir", str(parts), "--upscaler", "auto"],
     )
     assert done.exit_code == 0, done.output
-    here = {path.name: path.read_bytes() for path in parts.glob("*.mp4")}
-    there = {key.split("/")[-1]: world.store.get_bytes(key) for key in chunks_in(world)}
+    records = [json.loads(path.read_text()) for path in parts.glob("[0-9a-f]*.json")]
+    here = {record["digest"]: record["frame_hash"] for record in records}
+    there = {each["digest"]: each["frame_hash"] for each in records_in(world)}
     assert len(here) == 3 and here == there
     reel = tmp_path / "there.mp4"
     world.store.get_file(job.output_key, reel)
-    assert reel.read_bytes() == (tmp_path / "reel.mp4").read_bytes()
+    assert np.array_equal(samples(reel), samples(tmp_path / "reel.mp4"))
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["it responds", "it dies before it responds"])
@@ -133,8 +144,7 @@ def test_what_renderers_measure_is_in_the_report(world: World, tmp_path: Path, l
     assert report["source_frames_decoded"] == here.source_frames_decoded >= here.source_frames
     assert report["stage_s"].keys() == here.stage_s.keys()
     assert report["retries"] == 0 and report["frames_resumed"] == 0
-    records = [json.loads(world.store.get_bytes(f"{key.removesuffix('mp4')}json"))
-               for key in chunks_in(world)]  # fmt: skip
+    records = records_in(world)
     for stage in ("decode", "crop", "blend", "encode"):
         measured_s = sum(record["stage_s"].get(stage, 0) for record in records)
         assert report["stage_s"][stage] == pytest.approx(measured_s, abs=0.001) and measured_s > 0

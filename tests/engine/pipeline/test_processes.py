@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,7 +38,7 @@ from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
 from tests.proc import children_of, is_alive
 from tests.waiting import wait_until
-from tests.witness import luma_frames
+from tests.witness import luma_frames, samples
 
 FRAMES = 40
 
@@ -137,9 +138,7 @@ def no_worker_is_left() -> Iterator[None]:
 
 
 @needs_ffmpeg
-def test_the_same_film_and_the_same_bytes(
-    plan: Plan, alone: tuple[Report, Path], tmp_path: Path
-) -> None:
+def test_the_same_film(plan: Plan, alone: tuple[Report, Path], tmp_path: Path) -> None:
     """More workers than chunks: as many start as there is work for."""
     followed, film = Followed(), tmp_path / "film.mp4"
     report = export(
@@ -150,7 +149,7 @@ def test_the_same_film_and_the_same_bytes(
         listener=followed.listener,
     )
     assert [each.frame_hash for each in report.chunks] == [c.frame_hash for c in alone[0].chunks]
-    assert film.read_bytes() == alone[1].read_bytes()
+    assert np.array_equal(samples(film), samples(alone[1]))
     assert [read_number(luma) for luma in luma_frames(film)[:10]] == list(range(10))
     followed.check_counts(plan.frame_count)
     assert (report.executor, report.workers, report.retries) == ("local processes", 5, 0)
@@ -195,7 +194,8 @@ def test_what_fails_once_is_rendered_again(
         executor=LocalProcesses(2),
         listener=followed.listener,
     )
-    assert (tmp_path / "film.mp4").read_bytes() == alone[1].read_bytes()
+    assert [each.frame_hash for each in report.chunks] == [c.frame_hash for c in alone[0].chunks]
+    assert np.array_equal(samples(tmp_path / "film.mp4"), samples(alone[1]))
     reasons = ["ValueError: on fire", "its process was ended by SIGSEGV"]
     assert report.retries == 2
     assert [each.failures for each in report.chunks] == [(reasons[0],), (), (reasons[1],)]
