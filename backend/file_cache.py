@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import OutputError
-from engine.files import whole_file
+from engine.files import remove_unfinished, whole_file
 
 LIFETIME_S = 30 * 86_400.0
 """How long a file is kept after it was last read or written."""
@@ -47,7 +47,8 @@ class FileCache:
                 unfinished.write_bytes(data)
 
     def sweep(self) -> None:
-        """Removes files that were not used for `lifetime_s`, unfinished ones among them."""
+        """Removes files that were not used for `lifetime_s`, and what killed writers have left."""
+        remove_unfinished(self.folder)
         oldest = time.time() - self.lifetime_s
         for path in self.folder.glob("*"):
             with contextlib.suppress(OSError):  # removed by another process, or not to be removed

@@ -57,7 +57,7 @@ def temporary_file(folder: Path, name: str) -> Iterator[Path]:
     Raises `OSError`.
     """
     stem = os.fsdecode(os.fsencode(name)[:_NAME_BYTES])
-    _remove_of_dead_writers(folder, stem)
+    remove_unfinished(folder, stem)
     path, descriptor = _new_locked_file(folder, stem)
     try:
         yield path
@@ -88,9 +88,13 @@ def _new_locked_file(folder: Path, stem: str) -> tuple[Path, int]:
         os.close(descriptor)  # removed before it was locked, as if it were left over
 
 
-def _remove_of_dead_writers(folder: Path, stem: str) -> None:
-    """Removes temporary files of that name whose lock nobody holds, as far as that is allowed."""
-    ours = re.compile(rf"\.{re.escape(stem)}\.[0-9a-f]{{8}}\.partial")
+def remove_unfinished(folder: Path, stem: str | None = None) -> None:
+    """Removes temporary files whose lock nobody holds, as far as that is allowed.
+
+    They are those of one name, or all that lie in the folder itself.
+    """
+    name = ".+" if stem is None else re.escape(stem)
+    ours = re.compile(rf"\.{name}\.[0-9a-f]{{8}}\.partial")
     with suppress(OSError):
         for path in folder.iterdir():
             if ours.fullmatch(path.name):

@@ -20,6 +20,7 @@ from backend.file_cache import FileCache
 from backend.settings import Settings
 from backend.source_cache import SourceCache
 from engine.errors import SourceError
+from engine.files import whole_file
 from engine.records import record_bytes
 from engine.source import SourceInfo
 from engine.storage import LocalStore
@@ -251,6 +252,16 @@ def test_unused_files_are_removed(files: FileCache) -> None:
     files.sweep()
     assert [path.name for path in files.folder.iterdir()] == ["used"]
     assert files.read("unused") is None
+
+
+def test_what_a_killed_writer_has_left_is_removed(files: FileCache) -> None:
+    files.write("kept", b"1")
+    left = files.folder / ".other.0123abcd.partial"
+    left.touch()
+    with whole_file(files.folder / "new") as unfinished:
+        files.sweep()
+        assert unfinished.exists(), "its writer lives"
+    assert {path.name for path in files.folder.iterdir()} == {"kept", "new"}
 
 
 def test_readers_never_see_half_a_file(files: FileCache) -> None:

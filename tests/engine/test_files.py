@@ -14,7 +14,7 @@ import av
 import pytest
 
 from engine.errors import EngineError, OutputError
-from engine.files import file_url, whole_file
+from engine.files import file_url, remove_unfinished, whole_file
 
 
 def test_the_name_appears_with_the_whole_content(tmp_path: Path) -> None:
@@ -181,3 +181,15 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.Mo
         container.add_stream("aac", rate=48_000, layout="mono")
         container.start_encoding()
     assert name.exists()
+
+
+def test_what_dead_writers_left_goes_and_living_ones_stay(tmp_path: Path) -> None:
+    (tmp_path / ".a.json.0123abcd.partial").write_text("half")
+    (tmp_path / ".named by a user.partial").write_text("not ours")
+    (tmp_path / "a.json").write_text("whole")
+    with whole_file(tmp_path / "b.json") as unfinished:
+        unfinished.write_text("{}")
+        remove_unfinished(tmp_path)
+        assert unfinished.exists()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {".named by a user.partial", "a.json", "b.json"}
