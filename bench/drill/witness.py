@@ -76,7 +76,7 @@ def check(drill: Round, server: Server, exports: Exports, witness: Witness) -> N
     for folder in (witness.data / "work", witness.data / "uploads"):
         _let_a_day_pass(folder)
     server.start()
-    left += _once_cleared(lambda: _left_over_uploads(witness.data))
+    left += _once_cleared(lambda: left_over_later(witness.data))
     server.stop()
     drill.tally.find_all(Finding.LEFT_OVER, left)
     check_end(drill)
@@ -128,7 +128,6 @@ def left_over(witness: Witness) -> Iterator[str]:
     for name, folder in query("SELECT id, folder FROM export_jobs"):
         if (data / "work" / folder).exists():
             yield f"the work folder of {name}"
-    yield from (f"the file {path.relative_to(data)}" for path in data.rglob("*.partial"))
     incoming = data / "store" / INCOMING
     yield from (f"the unfinished {path.name}" for path in incoming.glob("*") if path.name != "lock")
     wanted = {key for (key,) in query("SELECT output_key FROM export_jobs")}
@@ -139,8 +138,9 @@ def left_over(witness: Witness) -> Iterator[str]:
     yield from (f"the mark of leftovers of {name}" for (name,) in marked)
 
 
-def _left_over_uploads(data: Path) -> Iterator[str]:
-    """What a day later nothing needs."""
+def left_over_later(data: Path) -> Iterator[str]:
+    """What nothing needs after another start, a day later."""
+    yield from (f"the file {path.relative_to(data)}" for path in data.rglob("*.partial"))
     yield from (f"the work folder {path.name}" for path in (data / "work").glob("*"))
     yield from (f"the upload {path}" for path in (data / "uploads").rglob("*") if path.is_file())
 
