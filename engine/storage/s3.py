@@ -401,7 +401,8 @@ def _client_for(settings: S3Settings, process: int) -> S3Client:  # noqa: ARG001
             s3={"addressing_style": "path"},
             request_checksum_calculation="when_required",  # R2 lacks the newer checksums
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": settings.attempts},
+            # not "standard": its quota, shared by all of a process, ends retries during an outage
+            retries={"mode": "legacy", "total_max_attempts": settings.attempts},
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
         ),
