@@ -24,7 +24,13 @@ from engine.media.container import (
     time_base_of,
     video_stream,
 )
-from engine.media.frame_times import ClockJump, clock_jumps, repaired, without_jumps
+from engine.media.frame_times import (
+    ClockJump,
+    clock_jumps,
+    only_jumps,
+    repaired,
+    without_jumps,
+)
 from engine.media.mp4_index import SkimmingReader
 from engine.media.packet_list import (
     LONGEST_GAP_S,
@@ -197,12 +203,15 @@ def _list_by_decoding(
                 pts.append(frame.pts)
                 interlaced |= frame.interlaced_frame
     longest_gap = int(LONGEST_GAP_S / time_base) if family in TRANSPORT else None
-    jumps = [
-        jump
-        for jump in clock_jumps(pts, step, longest_gap)
-        if jump.after < jump.before
-        or not _has_sound_between(location, store, jump.before * time_base, jump.after * time_base)
-    ]
+    jumps = only_jumps(
+        clock_jumps(pts, step, longest_gap),
+        lambda jump: (
+            jump.after < jump.before
+            or not _has_sound_between(
+                location, store, jump.before * time_base, jump.after * time_base
+            )
+        ),
+    )
     known = np.array([tick for tick in pts if tick is not None], np.int64)
     if not jumps and len(known) == len(pts):
         if np.all(np.diff(known) > 0):

@@ -7,8 +7,8 @@ whose time does not lie between those of its neighbours is another: only that fr
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -61,6 +61,18 @@ def clock_jumps(ticks: Ticks, step: int, longest_gap: int | None = None) -> list
             continue  # this one is wrong, not the clock
         last_index, last, lasted = index, tick, lasted + 1
     return jumps
+
+
+def only_jumps(jumps: Sequence[ClockJump], is_jump: Callable[[ClockJump], bool]) -> list[ClockJump]:
+    """Those of `clock_jumps` that are, shifted as if the others were pauses."""
+    kept: list[ClockJump] = []
+    shift = before = 0
+    for jump in jumps:
+        own, before = jump.shift - before, jump.shift
+        if is_jump(jump):
+            shift += own
+            kept.append(replace(jump, shift=shift))
+    return kept
 
 
 def without_jumps(ticks: Ticks, jumps: Sequence[ClockJump]) -> list[int | None]:

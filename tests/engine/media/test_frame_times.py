@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.media.frame_times import clock_jumps, repaired, without_jumps
+from engine.media.frame_times import clock_jumps, only_jumps, repaired, without_jumps
 
 STEP = 40
 REGULAR = [STEP * n for n in range(40)]
@@ -68,6 +68,17 @@ def test_a_step_ahead_is_a_pause_unless_it_is_too_long() -> None:
     assert clock_jumps(ticks, STEP, longest_gap=99_000) == []
     (jump,) = clock_jumps(ticks, STEP, longest_gap=10_000)
     assert without_jumps(ticks, [jump]) == [STEP * n for n in range(80)]
+
+
+def test_a_pause_that_is_no_jump_shifts_nothing_after_it() -> None:
+    ticks = [*REGULAR, *(10**6 + tick for tick in REGULAR), *REGULAR]
+    jumps = clock_jumps(ticks, STEP, longest_gap=10_000)
+    assert [jump.index for jump in jumps] == [40, 80]
+    kept = only_jumps(jumps, lambda jump: jump.index == 80)
+    end = 10**6 + 40 * STEP
+    expected = [*REGULAR, *(10**6 + tick for tick in REGULAR), *(end + tick for tick in REGULAR)]
+    assert without_jumps(ticks, kept) == expected
+    assert only_jumps(jumps, lambda _: True) == jumps
 
 
 def test_a_frame_without_a_time_at_the_jump_keeps_its_place() -> None:
