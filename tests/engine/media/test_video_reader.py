@@ -338,7 +338,7 @@ def test_frames_that_change_size_are_brought_back_to_the_first(tmp_path: Path) -
         frames = list(reader.frames(info.frame_pts))
     assert [read_number(frame.planes[0]) for frame in frames] == [*range(20), *range(20)]
     assert {str(frame.size) for frame in frames} == {"160x96"}
-    assert len([text for text in warnings if "320x192 yuv420p; converted to 160x96" in text]) == 1
+    assert len([text for text in warnings if "320x192 yuv420p; fitted into 160x96" in text]) == 1
 
 
 # Damage
