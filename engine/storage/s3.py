@@ -75,8 +75,8 @@ class S3Settings:
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
     region: str = "auto"
-    attempts: int = 8
-    """How often a request is tried; 8 attempts last about half a minute."""
+    attempts: int = 6
+    """How often a request is tried; 6 attempts last a quarter of a minute, half a one at most."""
 
 
 @dataclass(frozen=True, slots=True)
