@@ -17,9 +17,9 @@ from sqlalchemy import Engine, create_engine, text
 from backend import server_lock
 from backend.database import Database
 from backend.jobs import Jobs
-from backend.models import JobStatus
+from backend.models import Job, JobStatus
 from tests.backend.conftest import POSTGRESQL
-from tests.backend.test_jobs import add
+from tests.backend.test_jobs import order
 from tests.backend.test_kill import server
 from tests.waiting import wait_until
 
@@ -41,9 +41,24 @@ def jobs(database: Database) -> Jobs:
 
 
 def running_job(jobs: Jobs) -> Callable[[], str]:
-    """Adds a job as if the first server were running it. The result tells its status."""
-    add(jobs)
-    assert jobs.start("anna", "a")
+    """Adds a job as if the first server were running it. The result tells its status.
+
+    It is never queued: the server would take it, and find no clips.
+    """
+    requested = order("a")
+    with jobs._database.begin() as session:
+        session.add(
+            Job(
+                user_id="anna",
+                id="a",
+                type=requested.type,
+                status=JobStatus.RUNNING,
+                folder="0" * 32,
+                output_key="anna/a.mp4",
+                request=requested.task.model_dump(mode="json"),
+                request_hash=requested.hash,
+            )
+        )
 
     def status() -> str:
         found = jobs.find("anna", "a")
