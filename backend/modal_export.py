@@ -25,6 +25,7 @@ from backend.modal_client import (
     follow_export,
     start_export,
 )
+from engine.destination import FILM_SUFFIXES, output_file
 from engine.errors import EngineError
 from engine.media.fingerprint import fingerprint
 from engine.storage import S3Store, Store, s3_settings, user_key
@@ -43,12 +44,13 @@ def export(
 ) -> None:
     """Export an edit on Modal. R2_* in the environment name the bucket."""
     try:
+        film = output_file(output, suffixes=FILM_SUFFIXES, keep={edit: "the edit"})
         store = S3Store(s3_settings(os.environ))
         job = _job(edit, user, upscaler, max_containers, store)
         result = asyncio.run(_run_export(job, store))
         if result["status"] != "success":
             raise EngineError(result["error"])
-        store.get_file(job.output_key, output)
+        store.get_file(job.output_key, film)
     except EngineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -9,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from engine.errors import EngineError
+from engine.errors import EngineError, OutputError
 
 FILM_SUFFIXES = frozenset({".mp4", ".m4v"})
 """What the name of a film may end in; one without a suffix may, too."""
@@ -40,13 +41,15 @@ def output_file(
     file would be lost.
     """
     path = from_home(Path(named))
-    try:
-        real = path.resolve()
-    except (OSError, RuntimeError):  # a circle of links
-        raise EngineError(f"{named}: is a link that leads nowhere") from None
+    real = Path(os.path.realpath(path))
     if len(os.fsencode(real.name)) > _LONGEST_NAME_BYTES:
         raise EngineError(f"{named}: the name has more than {_LONGEST_NAME_BYTES} bytes")
-    _check_kind(named, real)
+    try:
+        kind = _other_kind(real)
+    except OSError as error:
+        raise OutputError(named, error) from error
+    if kind is not None:
+        raise EngineError(f"{named}: is {kind}, not a file to write")
     _check_folder(named, real.parent)
     for needed, what in keep.items():
         if real == needed.resolve() or (
@@ -58,6 +61,18 @@ def output_file(
         raise EngineError(
             f"{named}: would hold another format than {path.suffix}: name it {wanted}"
         )
+    return real
+
+
+def real_file(path: Path) -> Path:
+    """The regular file behind a path and its links, there or not yet.
+
+    Raises `OSError`, also where something else is there: a file that took its place would replace
+    a device, or leave the reader of a pipe waiting.
+    """
+    real = Path(os.path.realpath(path))
+    if kind := _other_kind(real):
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file to write")
     return real
 
 
@@ -79,17 +94,15 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(name)
 
 
-def _check_kind(named: Path | str, real: Path) -> None:
+def _other_kind(path: Path) -> str | None:
+    """What is there that is no regular file; None for one, or where nothing is."""
     try:
-        mode = real.stat().st_mode
+        mode = path.stat().st_mode
     except FileNotFoundError:
-        return
-    except OSError as error:
-        reason = (error.strerror or "I/O error").lower()
-        raise EngineError(f"{named}: cannot be written: {reason}") from error
-    if not stat.S_ISREG(mode):
-        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
-        raise EngineError(f"{named}: is {kind}, not a file to write")
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
 
 
 def _check_folder(named: Path | str, folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from engine.destination import real_file
 from engine.errors import OutputError
 
 _NAME_BYTES = 200
@@ -35,14 +36,16 @@ def whole_file(destination: Path) -> Iterator[Path]:
     When the block raises, the unfinished file is removed and `destination` stays as it was. The
     bytes are on disk before the name is: neither a crash nor a power cut leaves half a file under
     it. Each writer has a file of its own, so the last one that succeeds wins. See `temporary_file`.
-    Raises `OutputError` for an `OSError` in the block, such as a full disk.
+    Links are followed; see `real_file`. Raises `OutputError` for an `OSError` in the block, such as
+    a full disk, and where something else than a file is there.
     """
     try:
-        with temporary_file(destination.parent, destination.name) as unfinished:
+        real = real_file(destination)
+        with temporary_file(real.parent, real.name) as unfinished:
             yield unfinished
             sync(unfinished)
-            unfinished.replace(destination)
-            sync(destination.parent)
+            unfinished.replace(real)
+            sync(real.parent)
     except OSError as error:
         raise OutputError(destination, error) from error
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from engine.destination import real_file
 from engine.errors import EngineError, OutputError
 from engine.geometry import Size
 from engine.records import read_record, write_record
@@ -89,7 +90,8 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
     """Waits until no other process changes the file. Raises `OutputError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f".{path.name}.lock").open("w") as lock:
+        real = real_file(path)
+        with real.with_name(f".{real.name}.lock").open("w") as lock:
             with suppress(OSError):  # no locks in this file system: then a run may get lost
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from backend.modal_export import app as modal_export
 from engine.cli.main import app
 from engine.destination import FILM_SUFFIXES, beside, output_file
 from engine.errors import EngineError
+from engine.files import whole_file
 from engine.media.probe import probe
 from engine.pipeline.extract import extract
+from engine.pipeline.history import History, Run
 from tests.clips import numbered_clip
 
 
@@ -130,3 +134,31 @@ def test_a_long_name_has_room_for_its_parts(tmp_path: Path) -> None:
     assert other.name != parts.name
     with pytest.raises(EngineError, match="more than 255 bytes"):
         output_file(tmp_path / ("a" * 252 + ".mp4"))
+
+
+def test_no_writer_replaces_a_device_or_a_link(tmp_path: Path) -> None:
+    """Not only outputs: whoever has no wish for a history names /dev/null."""
+    device, target, link = tmp_path / "null", tmp_path / "speeds", tmp_path / "link"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except OSError:
+        os.mkfifo(device)
+    link.symlink_to(target)
+    before = device.stat()
+    with pytest.raises(EngineError, match="not a file to write"), whole_file(device):
+        pytest.fail("nothing is written")
+    run = Run("none", "libx264", 2, 2, 1, 1, 1, 1.0)
+    with pytest.raises(EngineError, match="not a file to write"):
+        History(device).add(run)
+    History(link).add(run)
+    assert link.is_symlink() and History(target).runs() == [run]
+    assert os.path.samestat(before, device.stat())
+    assert {path.name for path in tmp_path.iterdir()} <= {"null", "speeds", "link", ".speeds.lock"}
+
+
+def test_an_export_on_modal_refuses_it_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "edit.json").write_text("{}")
+    os.mkfifo(tmp_path / "out.mp4")
+    command = [str(tmp_path / "edit.json"), "-o", str(tmp_path / "out.mp4")]
+    done = CliRunner().invoke(modal_export, command)
+    assert done.exit_code == 1 and "is a pipe, not a file to write" in done.output
