@@ -42,6 +42,8 @@ _READING_ERRORS = {
     errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOSPC,
 }  # fmt: skip
 
+PHOTO_BYTES = 12
+
 _BUFFER_BYTES = 1 << 16
 
 _READ_ALL = {"analyzeduration": str(10**15), "probesize": str((1 << 31) - 1)}
@@ -82,9 +84,13 @@ def open_container(
     except PermissionError:
         raise SourceError(location, "may not be read") from None
     except (av.FFmpegError, OSError) as error:
-        if isinstance(error, av.FFmpegError) and (photo := photo_format(location, store)):
+        if not isinstance(error, av.FFmpegError) or isinstance(error, av.HTTPError):
+            reason = f"cannot be opened: {getattr(error, 'strerror', error)}"
+            raise SourceError(location, reason) from None
+        beginning = read_at(location, store, 0, PHOTO_BYTES)
+        if photo := photo_format(beginning):
             raise photo_error(location, photo) from None
-        raise SourceError(location, _why_not_opened(location, store, error)) from None
+        raise SourceError(location, _why_not_opened(beginning)) from None
 
 
 def stored_object(location: ObjectLocation, store: Store | None) -> StoredObject:
@@ -202,12 +208,11 @@ def size_bytes(location: SourceLocation) -> int:
     return location.stat().st_size
 
 
-def photo_format(location: SourceLocation, store: Store | None) -> str | None:
-    """The name of a photo's format, by the file's first bytes; None where it is no photo.
+def photo_format(beginning: bytes) -> str | None:
+    """The name of a photo's format, by the first `PHOTO_BYTES` of its file; None for no photo.
 
     FFmpeg opens a HEIC or AVIF, too, and shows one of the tiles that it is made of.
     """
-    beginning = read_at(location, store, 0, 12)
     for at, mark, name in _PHOTO_MARKS:
         if beginning[at : at + len(mark)] == mark:
             return name
@@ -221,10 +226,7 @@ def photo_error(location: SourceLocation, photo: str) -> SourceError:
     )
 
 
-def _why_not_opened(location: SourceLocation, store: Store | None, error: Exception) -> str:
-    if not isinstance(error, av.FFmpegError) or isinstance(error, av.HTTPError):
-        return f"cannot be opened: {getattr(error, 'strerror', error)}"
-    beginning = read_at(location, store, 0, 8)
-    if beginning[4:] == b"ftyp":
+def _why_not_opened(beginning: bytes) -> str:
+    if beginning[4:8] == b"ftyp":
         return "is an unfinished or damaged MP4 or MOV: its index (moov) cannot be read"
     return "is not a video file that can be read"

@@ -165,15 +165,10 @@ def _list_frames(
     pts = packets.shown_pts()
     one_to_one = codec in _FRAME_PER_PACKET.get(family, ())
     step = _typical_step(packets.known_pts(), stream)
-    if (
-        one_to_one
-        and not interlaced
-        and pts is not None
-        and pts[0] == first.pts
-        and not packets.clock_jumps(step, time_base_of(stream), family)
-    ):
+    goes_on = not packets.clock_jumps(step, time_base_of(stream), family)
+    if one_to_one and not interlaced and pts is not None and pts[0] == first.pts and goes_on:
         return _FrameList(pts, interlaced=False, by_order=False)
-    if family in SEEKS_BY_BYTE and not packets.clock_jumps(step, time_base_of(stream), family):
+    if family in SEEKS_BY_BYTE and goes_on:
         tried = frames_by_packets(packets, first, location, store)
         if tried is not None:
             return _FrameList(tried.pts, tried.interlaced, by_order=False)

@@ -12,10 +12,12 @@ from engine.location import SourceLocation
 from engine.media.alpha import PIXEL_FORMAT, alpha_decoder, has_alpha_beside
 from engine.media.colour_tags import colour_tags
 from engine.media.container import (
+    PHOTO_BYTES,
     family_of,
     open_container,
     photo_error,
     photo_format,
+    read_at,
     source_errors,
     stored_object,
     time_base_of,
@@ -45,8 +47,8 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
         source_errors(location, "cannot be read"),
         open_container(location, store, reader) as container,
     ):
-        if family_of(container) == "mov" and (photo := photo_format(location, store)):
-            raise photo_error(location, photo)
+        if family_of(container) == "mov":
+            _refuse_photo(location, store, reader)
         stream = video_stream(container, location)
         frames = read_frames(container, stream, location, store, reader)
         first, time_base = frames.first, time_base_of(stream)
@@ -90,6 +92,18 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
                 *heard.notes,
             ),
         )
+
+
+def _refuse_photo(
+    location: SourceLocation, store: Store | None, reader: SkimmingReader | None
+) -> None:
+    """Raises SourceError for a HEIC or AVIF, which FFmpeg opens as it does an MP4."""
+    if reader is not None:
+        beginning = reader.read_at(0, PHOTO_BYTES)
+    else:
+        beginning = read_at(location, store, 0, PHOTO_BYTES)
+    if photo := photo_format(beginning):
+        raise photo_error(location, photo)
 
 
 def _display_size(
