@@ -7,19 +7,18 @@ the real functions in threads of this process.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 from bench.drill.exports import Exports
 from bench.drill.round import MODAL_TOKEN, Round
 from bench.drill.server import Server
+from bench.drill.spell import spell
 from bench.drill.stores import faulty_bucket, keys_in, variables
 from bench.drill.tally import Finding
 from bench.drill.witness import CLEARED_WITHIN_S, Witness, check, sqlite_rows
@@ -35,6 +34,9 @@ from tests.modal_functions.control_plane import (
 from tests.modal_functions.world import World
 
 MOST_SPELL_S = 5
+DOWN_SHARE = 0.4
+"""How many of the spells are those in which nothing gets through."""
+
 REFUSED = r"(?i)modal|call|lost|reach"
 """What an error says where a job failed because Modal did."""
 
@@ -78,7 +80,9 @@ def play(drill: Round) -> None:
             exports.begin()
             last = exports.begin()
             time.sleep(drill.chance.uniform(0, 3))
-            plane.fault = _spell(drill)
+            plane.fault = spell(
+                drill, FAULTS, down=("Modal out of reach", Down), down_share=DOWN_SHARE
+            )
             if drill.chance.random() < 0.4:
                 exports.cancel(last)
             time.sleep(drill.chance.uniform(0.5, MOST_SPELL_S))
@@ -103,23 +107,3 @@ def _check_calls(drill: Round, plane: ControlPlane) -> None:
         time.sleep(0.05)
     going_on = (call for call in plane.calls.values() if call.unfinished)
     drill.tally.find_all(Finding.LEFT_OVER, (f"a call of {call.function}" for call in going_on))
-
-
-def _spell(drill: Round) -> Callable[[str, Any], Fault | None]:
-    """What goes wrong for a while: everything, or some requests by chance."""
-    chance, lock = Random(drill.chance.random()), threading.Lock()
-    is_down = chance.random() < 0.4
-    share = chance.uniform(0.2, 0.6)
-
-    def fault(_: str, __: Any) -> Fault | None:
-        with lock:
-            if is_down:
-                drill.tally.injected("Modal out of reach")
-                return Down()
-            if chance.random() > share:
-                return None
-            name = chance.choice(list(FAULTS))
-            drill.tally.injected(name)
-            return FAULTS[name](chance)
-
-    return fault

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +13,12 @@ import boto3
 from bench.drill.exports import Exports
 from bench.drill.round import Round
 from bench.drill.server import Server
+from bench.drill.spell import spell
 from bench.drill.witness import Witness, check, sqlite_rows
 from engine.storage import S3Settings
 from tests.s3 import (
     KEY_ID,
     SECRET,
-    Asked,
     Cut,
     Fault,
     FaultyProxy,
@@ -110,28 +109,8 @@ def _go_wrong(drill: Round, proxy: FaultyProxy) -> None:
     """A spell of faults."""
     tally = drill.tally
     enough = tally.faults.total() + drill.chance.randint(1, MOST_FAULTS)
-    proxy.fault = _spell(drill)
+    proxy.fault = spell(drill, FAULTS, down=("store out of reach", Reset), down_share=DOWN_SHARE)
     until_s = time.monotonic() + MOST_SPELL_S
     while tally.faults.total() < enough and time.monotonic() < until_s:
         time.sleep(0.02)
     proxy.fault = lambda _: None
-
-
-def _spell(drill: Round) -> Callable[[Asked], Fault | None]:
-    """What a proxy does wrong for a while: everything, or some requests by chance."""
-    chance, lock = Random(drill.chance.random()), threading.Lock()
-    is_down = chance.random() < DOWN_SHARE
-    share = chance.uniform(0.2, 0.6)
-
-    def fault(_: Asked) -> Fault | None:
-        with lock:
-            if is_down:
-                drill.tally.injected("store out of reach")
-                return Reset()
-            if chance.random() > share:
-                return None
-            name = chance.choice(list(FAULTS))
-            drill.tally.injected(name)
-            return FAULTS[name](chance)
-
-    return fault

@@ -311,17 +311,7 @@ def test_a_container_that_is_killed_in_the_middle_of_a_chunk(world: World, tmp_p
 
 
 def test_a_renderer_that_gets_nothing_done_is_replaced(world: World) -> None:
-    came: list[int] = []
-
-    def stall_first(**arguments: Any) -> Any:
-        is_first = not came
-        came.append(1)
-        while is_first:  # until it is cancelled
-            time.sleep(0.01)
-        return functions.Renderer().render_chunks.local(**arguments)
-
-    world.monkeypatch.setattr("modal_functions.executor.QUEUED_S", 0.3)
-    world.deploy(renderer_instead={"render_chunks": stall_first})
+    world.deploy_stalled()
     job = job_of(world.footage(frames=30), edit=_short())
     result = exported(job, world.store)
     assert result["status"] == "success"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -187,26 +186,11 @@ def test_a_call_that_cannot_be_started_at_once(world: World) -> None:
     assert len(started) >= 8
 
 
-def stalled(world: World) -> None:
-    """Deploys a renderer whose first call gets nothing done."""
-    came: list[int] = []
-
-    def stall_first(**arguments: Any) -> Any:
-        is_first = not came
-        came.append(1)
-        while is_first:  # until it is cancelled
-            time.sleep(0.01)
-        return functions.Renderer().render_chunks.local(**arguments)
-
-    world.monkeypatch.setattr("modal_functions.executor.QUEUED_S", 0.3)
-    world.deploy(renderer_instead={"render_chunks": stall_first})
-
-
 @pytest.mark.parametrize("look_s", [0.1, 1000], ids=["meanwhile", "at the end"])
 def test_a_renderer_that_cannot_be_cancelled_at_once_is_cancelled_later(
     world: World, look_s: float
 ) -> None:
-    stalled(world)
+    world.deploy_stalled()
     world.monkeypatch.setattr("modal_functions.executor.LOOK_S", look_s)
     world.plane.fault = down("FunctionCallCancel", times=4)
     result = exported(world, short_job(world))
@@ -216,7 +200,7 @@ def test_a_renderer_that_cannot_be_cancelled_at_once_is_cancelled_later(
 
 
 def test_a_renderer_that_cannot_be_cancelled_at_all_is_left_to_the_backend(world: World) -> None:
-    stalled(world)
+    world.deploy_stalled()
     world.monkeypatch.setattr("modal_functions.ledger.CANCEL_TRIES", 1)
     world.plane.fault = down("FunctionCallCancel")
     job = short_job(world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -119,6 +120,20 @@ class World:
                     calls = Ledger.from_document(self.store.get_bytes(key)).calls
                     noted += [call_id for call_id, digests in calls.items() if digests]
         return noted
+
+    def deploy_stalled(self) -> None:
+        """Deploys a renderer whose first call gets nothing done."""
+        came: list[int] = []
+
+        def stall_first(**arguments: Any) -> Any:
+            is_first = not came
+            came.append(1)
+            while is_first:  # until it is cancelled
+                time.sleep(0.01)
+            return functions.Renderer().render_chunks.local(**arguments)
+
+        self.monkeypatch.setattr("modal_functions.executor.QUEUED_S", 0.3)
+        self.deploy(renderer_instead={"render_chunks": stall_first})
 
     def footage(self, name: str = "match.mp4", frames: int = 60) -> str:
         """Stores footage of numbered frames. Returns its key."""
