@@ -99,6 +99,8 @@ def repaired(ticks: Ticks, step: int) -> tuple[NDArray[np.int64], list[int]]:
         return np.arange(len(ticks), dtype=np.int64) * step, wrong
     made = np.empty(len(ticks), np.int64)
     first, last = kept[0], kept[-1]
+    if last > first:  # several frames may share each time stamp
+        step = min(step, (_tick(ticks, last) - _tick(ticks, first)) // (last - first))
     made[: first + 1] = _tick(ticks, first) - np.arange(first, -1, -1, dtype=np.int64) * step
     made[last:] = _tick(ticks, last) + np.arange(len(ticks) - last, dtype=np.int64) * step
     for left, right in pairwise(kept):

@@ -42,6 +42,12 @@ def test_a_wrong_time_before_a_pause_stays_before_it() -> None:
     assert (as_list(made), found) == ([0, 40, 80, 120, 5000, 5040], [3])
 
 
+def test_frames_that_share_each_time_stamp_keep_their_pace_to_the_end() -> None:
+    made, found = repaired([0, 0, 0, 120, 120, 120, 240, 240, 240], 120)
+    assert as_list(made) == [40 * n for n in range(9)]
+    assert found == [1, 2, 4, 5, 7, 8]
+
+
 def test_frames_share_the_room_there_is() -> None:
     made, found = repaired([0, 0, 0, 0, 40, 80], STEP)
     assert (as_list(made), found) == ([0, 10, 20, 30, 40, 80], [1, 2, 3])
