@@ -67,7 +67,9 @@ class PacketList:
         """Whether timestamps go back, or far ahead, further than reordering explains."""
         pts = np.array([tick for tick in self.pts if tick is not None], np.int64)
         latest = np.maximum.accumulate(pts)
-        behind, ahead = int(np.max(latest - pts)), int(np.max(np.diff(latest), initial=0))
+        # a raw stream has no timestamps at all: nothing of it jumps
+        behind = int(np.max(latest - pts, initial=0))
+        ahead = int(np.max(np.diff(latest), initial=0))
         reorder = max(_LONGEST_REORDER_S / time_base, Fraction(LONGEST_REORDER_FRAMES * step))
         gap = LONGEST_GAP_S / time_base if family in TRANSPORT else None
         return behind > reorder or (gap is not None and ahead > gap)
