@@ -14,7 +14,7 @@ from engine import timing
 from engine.geometry import STRETCH_TOLERANCE, Fit, Size
 from engine.timeline import edit, transition, validation
 from engine.timeline.clip import Ease
-from engine.timeline.document import ASPECT_RATIOS
+from engine.timeline.document_schema import ASPECT_RATIOS
 
 
 def page_constants() -> dict[str, Any]:

@@ -63,7 +63,7 @@ def process_clip(
             store=store,
         )
         upload_film(store, Path(folder) / "clip.mp4", target_key, phases)
-    return video_response(output_key, report, warnings=edit.warnings)
+    return video_response(output_key, report)
 
 
 def concatenate_clips(
@@ -141,18 +141,14 @@ def upload_film(store: Store, path: Path, key: str, phases: PhaseProgress) -> No
     )
 
 
-def video_response(output_key: str, report: Report, warnings: Sequence[str] = ()) -> VideoResponse:
-    """The response for a finished video, in values that JSON has.
-
-    `warnings` come before those of the report.
-    """
-    all_warnings = [*warnings, *report.warnings]
+def video_response(output_key: str, report: Report) -> VideoResponse:
+    """The response for a finished video, in values that JSON has."""
     document = json.loads(json.dumps(asdict(report)))
     return {
         "status": "success",
         "output_key": output_key,
         "duration": report.duration_s,
         "frames": report.frames,
-        "warnings": all_warnings,
-        "report": document | {"output": output_key, "warnings": all_warnings},
+        "warnings": list(report.warnings),
+        "report": document | {"output": output_key},
     }

@@ -125,7 +125,7 @@ def _run(job: ExportJob, store: Store, fence: Fence, ledger: CallLedger) -> Vide
         progress.delete(chunk_progress_key(job.job_id, chunk.digest) for chunk in report.chunks)
         fence.check()
         upload_film(store, out, job.output_key, phases)
-    response = video_response(job.output_key, report, warnings=edit.warnings)
+    response = video_response(job.output_key, report)
     response["containers"] = asdict(executor.decision)
     fence.check()
     store.put_bytes(job.manifest_key, manifest_document(job.job_id, response))

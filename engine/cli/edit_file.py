@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.console import warn
 from engine.destination import FILM_SUFFIXES, output_file
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ LenientOption = Annotated[
 
 
 def load_plan(edit: Path, *, lenient: bool) -> Plan:
-    """The plan of an edit file, after a look at each of its sources. Prints the edit's warnings.
+    """The plan of an edit file, after a look at each of its sources.
 
     Raises `EditError`, also for an unknown key unless `lenient`.
     """
@@ -32,8 +31,6 @@ def load_plan(edit: Path, *, lenient: bool) -> Plan:
     from engine.timeline.plan import build_plan
 
     document = Edit.load(edit, unknown="warn" if lenient else "error")
-    for warning in document.warnings:
-        warn(warning)
     return build_plan(document, probe_sources(document, edit.parent))
 
 

@@ -39,6 +39,8 @@ def frame(
     check_output_files(edit, output, suffixes={".png"})
     time_s = _seconds(at)
     plan = load_plan(edit, lenient=lenient)
+    for warning in plan.warnings:
+        warn(warning)
     number = frame_at(plan, time_s)
     upscaler = upscaling.choose()
     data = png(render_still(plan, number, upscaler, on_warning=warn))

@@ -71,7 +71,8 @@ def _digest(common: str, keys: Sequence[str], layers: Sequence[Layer]) -> str:
     for key, layer in zip(keys, layers, strict=True):
         source = layer.clip.source
         looks = f"{source.fingerprint}|{source.colour}|{source.chroma_siting}"
-        digest.update(f"|{key}|{looks}|{layer.clip.fit}|".encode())
+        rotation = f"{layer.clip.rotation_deg!r}|" if layer.clip.rotation_deg else ""
+        digest.update(f"|{key}|{looks}|{layer.clip.fit}|{rotation}".encode())
         digest.update(np.ascontiguousarray(layer.pts, "<i8").tobytes())
         digest.update(np.ascontiguousarray(layer.rects, "<f8").tobytes())
         digest.update(np.ascontiguousarray(layer.weights, "<f8").tobytes())

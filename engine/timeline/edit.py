@@ -54,8 +54,12 @@ class Edit:
     target_size: Size
     fit: Fit
     include_audio: bool
+    ease: Ease
+    """That of the crop keyframes that have none of their own."""
+    key_interval_s: Fraction | None
+    """From one key frame of the film to the next. None: what is exporting decides."""
     warnings: tuple[str, ...] = field(compare=False)
-    """What `parse` accepted with `unknown="warn"`, one line each."""
+    """What `parse` left out of the document, and why, one line each."""
 
     def __init__(
         self,
@@ -66,6 +70,8 @@ class Edit:
         fit: Fit | str = Fit.CONTAIN,
         include_audio: bool = True,
         warnings: Iterable[str] = (),
+        ease: Ease | str = Ease.LINEAR,
+        key_interval_s: Number | None = None,
     ) -> None:
         played = tuple(clips)
         if not 1 <= len(played) <= MAX_CLIPS:
@@ -78,6 +84,10 @@ class Edit:
             target_size=_even(validation.size(target_size, "target", TARGET_SIDES_PX)),
             fit=validation.choice(Fit, fit, "fit"),
             include_audio=validation.flag(include_audio, "includeAudio"),
+            ease=validation.choice(Ease, ease, "ease"),
+            key_interval_s=None
+            if key_interval_s is None
+            else validation.key_interval(key_interval_s, "keyInterval"),
             warnings=tuple(warnings),
         )
 
@@ -103,7 +113,9 @@ class Edit:
         """The edit that a JSON text describes, or the object that was read from one.
 
         Raises EditError for the first problem, and says how many more there are. An unknown key is
-        a problem; with `unknown="warn"` it becomes an entry of `warnings`.
+        a problem. With `unknown="warn"` it becomes an entry of `warnings` where it belongs to the
+        edit or to a clip. In a keyframe, a segment, a range or a transition it stays a problem: the
+        film might be another one.
         """
         from engine.timeline.document import read_document  # it loads pydantic
 
@@ -111,16 +123,9 @@ class Edit:
 
     def to_document(self) -> dict[str, Any]:
         """The edit in the app's spelling, ready for JSON; `parse` of it gives an equal edit."""
-        from engine.timeline.document import write_document  # it loads pydantic
+        from engine.timeline.document_writer import write_document
 
-        return write_document(
-            clips=self.clips,
-            transitions=self.transitions,
-            target_fps=self.target_fps,
-            target_size=self.target_size,
-            fit=self.fit,
-            include_audio=self.include_audio,
-        )
+        return write_document(self)
 
 
 def _even(target: Size) -> Size:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,26 @@ from engine.timeline.clip import CropKeyframe, Ease
 
 Floats = NDArray[np.float64]
 
-_LINEAR, _SMOOTH, _CUT = range(3)
-_CODES = {Ease.LINEAR: _LINEAR, Ease.SMOOTH: _SMOOTH, Ease.CUT: _CUT}
+_LINEAR, _SMOOTH, _CUT, _SPLINE = range(4)
+_CODES = {
+    Ease.LINEAR: _LINEAR,
+    Ease.SMOOTH: _SMOOTH,
+    Ease.CUT: _CUT,
+    Ease.SPLINE: _SPLINE,
+}
+
+SMALLEST_SHARE = 0.125
+"""A curve swings to no less than this share of the smaller of the two crops that it joins."""
 
 
 def crop_rects(
-    keyframes: Sequence[CropKeyframe], times_s: Floats, frame: Size, target_aspect: float
+    keyframes: Sequence[CropKeyframe],
+    times_s: Floats,
+    frame: Size,
+    target_aspect: float,
+    ease: Ease = Ease.LINEAR,
+    *,
+    on_warning: Callable[[str], None] = lambda _: None,
 ) -> Floats:
     """The rectangle shown at each time: x, y, width, height in pixels, float64, shape (n, 4).
 
@@ -26,20 +41,25 @@ def crop_rects(
     in any order. `frame` is the size of the upright source frame.
 
     Before the first and after the last keyframe the rectangle holds. A keyframe's `ease` says how
-    it moves on from there. Nothing is rounded. A rectangle larger than the frame shrinks about its
-    centre and keeps its aspect. One that leaves the frame is shifted inside. Without keyframes the
-    rectangle is the largest centred one of `target_aspect` (width / height).
+    it moves on from there; `ease` is that of keyframes that have none. Nothing is rounded. A
+    rectangle larger than the frame shrinks about its centre and keeps its aspect. One that leaves
+    the frame is shifted inside. Without keyframes the rectangle is the largest centred one of
+    `target_aspect` (width / height). `on_warning` is told of a curve that would turn the crop
+    inside out; see `SMALLEST_SHARE`.
     """
     if keyframes:
         key_times_s = np.array([float(each.time_s) for each in keyframes])
         rects = [each.rect for each in keyframes]
-        eases = np.array([_CODES[each.ease] for each in keyframes])
+        eases = np.array([_CODES[each.ease or ease] for each in keyframes])
     else:
         key_times_s, eases = np.zeros(1), np.zeros(1, np.int64)
         rects = [largest_centred(frame, target_aspect)]
     sides = np.array([(rect.x, rect.y, rect.width, rect.height) for rect in rects])
     shown = np.empty((len(times_s), 4))
-    _sample(key_times_s, sides, eases, _tangents(key_times_s, sides, eases), times_s, shown)
+    tangents = _tangents(key_times_s, sides, eases)
+    held_s = _sample(key_times_s, sides, eases, tangents, times_s, shown)
+    if not math.isnan(held_s):
+        on_warning(f"at {held_s:.3f} s the curve would make the crop too small; it is kept larger")
     _move_inside(shown, float(frame.width), float(frame.height))
     return shown
 
@@ -78,10 +98,14 @@ def _sample(
     tangents: Floats,
     times_s: Floats,
     shown: Floats,
-) -> None:
-    """Writes the moving rectangle at each time into `shown`, shape (times, 4)."""
+) -> float:
+    """Writes the moving rectangle at each time into `shown`, shape (times, 4).
+
+    Returns the first time at which a curve was held at `SMALLEST_SHARE`, NaN where none was.
+    """
     last = len(key_times_s) - 1
     key = 0
+    held_s = math.nan
     for row in range(len(times_s)):
         key = _last_at(key_times_s, times_s[row], key)
         following = min(key + 1, last)
@@ -91,12 +115,23 @@ def _sample(
         share = since_s / lasts_s if moves else 0.0
         for side in range(4):
             start, stop = sides[key, side], sides[following, side]
-            if eases[key] == _SMOOTH and moves:
+            if eases[key] == _SPLINE and moves:
+                before = key if key == 0 or eases[key - 1] == _CUT else key - 1
+                after = following
+                if following < last and eases[following] != _CUT:
+                    after = following + 1
+                value = _catmull_rom(sides[before, side], start, stop, sides[after, side], share)
+                if side >= 2 and value < SMALLEST_SHARE * min(start, stop):  # an extent
+                    value = SMALLEST_SHARE * min(start, stop)
+                    held_s = times_s[row] if math.isnan(held_s) else held_s
+                shown[row, side] = value
+            elif eases[key] == _SMOOTH and moves:
                 leaving = tangents[key, side] * lasts_s
                 arriving = tangents[following, side] * lasts_s
                 shown[row, side] = _hermite(start, stop, leaving, arriving, share)
             else:
                 shown[row, side] = start + share * (stop - start)
+    return held_s
 
 
 @compiled()
@@ -123,6 +158,18 @@ def _hermite(start: float, stop: float, leaving: float, arriving: float, share: 
     bend = share * rest * (leaving * rest - arriving * share)
     value = start + (stop - start) * share * share * (3 - 2 * share) + bend
     return min(max(value, min(start, stop)), max(start, stop))
+
+
+@compiled()
+def _catmull_rom(before: float, start: float, stop: float, after: float, share: float) -> float:
+    """The uniform Catmull-Rom curve from `start` to `stop`, at `share` (0 to 1) of the way.
+
+    `before` and `after` are the values at the keyframes around these two: Catmull and Rom, "A class
+    of local interpolating splines", 1974, with tension 1/2.
+    """
+    square = 2 * before - 5 * start + 4 * stop - after
+    cube = 3 * (start - stop) + after - before
+    return start + share * ((stop - before) + share * (square + share * cube)) / 2
 
 
 @compiled()

@@ -49,6 +49,8 @@ class PlannedClip:
     weights: NDArray[np.float64]
     """Shape (n,): share of this clip in the frame, 0 to 1. The rest of all layers is black."""
     fit: Fit
+    rotation_deg: float
+    """The upright frame is turned by so much, counter-clockwise, before `rects` are taken of it."""
     retiming: Retiming
     scale: float
     """How much the smallest crop is enlarged to fit into the target: output px per source px."""
@@ -90,7 +92,10 @@ class Plan:
     borders: tuple[int, ...]
     """Output frames at which a clip or a transition starts or ends, ascending, from 0 to the end
     of the export."""
+    key_interval_s: Fraction | None
+    """From one key frame to the next, in seconds. None: the edit does not say."""
     warnings: tuple[str, ...]
+    """What the edit's document was read without, and what the plan had to change, one line each."""
 
     @property
     def duration_s(self) -> Fraction:
@@ -127,12 +132,12 @@ class PlannedTransition:
 def build_plan(edit: Edit, sources: Sequence[SourceInfo]) -> Plan:
     """Decides an export.
 
-    `sources[i]` describes the file of `edit.clips[i]`. Raises `EditError` for a trim that starts
-    past the end of its file, ValueError for another number of sources than of clips.
+    `sources[i]` describes the file of `edit.clips[i]`. Raises `EditError` for a range or a trim
+    that starts past the end of its file, ValueError for another number of sources than of clips.
     """
     if len(sources) != len(edit.clips):
         raise ValueError(f"{len(edit.clips)} clips need as many sources, not {len(sources)}")
-    warnings: list[str] = []
+    warnings = list(edit.warnings)
     retimings = [
         _clip_retiming(index, clip, source, warnings)
         for index, (clip, source) in enumerate(zip(edit.clips, sources, strict=True))
@@ -141,7 +146,7 @@ def build_plan(edit: Edit, sources: Sequence[SourceInfo]) -> Plan:
     transitions = _planned_transitions(edit.transitions, counts, edit.target_fps, warnings)
     ranges = _clip_ranges(counts, transitions)
     clips = tuple(
-        _planned_clip(index, edit, source, frames, each, transitions)
+        _planned_clip(index, edit, source, frames, each, transitions, warnings)
         for index, (source, frames, each) in enumerate(zip(sources, ranges, retimings, strict=True))
     )
     frame_count = ranges[-1].stop
@@ -155,45 +160,84 @@ def build_plan(edit: Edit, sources: Sequence[SourceInfo]) -> Plan:
         sample_count=first_sample(frame_count, edit.target_fps) if edit.include_audio else 0,
         chapters=_chapters(clips, edit.target_fps, frame_count),
         borders=_borders(ranges, transitions),
+        key_interval_s=edit.key_interval_s,
         warnings=tuple(warnings),
     )
 
 
 def _clip_retiming(index: int, clip: Clip, source: SourceInfo, warnings: list[str]) -> Retiming:
-    where, end_s = f"clips[{index}]", source.duration_s
-    start_s = clip.trim_start_s or Fraction(0)
-    stop_s = end_s if clip.trim_stop_s is None else clip.trim_stop_s
-    if start_s >= end_s:
-        raise EditError(
-            f"{where}.trimRange.start",
-            f"{float(start_s):g} s is past the end of {clip.file_name} ({float(end_s):.3f} s)",
-        )
-    if stop_s > end_s:
-        warnings.append(
-            f"{where}.trimRange.end: {float(stop_s):g} s is past the end of {clip.file_name}; "
-            f"clamped to {float(end_s):.3f} s"
-        )
-        stop_s = end_s
+    """The retiming of a clip, in times of the whole file."""
+    where = f"clips[{index}]"
+    first_s, last_s = _within(
+        (clip.source_start_s, clip.source_stop_s),
+        source.duration_s,
+        f"{where}.sourceRange",
+        f"the end of {clip.file_name}",
+        warnings,
+    )
+    length_s = last_s - first_s
+    whole = clip.source_start_s is None and clip.source_stop_s is None
+    whose = clip.file_name if whole else "its sourceRange"
+    start_s, stop_s = _within(
+        (clip.trim_start_s, clip.trim_stop_s),
+        length_s,
+        f"{where}.trimRange",
+        f"the end of {whose}",
+        warnings,
+    )
     warnings.extend(f"{where}: {source.location}: {each}" for each in source.repairs)
     warnings.extend(f"{where}: {source.location}: {each}" for each in source.notes)
-    warnings.extend(_mismatches(where, clip, source))
+    warnings.extend(_mismatches(where, clip, source, length_s))
+    segments = [
+        (part.start_s, length_s if part.stop_s is None else part.stop_s, part.speed)
+        for part in clip.speed_segments
+    ]
+    for place, (segment_start_s, _, speed) in enumerate(segments):
+        if segment_start_s >= length_s and speed != 1:
+            warnings.append(
+                f"{where}.segments: speed segment {place + 1} starts at "
+                f"{float(segment_start_s):g} s, past the end of {whose} ({float(length_s):.3f} s)"
+            )
     return retiming(
-        start_s, stop_s, [(part.start_s, part.stop_s, part.speed) for part in clip.speed_segments]
+        first_s + start_s, first_s + stop_s, [(first_s + a, first_s + b, v) for a, b, v in segments]
     )
 
 
-def _mismatches(where: str, clip: Clip, source: SourceInfo) -> list[str]:
-    """Warnings where the document says something else about a file than the file itself."""
+def _within(
+    wanted: tuple[Fraction | None, Fraction | None],
+    length_s: Fraction,
+    where: str,
+    end: str,
+    warnings: list[str],
+) -> tuple[Fraction, Fraction]:
+    """A range of what lasts `length_s`; `end` names its end. Raises EditError where it is past."""
+    start_s, stop_s = wanted[0] or Fraction(0), length_s if wanted[1] is None else wanted[1]
+    if start_s >= length_s:
+        raise EditError(
+            f"{where}.start", f"{float(start_s):g} s is past {end} ({float(length_s):.3f} s)"
+        )
+    if stop_s > length_s:
+        warnings.append(
+            f"{where}.end: {float(stop_s):g} s is past {end}; clamped to {float(length_s):.3f} s"
+        )
+    return start_s, min(stop_s, length_s)
+
+
+def _mismatches(where: str, clip: Clip, source: SourceInfo, length_s: Fraction) -> list[str]:
+    """Warnings where the document says something else about a file than the file itself.
+
+    `length_s` is how long the part of the file lasts that the clip's times are counted in.
+    """
     found = []
     if clip.source_size is not None and clip.source_size != source.display_size:
         found.append(
             f"{where}.sourceWidth: the edit says {clip.source_size}, "
             f"{clip.file_name} is {source.display_size}; the crop is taken as written"
         )
-    if clip.duration_s is not None and abs(clip.duration_s - source.duration_s) > Fraction(1, 4):
+    if clip.duration_s is not None and abs(clip.duration_s - length_s) > Fraction(1, 4):
         found.append(
             f"{where}.duration: the edit says {float(clip.duration_s):.3f} s, "
-            f"{clip.file_name} lasts {float(source.duration_s):.3f} s"
+            f"{clip.file_name} lasts {float(length_s):.3f} s"
         )
     return found + _crops_outside(where, clip, source.display_size)
 
@@ -265,13 +309,16 @@ def _planned_clip(
     frames: FrameRange,
     retimed: Retiming,
     transitions: Sequence[PlannedTransition],
+    warnings: list[str],
 ) -> PlannedClip:
     clip = edit.clips[index]
     rects = crop_rects(
         clip.crop_keyframes,
-        retimed.source_times_s(edit.target_fps),
+        retimed.source_times_s(edit.target_fps) - float(clip.source_start_s or 0),
         source.display_size,
         edit.target_size.aspect,
+        edit.ease,
+        on_warning=lambda warning: warnings.append(f"clips[{index}].cropKeyframes: {warning}"),
     )
     return PlannedClip(
         index=index,
@@ -282,6 +329,7 @@ def _planned_clip(
         rects=rects,
         weights=_weights(index, len(frames), transitions),
         fit=clip.fit or edit.fit,
+        rotation_deg=float(clip.rotation_deg),
         retiming=retimed,
         scale=_largest_scale(rects, edit.target_size),
     )

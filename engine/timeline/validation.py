@@ -30,6 +30,9 @@ MAX_SPEED_DENOMINATOR = 10_000
 RATES_HZ = (1, 240)
 """The lowest and the highest frame rate of an export."""
 
+KEY_INTERVALS_S = (Fraction(1, 10), Fraction(60))
+"""The shortest and the longest time from one key frame to the next."""
+
 RATE_SPELLING = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/[0-9]{1,9})?")
 """How a frame rate is written as a text."""
 
@@ -102,6 +105,16 @@ def frame_rate(value: object, where: str) -> Fraction:
     if not lowest <= rate <= highest:
         raise EditError(where, f"must be from {lowest} to {highest}, not {shown(value)}")
     return rate
+
+
+def key_interval(value: object, where: str) -> Fraction:
+    """A time from one key frame to the next, within `KEY_INTERVALS_S`, in seconds."""
+    exact = exact_seconds(number(value, where))
+    shortest, longest = KEY_INTERVALS_S
+    if not shortest <= exact <= longest:
+        limits = f"from {shown(shortest)} to {shown(longest)} s"
+        raise EditError(where, f"must be {limits}, not {shown(value)}")
+    return exact
 
 
 def size(written: Size, whose: str, limits_px: tuple[int, int]) -> Size:

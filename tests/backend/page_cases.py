@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.geometry import Size
 from engine.source import SourceInfo
-from engine.timeline.document import ASPECT_RATIOS
+from engine.timeline.document_schema import ASPECT_RATIOS
 from engine.timing import NTSC_RATES, round_half_up
 from tests.sources import FULL_HD, a_source
 

@@ -196,7 +196,7 @@ def test_every_keyframe_inside_the_frame_is_met_exactly(data: st.DataObject, fra
 def test_a_movement_never_passes_its_two_keyframes(
     data: st.DataObject, shares: list[float], frame: Size
 ) -> None:
-    keyframes = data.draw(moving(inside(frame)))
+    keyframes = data.draw(moving(inside(frame), [Ease.LINEAR, Ease.SMOOTH, Ease.CUT]))
     ends = at(keyframes, *(float(each.time_s) for each in keyframes), frame=frame)
     for index in range(len(keyframes) - 1):
         start_s, stop_s = float(keyframes[index].time_s), float(keyframes[index + 1].time_s)
