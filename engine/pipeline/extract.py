@@ -79,14 +79,15 @@ class Extracted:
     warnings: tuple[str, ...]
 
 
-def planned_cut(source: SourceInfo, start_s: Fraction | str, stop_s: Fraction | str) -> Cut:
+def planned_cut(source: SourceInfo, start_s: Fraction | str, stop_s: Fraction | str | None) -> Cut:
     """The frames that are shown in `[start_s, stop_s)`, in source presentation time.
 
-    The first is the one on screen at `start_s`. An end after the end of the file means the end of
-    the file. Raises `EditError` for a range without a frame.
+    The first is the one on screen at `start_s`. No end, or one after the end of the file, means the
+    end of the file. Raises `EditError` for a range without a frame.
     """
-    start, stop = exact_seconds(Fraction(start_s)), exact_seconds(Fraction(stop_s))
-    if stop <= start:
+    start = exact_seconds(Fraction(start_s))
+    stop = None if stop_s is None else exact_seconds(Fraction(stop_s))
+    if stop is not None and stop <= start:
         raise EditError("end", f"must be after the start at {float(start):g} s")
     if start >= source.duration_s:
         raise EditError("start", f"must be before the end at {float(source.duration_s):.3f} s")
@@ -98,7 +99,7 @@ def planned_cut(source: SourceInfo, start_s: Fraction | str, stop_s: Fraction | 
         return int(np.searchsorted(ticks, tick, side="right"))
 
     first = max(0, first_after(start + TOLERANCE_S) - 1)
-    last = max(first, first_after(stop - TOLERANCE_S) - 1)
+    last = len(ticks) - 1 if stop is None else max(first, first_after(stop - TOLERANCE_S) - 1)
     frames = FrameRange(first, last + 1)
     return Cut(frames, source.time_of(ticks[first]), _time_at(source, frames.stop))
 
@@ -106,7 +107,7 @@ def planned_cut(source: SourceInfo, start_s: Fraction | str, stop_s: Fraction | 
 def extract(
     source: SourceInfo,
     start_s: Fraction | str,
-    stop_s: Fraction | str,
+    stop_s: Fraction | str | None,
     destination: Path,
     *,
     on_progress: Callable[[int, int], None],
@@ -114,21 +115,29 @@ def extract(
 ) -> Extracted:
     """Writes the range as an MP4 at `destination`, whole or not at all, and says what was done.
 
-    `store` holds a source that is an object. `on_progress` is given the frames done and their
-    total, and may raise to stop. Raises `EditError`, `SourceError`, `EncoderError`, and `JoinError`
-    where the file that came out does not hold the frames of the range.
+    See `planned_cut` for the range. `store` holds a source that is an object. `on_progress` is
+    given the frames done and their total, and may raise to stop. It is also called while the sound
+    is encoded, before the first frame. Raises `EditError`, `SourceError`, `EncoderError`, and
+    `JoinError` where the file that came out does not hold the frames of the range.
     """
     needed = source.location if isinstance(source.location, Path) else None
     keep = {} if needed is None else {needed: "the source"}
     destination = output_file(destination, suffixes=FILM_SUFFIXES, keep=keep)
     cut = planned_cut(source, start_s, stop_s)
-    warnings: list[str] = []
+    warnings = _past_the_end(source, stop_s)
     copied = _copied_range(source, cut.frames, store)
     writer = _Writer(source, store, cut, copied, warnings, on_progress)
     try:
         with (
             whole_file(destination) as path,
-            _sound_of(cut, source, store, destination, warnings) as sound,
+            _sound_of(
+                cut,
+                source,
+                store,
+                destination,
+                warnings,
+                on_step=lambda: on_progress(0, len(cut.frames)),
+            ) as sound,
         ):
             writer.write(path, sound)
             times_s = _presentation_times_s(source, cut)
@@ -144,6 +153,16 @@ def extract(
         duration_s=float(cut.duration_s),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _past_the_end(source: SourceInfo, stop_s: Fraction | str | None) -> list[str]:
+    """A warning where the range ends after the file, by more than its times are rounded."""
+    if stop_s is None or Fraction(stop_s) <= source.duration_s + TOLERANCE_S:
+        return []
+    return [
+        f"end: {float(Fraction(stop_s)):g} s is past the end of the file; "
+        f"clamped to {float(source.duration_s):.3f} s"
+    ]
 
 
 def _time_at(source: SourceInfo, index: int) -> Fraction:
@@ -391,7 +410,12 @@ class _Writer:
 
 @contextmanager
 def _sound_of(
-    cut: Cut, source: SourceInfo, store: Store | None, destination: Path, warnings: list[str]
+    cut: Cut,
+    source: SourceInfo,
+    store: Store | None,
+    destination: Path,
+    warnings: list[str],
+    on_step: Callable[[], None],
 ) -> Iterator[Path | None]:
     """A file with the sound of the cut, beside `destination` until the block ends. None where
     there is no sound."""
@@ -402,7 +426,8 @@ def _sound_of(
     piece = TempoPiece(cut.start_s, cut.stop_s, Fraction(1), sample_count)
     span = SoundSpan(0, 0, (piece,), 0, Ramp.LINEAR, 0, Ramp.LINEAR)
     with temporary_file(destination.parent, f"{destination.name}.sound") as path:
-        encode_sound(sound_blocks([span], [source], sample_count, warnings.append, store), path)
+        blocks = sound_blocks([span], [source], sample_count, warnings.append, store)
+        encode_sound(blocks, path, on_step)
         yield path
 
 

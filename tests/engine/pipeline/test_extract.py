@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import EditError
+from engine.errors import Cancelled, EditError
 from engine.media.probe import probe
 from engine.pipeline.extract import Extracted, extract, planned_cut
 from tests.clips import numbered_clip, read_number
@@ -101,3 +101,29 @@ def test_ranges_without_a_frame_are_refused(tmp_path: Path) -> None:
         planned_cut(source, "0.5", "0.5")
     with pytest.raises(EditError, match=r"^start: must be before the end at 1.000 s$"):
         planned_cut(source, "1", "2")
+
+
+def test_no_end_is_the_end_and_an_end_past_it_is_told(tmp_path: Path) -> None:
+    source = probe(numbered_clip(tmp_path / "a.mp4", 30, size=(64, 64)))
+    assert planned_cut(source, "0.5", None) == planned_cut(source, "0.5", "9")
+    warnings = {}
+    for end in (None, "1", "9"):
+        made = extract(source, "0.5", end, tmp_path / "cut.mp4", on_progress=lambda *_: None)
+        assert made.frames == 15
+        warnings[end] = made.warnings
+    assert warnings[None] == warnings["1"] == ()
+    assert warnings["9"] == ("end: 9 s is past the end of the file; clamped to 1.000 s",)
+
+
+def test_a_cut_can_be_stopped_while_its_sound_is_encoded(tmp_path: Path) -> None:
+    source = probe(numbered_clip(tmp_path / "a.mp4", 30, size=(64, 64), sound="bursts"))
+    seen = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append((done, total))
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        extract(source, "0", None, tmp_path / "cut.mp4", on_progress=stop)
+    assert seen == [(0, 30)]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
