@@ -7,15 +7,18 @@ chapters and checks.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from engine.destination import from_home
 from engine.errors import ChunkError
+from engine.geometry import Size
 from engine.media.chunk_writer import ChunkWriter, EncodedChunk
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.gops import GopTable, copy_gops, gop_table
@@ -47,7 +50,7 @@ def concatenate(
     transitions: Transition | Sequence[Transition] = CUT,
     titles: Sequence[str | None] | None = None,
     include_audio: bool = True,
-    encoder: Encoder | None = None,
+    encoder: Encoder | Callable[[Size, Fraction], Encoder] = choose_encoder,
     executor: Executor | None = None,
     work_dir: Path | str | None = None,
     listener: Listener | None = None,
@@ -56,14 +59,16 @@ def concatenate(
 
     A clip that the same encoder wrote as closed GOPs keeps its packets, except where a transition
     touches them. Any other clip is encoded again, and the report's warnings say why. The sound is
-    mixed and encoded again. `encoder` renders what is not copied, by default the one that `export`
-    would choose. Each clip is a chapter, named by `titles` or by its file. Raises `EngineError`.
+    mixed and encoded again. `encoder` renders what is not copied: an encoder, or what chooses one
+    for the size and rate of the film. Each clip is a chapter, named by `titles` or by its file.
+    Raises `EngineError`.
     """
-    paths = [Path(path) for path in clips]
+    paths = [from_home(Path(path)) for path in clips]
     tables = [_table(path) for path in paths]
     edit = _edit(paths, tables, transitions, titles, include_audio)
     plan = build_plan(edit, probe_sources(edit))
-    encoder = encoder or choose_encoder(plan.size, plan.fps)
+    if not isinstance(encoder, Encoder):
+        encoder = encoder(plan.size, plan.fps)
     copied, refusals = _copied(plan, tables, encoder)
     plan = replace(plan, borders=_with_gops(plan, copied), warnings=(*plan.warnings, *refusals))
     return export(
