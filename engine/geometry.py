@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 STRETCH_TOLERANCE = 0.01
 """A crop whose aspect is within this share of the target's is stretched to fill it."""
@@ -56,6 +58,59 @@ class Fit(StrEnum):
     CONTAIN = "contain"
     COVER = "cover"
     STRETCH = "stretch"
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How the crops of a clip become pictures."""
+
+    target: Size
+    """The pictures' size."""
+    fit: Fit
+    tilt_deg: float = 0.0
+    """The upright frame is turned counter-clockwise about its centre by so many degrees, before the
+    crop. What then lies outside of it is black."""
+
+
+class Affine(NamedTuple):
+    """A map of the plane: (x, y) goes to (xx * x + xy * y + x0, yx * x + yy * y + y0).
+
+    Its sums are written out, since a library's matrix product rounds differently on each CPU.
+    """
+
+    xx: float
+    xy: float
+    x0: float
+    yx: float
+    yy: float
+    y0: float
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where (x, y) goes."""
+        return self.xx * x + self.xy * y + self.x0, self.yx * x + self.yy * y + self.y0
+
+    def then(self, after: Affine) -> Affine:
+        """The map that does this one first."""
+        return Affine(
+            after.xx * self.xx + after.xy * self.yx,
+            after.xx * self.xy + after.xy * self.yy,
+            after.xx * self.x0 + after.xy * self.y0 + after.x0,
+            after.yx * self.xx + after.yy * self.yx,
+            after.yx * self.xy + after.yy * self.yy,
+            after.yx * self.x0 + after.yy * self.y0 + after.y0,
+        )
+
+
+def tilted_to_upright(tilt_deg: float, frame: Rect) -> Affine:
+    """From places in a picture turned counter-clockwise about the centre of `frame` to the frame's.
+
+    y points down. The cosine and the sine are rounded to 2**-30, so that the last bit of a
+    mathematics library does not matter.
+    """
+    angle, steps = math.radians(tilt_deg), 1 << 30
+    cos, sin = round(math.cos(angle) * steps) / steps, round(math.sin(angle) * steps) / steps
+    x, y = frame.x + frame.width / 2, frame.y + frame.height / 2
+    return Affine(cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)
 
 
 def largest_centred(frame: Size, aspect: float) -> Rect:

@@ -103,6 +103,10 @@ class Levels:
     unit: int
     bias: int
 
+    def sample_of(self, code: int) -> int:
+        """The 14-bit sample that becomes an 8-bit limited-range code."""
+        return round(((code << 20) - self.bias) / self.unit)
+
 
 def levels(full_range: bool, depth: int) -> tuple[Levels, Levels]:
     """Levels of luma and of chroma (ITU-T H.273, 8.3: full range is 0 ... 2**depth - 1)."""

@@ -1,9 +1,9 @@
 """Sub-pixel crop sampling: a rectangle of a decoded frame, written into a finished picture.
 
-One pass of integer arithmetic per plane does the crop, the scale, the rotation, the chroma siting,
-the bit depth and the range. So the bytes are the same on every machine. Samples outside the
-rectangle but inside the frame take part. The frame's border is repeated outward. Knows neither
-edits nor files.
+One pass of integer arithmetic per plane does the crop, the tilt, the scale, the rotation, the
+chroma siting, the bit depth and the range. So the bytes are the same on every machine. Samples
+outside the rectangle but inside the frame take part. The frame's border is repeated outward. A
+tilted frame has black around it. Knows neither edits nor files.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.geometry import Box, Fit, Rect, Size, fit_crop
-from engine.pixels.colour import UNIT, Levels, levels
-from engine.pixels.picture import Picture, SourceFrame
+from engine.pixels.colour import Levels, levels
+from engine.pixels.mapping import LUMA, PICTURE_CHROMA, Grid, Mapping, PlaneTaps
+from engine.pixels.picture import BLACK, Picture, SourceFrame
 from engine.pixels.recolour import colour_conversion
-from engine.pixels.resample import SAMPLE_BITS, Taps, resample_plane, taps
+from engine.pixels.resample import SAMPLE_BITS, resample_plane
+from engine.pixels.tilted import TiltedTaps, resample_tilted_plane
 from engine.source import Colour
-
-OUT_CHROMA_STEP = 2
-OUT_CHROMA_OFFSET = (0.0, 0.5)
-"""Siting of a `Picture`'s chroma, as in `SourceFrame.chroma_offset`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,24 +33,17 @@ class _CropTaps:
     """The rectangle and the layout."""
     box: Box
     """The part of the picture that it fills."""
-    planes: tuple[_PlaneTaps, _PlaneTaps, _PlaneTaps]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PlaneTaps:
-    """How one coded plane is resampled; `bias` is the offset of its levels."""
-
-    across: Taps
-    down: Taps
-    bias: int
+    planes: tuple[PlaneTaps | TiltedTaps, ...]
 
 
 class CropSampler:
     """Samples crop rectangles of one source's frames. Threads must not share one.
 
     `display_size`, `rotation_deg` and `mirrored` are those of `SourceInfo`. A frame of any size
-    stands for the whole display, turned back and stretched. Raises ValueError where `rotation_deg`
-    is not 0, 90, 180 or 270.
+    stands for the whole display, turned back and stretched. `fit` and `tilt_deg` are those of
+    `Framing`. `whole` is where the whole upright frame lies, in display pixels, if the display
+    shows a part of it only: it is tilted about its own centre. Raises ValueError where
+    `rotation_deg` is not 0, 90, 180 or 270.
     """
 
     def __init__(
@@ -64,6 +55,8 @@ class CropSampler:
         target: Size,
         fit: Fit,
         mirrored: bool = False,
+        tilt_deg: float = 0.0,
+        whole: Rect | None = None,
     ) -> None:
         if rotation_deg not in (0, 90, 180, 270):
             raise ValueError(f"a picture is turned by quarter turns, not {rotation_deg} degrees")
@@ -73,6 +66,8 @@ class CropSampler:
         self._colour = colour
         self._target = target
         self._fit = fit
+        self._tilt_deg = tilt_deg
+        self._whole = whole or Rect(0.0, 0.0, display_size.width, display_size.height)
         self._convert = colour_conversion(colour)
         self._taps: _CropTaps | None = None
         self._fine: tuple[NDArray[np.uint16], ...] = ()
@@ -103,16 +98,22 @@ class CropSampler:
         if self._taps is None or self._taps.key != key:
             x, y, width, height = (float(value) for value in rect)
             shown, box = fit_crop(Rect(x, y, width, height), self._target, self._fit)
-            mapping = _Mapping(
+            mapping = Mapping(
                 shown, box, self._display, frame.size, self._rotation_deg, self._mirrored
             )
             luma, chroma = levels(self._colour.full_range, frame.depth)
-            luma_taps = mapping.plane_taps((1, 1), (0.0, 0.0), 1, (0.0, 0.0), luma)
-            chroma_taps = mapping.plane_taps(
-                frame.chroma_step, frame.chroma_offset, OUT_CHROMA_STEP, OUT_CHROMA_OFFSET, chroma
-            )
-            self._taps = _CropTaps(key, box, (luma_taps, chroma_taps, chroma_taps))
+            coded = Grid(frame.chroma_step, frame.chroma_offset)
+            of_luma = self._plane_taps(mapping, LUMA, LUMA, luma)
+            of_chroma = self._plane_taps(mapping, coded, PICTURE_CHROMA, chroma)
+            self._taps = _CropTaps(key, box, (of_luma, of_chroma, of_chroma))
         return self._taps
+
+    def _plane_taps(
+        self, mapping: Mapping, coded: Grid, out: Grid, level: Levels
+    ) -> PlaneTaps | TiltedTaps:
+        if self._tilt_deg == 0:
+            return mapping.plane_taps(coded, out, level.unit)
+        return mapping.tilted_taps(coded, out, self._tilt_deg, self._whole, level.unit)
 
     def _resample(
         self,
@@ -123,28 +124,30 @@ class CropSampler:
     ) -> None:
         """Resamples all three planes into `out`; the luma box has its top left at `corner`."""
         transposed = self._rotation_deg in (90, 270)
-        for plane, plane_taps, target, step in zip(
-            frame.planes, crop_taps.planes, out, (1, 2, 2), strict=True
-        ):
-            across, down = plane_taps.across, plane_taps.down
+        luma, chroma = levels(self._colour.full_range, frame.depth)
+        for plane, how, level, black, target, step in zip(
+            frame.planes, crop_taps.planes, (luma, chroma, chroma), BLACK, out, (1, 2, 2),
+            strict=True,
+        ):  # fmt: skip
             left, top = corner[0] // step, corner[1] // step
-            copy_from = None if transposed else _copy_corner(plane, plane_taps, target)
-            if copy_from is not None:
-                x, y = copy_from
-                columns, rows = len(across), len(down)
-                target[top : top + rows, left : left + columns] = plane[
-                    y : y + rows, x : x + columns
-                ]
+            upright = isinstance(how, PlaneTaps)
+            if upright and not transposed and _copied(plane, how, target, left, top):
                 continue
             depth = min(frame.depth, SAMPLE_BITS)
             samples = plane if depth == frame.depth else plane >> (frame.depth - SAMPLE_BITS)
             flat, pitch = _flat_view(samples)
             height, width = plane.shape
-            resample_plane(
-                flat, pitch, width, height, 1 << (SAMPLE_BITS - depth),
-                across.starts, across.weights, down.starts, down.weights,
-                plane_taps.bias, target.dtype != np.uint8, transposed, target, left, top,
-            )  # fmt: skip
+            if upright:
+                resample_plane(
+                    flat, pitch, width, height, 1 << (SAMPLE_BITS - depth),
+                    how.across.starts, how.across.weights, how.down.starts, how.down.weights,
+                    level.bias, target.dtype != np.uint8, transposed, target, left, top,
+                )  # fmt: skip
+            else:
+                resample_tilted_plane(
+                    flat, pitch, width, height, 1 << (SAMPLE_BITS - depth), how,
+                    level.sample_of(black), level.bias, target.dtype != np.uint8, target, left, top,
+                )  # fmt: skip
 
     def _fine_planes(self, box: Box) -> tuple[NDArray[np.uint16], ...]:
         whole, half = (box.height, box.width), (box.height // 2, box.width // 2)
@@ -153,70 +156,17 @@ class CropSampler:
         return self._fine
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    """Maps output pixels back to the samples of a coded frame."""
-
-    shown: Rect
-    box: Box
-    display: Size
-    coded: Size
-    rotation_deg: int
-    mirrored: bool
-
-    def plane_taps(
-        self,
-        step: tuple[int, int],
-        offset: tuple[float, float],
-        out_step: int,
-        out_offset: tuple[float, float],
-        level: Levels,
-    ) -> _PlaneTaps:
-        """Taps across and down one coded plane; the second pass applies the gain of its levels.
-
-        The coded picture turned clockwise is the display. So at 90 degrees a coded row is a display
-        column from top to bottom, and the coded columns run from right to left. Mirroring turns
-        coded rows round.
-        """
-        x = (self.shown.x, self.shown.width, self.box.width, self.display.width, out_offset[0])
-        y = (self.shown.y, self.shown.height, self.box.height, self.display.height, out_offset[1])
-        transposed = self.rotation_deg in (90, 270)
-        across = _axis_taps(
-            *(y if transposed else x), out_step, self.coded.width, step[0], offset[0],
-            (self.rotation_deg in (180, 270)) != self.mirrored, UNIT,
-        )  # fmt: skip
-        down = _axis_taps(
-            *(x if transposed else y), out_step, self.coded.height, step[1], offset[1],
-            self.rotation_deg in (90, 180), level.unit,
-        )  # fmt: skip
-        return _PlaneTaps(across, down, level.bias)
-
-
-def _axis_taps(
-    start: float, extent: float, pixels: int, display: int, out_offset: float, out_step: int,
-    coded: int, step: int, offset: float, backwards: bool, unit: int,
-) -> Taps:  # fmt: skip
-    """Taps of one axis: `[start, start + extent)` of `display` pixels fill `pixels` of output.
-
-    A chroma sample stands for `step` luma samples. The first one sits `offset` luma spacings from
-    luma sample 0, whose centre is half a pixel inside the frame. The same holds for the output.
-    """
-    edge = (start + (out_offset + 0.5) * (extent / pixels)) * (coded / display)
-    pace = extent / pixels * (coded / display) * out_step / step
-    origin = ((coded - edge if backwards else edge) - 0.5 - offset) / step
-    return taps(pixels // out_step, origin, -pace if backwards else pace, unit)
-
-
-def _copy_corner(
-    plane: NDArray[Any], plane_taps: _PlaneTaps, out: NDArray[Any]
-) -> tuple[int, int] | None:
-    """The top left sample to copy from, where resampling would give a copy of 8-bit samples."""
-    across, down = plane_taps.across, plane_taps.down
-    x, y = across.shift, down.shift
+def _copied(plane: NDArray[Any], how: PlaneTaps, out: NDArray[Any], left: int, top: int) -> bool:
+    """Copies 8-bit samples to (left, top), where resampling would give a copy of them."""
+    x, y = how.across.shift, how.down.shift
     if x is None or y is None or x < 0 or y < 0 or plane.dtype != np.uint8 or out.dtype != np.uint8:
-        return None
+        return False
     height, width = plane.shape
-    return (x, y) if x + len(across) <= width and y + len(down) <= height else None
+    columns, rows = len(how.across), len(how.down)
+    if x + columns > width or y + rows > height:
+        return False
+    out[top : top + rows, left : left + columns] = plane[y : y + rows, x : x + columns]
+    return True
 
 
 def _flat_view(plane: NDArray[Any]) -> tuple[NDArray[Any], int]:

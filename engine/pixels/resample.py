@@ -47,15 +47,19 @@ class Taps:
         return int(self.starts.size)
 
 
-def taps(outputs: int, origin: float, step: float, unit: int = UNIT) -> Taps:
+def taps(
+    outputs: int, origin: float, step: float, unit: int = UNIT, *, spacing: float | None = None
+) -> Taps:
     """Taps for output samples centred at `origin + i * step`, in samples of the source plane.
 
     A negative step reads the plane backwards. The weights of each output sum to exactly `unit`.
+    The cubic is widened for output samples that are `spacing` apart, by default a step.
     """
-    groups = max(1, math.ceil(abs(step)))
+    stretch = max(1.0, abs(step) if spacing is None else spacing)
+    groups = math.ceil(stretch)
     starts = np.empty(outputs, np.int32)
     weights = np.empty((groups, outputs, 4), np.int16)
-    _fill_taps(origin, step, unit, starts, weights)
+    _fill_taps(origin, step, stretch, unit, starts, weights)
     copies = step == 1.0 and origin == math.floor(origin) and unit == UNIT
     return Taps(starts, weights, int(origin) if copies else None)
 
@@ -74,10 +78,14 @@ def _keys(distance: float) -> float:
 
 @compiled()
 def _fill_taps(
-    origin: float, step: float, unit: int, starts: NDArray[Any], weights: NDArray[Any]
+    origin: float,
+    step: float,
+    stretch: float,
+    unit: int,
+    starts: NDArray[Any],
+    weights: NDArray[Any],
 ) -> None:
     groups, outputs, _ = weights.shape
-    stretch = max(1.0, abs(step))
     raw = np.empty(4 * groups, np.float64)
     for i in range(outputs):
         centre = origin + i * step
@@ -98,7 +106,7 @@ def _fill_taps(
 
 
 @compiled()
-def _load_row(
+def load_row(
     flat: NDArray[Any], base: int, width: int, first: int, scale: int, line: NDArray[Any]
 ) -> None:
     """Fills `line` with the row at `base` from sample `first` on, times `scale`.
@@ -118,7 +126,7 @@ def _load_row(
 
 
 @compiled()
-def _copy_quads(line: NDArray[Any], starts: NDArray[Any], k: int, quads: NDArray[Any]) -> None:
+def copy_quads(line: NDArray[Any], starts: NDArray[Any], k: int, quads: NDArray[Any]) -> None:
     """Puts the four samples that each output needs side by side: one 64-bit move each."""
     for x in range(starts.size):
         at = np.uint64(starts[x] + k)
@@ -130,7 +138,7 @@ def _copy_quads(line: NDArray[Any], starts: NDArray[Any], k: int, quads: NDArray
 
 
 @compiled()
-def _filter_row(
+def filter_row(
     line: NDArray[Any],
     starts: NDArray[Any],
     weights: NDArray[Any],
@@ -140,7 +148,7 @@ def _filter_row(
 ) -> None:
     """The horizontal pass: `row` (int16, 14 bits) from one line of samples."""
     for group in range(weights.shape[0]):
-        _copy_quads(line, starts, 4 * group, quads)
+        copy_quads(line, starts, 4 * group, quads)
         w = weights[group]
         if group == 0:
             for j in range(halves.size):
@@ -180,7 +188,7 @@ def _add_rows(
 
 
 @compiled()
-def _store(sums: NDArray[Any], bias: int, fine: bool, out: NDArray[Any]) -> None:
+def store(sums: NDArray[Any], bias: int, fine: bool, out: NDArray[Any]) -> None:
     """Rounds and clips 28-bit sums to 8-bit codes, or to codes with 6 bits more where `fine`."""
     if fine:
         rounding = np.int32(bias + 8192)
@@ -258,8 +266,8 @@ def resample_plane(
         for k in range(needed):
             source = min(max(y_starts[y] + k, 0), height - 1)
             if held[source % needed] != source:
-                _load_row(flat, source * pitch, width, first, scale, line)
-                _filter_row(line, starts, across, quads, halves, ring[source % needed])
+                load_row(flat, source * pitch, width, first, scale, line)
+                filter_row(line, starts, across, quads, halves, ring[source % needed])
                 held[source % needed] = source
         for group in range(y_weights.shape[0]):
             at = y_starts[y] + 4 * group
@@ -271,8 +279,8 @@ def resample_plane(
                 ring[a], ring[b], ring[c], ring[d], y_weights[group, y], group == 0, sums
             )  # fmt: skip
         if not transposed:
-            _store(sums, bias, fine, out[top + y, left : left + columns])
+            store(sums, bias, fine, out[top + y, left : left + columns])
             continue
-        _store(sums, bias, fine, band[y % _BAND])
+        store(sums, bias, fine, band[y % _BAND])
         if y % _BAND == _BAND - 1 or y == rows - 1:
             _transpose_band(band, y % _BAND + 1, lanes, out, top, left + y - y % _BAND)
