@@ -22,7 +22,8 @@ from backend.tasks import ExportMode, ExtractTask, RenderTask
 from backend.uploads import Form
 from engine.errors import StoreError
 from engine.storage import user_key
-from engine.timeline.validation import RepeatedKeyError, unique_keys
+from engine.timeline.clip import APP_EASE
+from engine.timeline.validation import RepeatedKeyError, shown, unique_keys
 
 CLIPS = "clips"
 """The folder of a user's clips in the store."""
@@ -37,6 +38,11 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character, which JSON can write and UTF-8 cannot."""
+_RENDER_FIELDS = {
+    "export_id", "project_id", "project_name", "target_fps", "target_width", "target_height",
+    "export_mode", "include_audio", "user_id",
+}  # fmt: skip
+"""The fields of a form that renders, besides those of its route."""
 _MAX_NAME = 200
 _MAX_INDEX = 10**9
 
@@ -69,16 +75,12 @@ def stored_clips(edit: dict[str, Any], user_id: str, max_clips: int) -> RenderTa
 
 def upscale(form: Form, user_id: str) -> ExportRequest:
     """`POST /api/export/upscale`: one clip. Its keyframes and segments are separate fields."""
-    keyframes, segments = _json(form, "keyframes_json"), _json(form, "segment_data_json")
-    clip: dict[str, Any] = {"cropKeyframes": keyframes}
-    if isinstance(segments, dict) and "segmentSpeeds" in segments:
-        clip["trimRange"] = segments.pop("trimRange", None)
-        clip["segments"] = segments
-    else:
-        clip["segmentsData"] = segments
+    fields = ("keyframes_json", "segment_data_json")
+    keyframes, segments = (_json(form, field) for field in fields)
+    clip: dict[str, Any] = {"cropKeyframes": keyframes, "segmentsData": segments}
     keys: dict[str, str] = {}
     _name_one(clip, form, user_id, keys)
-    return _render_order(JobType.UPSCALE, form, {"clips": [clip]}, keys)
+    return _render_order(JobType.UPSCALE, form, {"clips": [clip]}, keys, {*fields, "key"})
 
 
 def extract(form: Form, user_id: str) -> ExportRequest:
@@ -91,6 +93,7 @@ def extract(form: Form, user_id: str) -> ExportRequest:
         file_name=clip["fileName"],
         start_s=_seconds(form, "start"),
         stop_s=_seconds(form, "end"),
+        warnings=_unknown_fields(form, {"export_id", "key", "start", "end"}),
     )
     return _order(JobType.EXTRACT, form, task)
 
@@ -159,7 +162,7 @@ def _edit_order(edit: Any, field: str, form: Form, user_id: str, max_clips: int)
         files.pop(video, None)
     if files:
         refuse(400, ", ".join(sorted(files)), "belongs to no clip")
-    return _render_order(JobType.MULTI_CLIP, form, edit, keys)
+    return _render_order(JobType.MULTI_CLIP, form, edit, keys, {field})
 
 
 def _name_one(clip: dict[str, Any], form: Form, user_id: str, keys: dict[str, str]) -> None:
@@ -194,9 +197,11 @@ def _name_source(
 
 
 def _render_order(
-    kind: JobType, form: Form, edit: dict[str, Any], keys: dict[str, str]
+    kind: JobType, form: Form, edit: dict[str, Any], keys: dict[str, str], known: set[str]
 ) -> ExportRequest:
-    """A render request. Fields of the form override the edit."""
+    """A render request. Fields of the form override the edit. `known` are those of the route."""
+    if edit.get("ease") is None:
+        edit["ease"] = str(APP_EASE)
     for field, key in (("target_width", "targetWidth"), ("target_height", "targetHeight")):
         if text := form.fields.get(field):
             if not (text.isascii() and text.isdecimal() and len(text) <= 6):
@@ -211,7 +216,16 @@ def _render_order(
     mode = (form.fields.get("export_mode") or ExportMode.FAST).lower()
     if mode not in list(ExportMode):
         refuse(422, "export_mode", "must be fast or quality")
-    return _order(kind, form, RenderTask(keys=keys, edit=edit, mode=ExportMode(mode)))
+    warnings = _unknown_fields(form, _RENDER_FIELDS | known)
+    return _order(
+        kind, form, RenderTask(keys=keys, edit=edit, mode=ExportMode(mode), warnings=warnings)
+    )
+
+
+def _unknown_fields(form: Form, known: set[str]) -> tuple[str, ...]:
+    """A warning for each field of the form that means nothing here."""
+    unknown = [field for field in form.fields if field not in known]
+    return tuple(f"{shown(field)}: unknown field of the form; it is left out" for field in unknown)
 
 
 def _order(kind: JobType, form: Form, task: RenderTask | ExtractTask) -> ExportRequest:

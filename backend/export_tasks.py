@@ -82,7 +82,8 @@ def _extract(assignment: Assignment, task: ExtractTask, send_event: SendEvent) -
         ),
     )
     _upload(assignment, output, send_event)
-    return {"duration_s": float(made.duration_s), "details": asdict(made), "report": asdict(made)}
+    document = {**asdict(made), "warnings": [*task.warnings, *made.warnings]}
+    return {"duration_s": float(made.duration_s), "details": document, "report": document}
 
 
 def _upload(assignment: Assignment, output: Path, send_event: SendEvent) -> None:

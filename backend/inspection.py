@@ -31,7 +31,7 @@ class Inspector:
     async def check(
         self, task: RenderTask | ExtractTask, folder: Path, user_id: str
     ) -> dict[str, Any]:
-        """`frames` and `duration_s` of the task's result.
+        """`frames`, `duration_s` and `warnings` of the task's result.
 
         Raises `WorkError`: 422 if the task cannot be done, 413 if its result is too long.
         """

@@ -13,14 +13,25 @@ from engine.pipeline.extract import planned_cut
 
 
 def check(assignment: Assignment) -> dict[str, Any]:
-    """`frames` and `duration_s` that the task would give. Raises `EngineError` if it cannot."""
+    """`frames`, `duration_s` and `warnings` of what the task would give.
+
+    Raises `EngineError` if it cannot be done.
+    """
     task = assignment.task
     if isinstance(task, RenderTask):
         plan = plan_task(assignment, task)
-        return {"frames": plan.frame_count, "duration_s": float(plan.duration_s)}
+        return {
+            "frames": plan.frame_count,
+            "duration_s": float(plan.duration_s),
+            "warnings": list(plan.warnings),
+        }
     assert task is not None
     cut = planned_cut(task_source(assignment, task.file_name), task.start_s, task.stop_s)
-    return {"frames": len(cut.frames), "duration_s": float(cut.duration_s)}
+    return {
+        "frames": len(cut.frames),
+        "duration_s": float(cut.duration_s),
+        "warnings": list(task.warnings),
+    }
 
 
 def probe_file(assignment: Assignment) -> dict[str, Any]:

@@ -77,7 +77,12 @@ class Jobs:
     # called for users
 
     def add(
-        self, requested: ExportRequest, user_id: str, folder: str, output_key: str
+        self,
+        requested: ExportRequest,
+        user_id: str,
+        folder: str,
+        output_key: str,
+        warnings: Sequence[str] = (),
     ) -> tuple[Job, bool]:
         """Adds a job, or finds the job of the same request. The second value is True if it is new.
 
@@ -98,6 +103,7 @@ class Jobs:
                     output_key=output_key,
                     request=requested.task.model_dump(mode="json"),
                     request_hash=requested.hash,
+                    warnings=list(warnings),
                 )
                 session.add(job)
             return job, True
@@ -240,6 +246,7 @@ class Jobs:
                 "working_video_id": video.id if video else None,
             }
             job.report, job.modal_used = result.report, result.modal_used
+            job.warnings = result.details.get("warnings", job.warnings)
             job.status, job.finished_at = JobStatus.DONE, utc_now()
             job.progress, job.phase, job.message = 100.0, "done", "Done"
             _end_call(session, job, None)  # it has ended, and may have left something

@@ -86,8 +86,9 @@ async def render(
         raise CallLostError(result["error"])
     if result["status"] != "success":
         raise RemoteFailedError(result["error"])
-    details = {"frames": result.get("frames"), "warnings": result.get("warnings", [])}
-    report = result.get("report") or result
+    warnings = [*_task(job).warnings, *result.get("warnings", [])]
+    details = {"frames": result.get("frames"), "warnings": warnings}
+    report = {**(result.get("report") or result), "warnings": warnings}
     return JobResult(
         float(result["duration"]),
         without_paths(details),

@@ -117,6 +117,8 @@ class Job(Base):
     """A `backend.tasks.Task` as JSON."""
     request_hash: Mapped[str] = mapped_column(String(64))
     """Tells a repeated request from a different one with the same id."""
+    warnings: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """Of its plan, and once it is done of its report."""
     result: Mapped[dict[str, Any] | None]
     report: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(Text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backend.assignment import INPUT_ERRORS, Assignment
 from backend.source_cache import SourceCache
 from backend.tasks import ExportMode, RenderTask
@@ -35,7 +37,7 @@ def task_source(assignment: Assignment, file_name: str) -> SourceInfo:
 
 
 def plan_task(assignment: Assignment, task: RenderTask) -> Plan:
-    """The plan of a task. Raises `EditError` that names the clip."""
+    """The plan of a task, with all warnings. Raises `EditError` that names the clip."""
     edit = Edit.parse(task.edit, unknown="warn")
     sources: dict[str, SourceInfo] = {}
     for index, clip in enumerate(edit.clips):
@@ -44,7 +46,8 @@ def plan_task(assignment: Assignment, task: RenderTask) -> Plan:
                 sources[clip.file_name] = task_source(assignment, clip.file_name)
             except INPUT_ERRORS as error:
                 raise EditError(f"clips[{index}]", str(error)) from error
-    return build_plan(edit, [sources[clip.file_name] for clip in edit.clips])
+    plan = build_plan(edit, [sources[clip.file_name] for clip in edit.clips])
+    return replace(plan, warnings=(*task.warnings, *plan.warnings))
 
 
 def encoder_for(assignment: Assignment, plan: Plan, mode: ExportMode) -> Encoder:

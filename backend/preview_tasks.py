@@ -23,6 +23,9 @@ from engine.upscale.choice import choose_upscaler
 STRIP_COUNT = 24
 STRIP_HEIGHT_PX = 90
 PEAK_COUNT = 480
+MAX_WARNINGS = 20
+MAX_WARNING_CHARS = 200
+"""Of an exact frame: its warnings travel in a header."""
 
 
 def preview_clip(assignment: Assignment) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def preview_frame(assignment: Assignment) -> dict[str, Any]:
     task = _render_task(assignment)
     plan = plan_task(assignment, task)
     number = min(assignment.frame, plan.frame_count - 1)
-    warnings: list[str] = []
+    warnings = list(plan.warnings)
     upscaler = choose_upscaler(assignment.upscaler)
     picture = render_still(
         plan, number, upscaler, on_warning=warnings.append, store=assignment.store
@@ -65,8 +68,15 @@ def preview_frame(assignment: Assignment) -> dict[str, Any]:
         "frames": plan.frame_count,
         "upscaler": upscaler.name,
         "why": upscaler.why,
-        "warnings": warnings,
+        "warnings": _first_few(warnings),
     }
+
+
+def _first_few(warnings: list[str]) -> list[str]:
+    """As many as fit into a header of HTTP, and how many more there are."""
+    more = len(warnings) - MAX_WARNINGS
+    few = [each[:MAX_WARNING_CHARS] for each in warnings[:MAX_WARNINGS]]
+    return [*few, f"{more} more warnings"] if more > 0 else few
 
 
 def estimate_export(assignment: Assignment) -> dict[str, Any]:

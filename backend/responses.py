@@ -59,6 +59,7 @@ def job_document(job: Job, services: Services, base_url: str) -> dict[str, Any]:
         "project_name": job.project_name,
         "error": job.error,
         "attempts": job.attempts,
+        "warnings": job.warnings,
         "can_retry": (
             job.leftovers
             and job.status in (JobStatus.FAILED, JobStatus.CANCELLED)

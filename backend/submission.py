@@ -128,10 +128,12 @@ async def _record_job(
 ) -> tuple[Job, bool]:
     """The request's job, and whether it is new. A new one is whole also if this is cancelled."""
     existing = await run_in_threadpool(server.jobs.find, user_id, requested.export_id)
+    warnings: list[str] = []
     if existing is None:  # else the request is compared with it, and not inspected again
-        await server.inspector.check(requested.task, folder, user_id)
+        found = await server.inspector.check(requested.task, folder, user_id)
+        warnings = found["warnings"]
     key = _output_key(requested, user_id, folder.name)
-    return await run_to_end(server.jobs.add, requested, user_id, folder.name, key)
+    return await run_to_end(server.jobs.add, requested, user_id, folder.name, key, warnings)
 
 
 def _output_key(requested: ExportRequest, user_id: str, unique: str) -> str:

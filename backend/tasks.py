@@ -23,6 +23,8 @@ class _Task(BaseModel):
 
     keys: dict[str, str] = {}
     """By file name: the source's key in the store. Other names are files in the job's folder."""
+    warnings: tuple[str, ...] = ()
+    """What of the request is left out, one line each."""
 
 
 class RenderTask(_Task):

@@ -18,6 +18,7 @@ from engine.pipeline.exporter import Listener, export
 from engine.pipeline.progress import Phase, Progress
 from engine.pipeline.report import Report
 from engine.storage import Store
+from engine.timeline.clip import APP_EASE
 from engine.timeline.edit import Edit, Transition
 from engine.timeline.plan import build_plan
 from engine.upscale.choice import choose_upscaler
@@ -47,7 +48,8 @@ def process_clip(
     store = open_bucket()
     source_key = user_object_key(user_id, input_key)
     target_key = user_object_key(user_id, output_key)
-    document = {"clips": [{"fileName": PurePosixPath(input_key).name, **clip}], **target}
+    clip = {"fileName": PurePosixPath(input_key).name, **clip}
+    document = {"clips": [clip], "ease": str(APP_EASE), **target}
     edit = Edit.parse(document, unknown="warn")
     with ProgressDict() as progress, TemporaryDirectory() as folder:
         phases = PhaseProgress(progress, clip_progress_key(job_id, clip_index))

@@ -37,6 +37,10 @@ class Ease(StrEnum):
     """It holds, and jumps at the next keyframe."""
 
 
+APP_EASE = Ease.SPLINE
+"""How the app's editor moves a crop: the ease of an edit that comes from it and names none."""
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class CropKeyframe:
     """A crop rectangle at a source time; `ease` governs the stretch that starts here."""

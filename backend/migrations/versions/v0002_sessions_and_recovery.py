@@ -46,11 +46,13 @@ def upgrade() -> None:
         jobs.add_column(
             sa.Column("progress_at_start", sa.Double(), nullable=False, server_default="0")
         )
+        jobs.add_column(sa.Column("warnings", sa.JSON(), nullable=False, server_default="[]"))
     op.execute("UPDATE export_jobs SET remote = (modal_call_id IS NOT NULL)")
 
 
 def downgrade() -> None:
     with op.batch_alter_table("export_jobs") as jobs:
+        jobs.drop_column("warnings")
         jobs.drop_column("progress_at_start")
         jobs.drop_column("remote")
     op.drop_table("outside_tasks")
