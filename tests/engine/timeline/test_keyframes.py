@@ -237,3 +237,67 @@ def test_the_default_rectangle_is_that_of_geometry(frame: Size, aspect: float) -
     assert tuple(rect) == pytest.approx(sides, rel=1e-12, abs=1e-9)
     assert rect[0] >= 0
     assert rect[1] >= 0
+
+
+# Splines
+
+
+def catmull_rom(keys: list[tuple[float, list[float]]], time_s: float) -> list[float]:
+    """The textbook's formula: (1, u, u^2, u^3) times the basis matrix, times four points."""
+    times_s = [time for time, _ in keys]
+    if time_s <= times_s[0]:
+        return keys[0][1]
+    if time_s >= times_s[-1]:
+        return keys[-1][1]
+    place = int(np.searchsorted(times_s, time_s, side="right")) - 1
+    basis = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    doubled = [keys[0][1], *(value for _, value in keys), keys[-1][1]]
+    u = (time_s - times_s[place]) / (times_s[place + 1] - times_s[place])
+    points = np.array(doubled[place : place + 4])
+    found: list[float] = (np.power(u, range(4)) @ basis @ points).tolist()
+    return found
+
+
+spline_keys = st.dictionaries(
+    st.integers(0, 60_000).map(lambda ms: Fraction(ms, 1000)),
+    st.tuples(*[st.floats(1000, 4000)] * 2, *[st.floats(1000, 1800)] * 2),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(spline_keys, st.lists(st.floats(-1, 61), min_size=1, max_size=20))
+def test_a_spline_follows_the_formula(
+    drawn: dict[Fraction, tuple[float, ...]], times_s: list[float]
+) -> None:
+    keyframes = [
+        CropKeyframe(time_s, Rect(*sides), Ease.SPLINE) for time_s, sides in sorted(drawn.items())
+    ]
+    exact = [(float(time_s), list(sides)) for time_s, sides in sorted(drawn.items())]
+    shown = at(keyframes, *times_s, frame=Size(9000, 9000))
+    expected = [catmull_rom(exact, time_s) for time_s in times_s]
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=1e-6)
+
+
+def test_a_keyframe_without_an_ease_has_that_of_the_edit() -> None:
+    places = [(0, 0), (1, 300), (2, 300), (3, 0)]
+    bare = [CropKeyframe(time, Rect(x, 0, 9, 16)) for time, x in places]
+    spline = [CropKeyframe(time, Rect(x, 0, 9, 16), "spline") for time, x in places]
+    times_s = np.linspace(-1, 4, 50)
+    of_edit = crop_rects(bare, times_s, Size(1920, 1080), 9 / 16, Ease.SPLINE)
+    assert of_edit.tolist() == at(spline, *times_s).tolist()
+    assert at(bare, 1.5)[0, 0] == 300
+
+
+def test_a_curve_that_would_turn_the_crop_inside_out_is_held_and_told() -> None:
+    # widths 1000, 100, 100, 1000: midway (-1000 + 9*100 + 9*100 - 1000) / 16 = -12.5
+    keyframes = [
+        CropKeyframe(time, Rect(0, 0, width, 500), "spline")
+        for time, width in ((0, 1000), (1, 100), (2, 100), (3, 1000))
+    ]
+    told: list[str] = []
+    times_s = np.array([0.5, 1.5, 2.5])
+    shown = crop_rects(keyframes, times_s, Size(1920, 1080), 9 / 16, on_warning=told.append)
+    assert shown[1, 2] == 12.5
+    assert shown[0, 2] == pytest.approx((-1000 + 9000 + 900 - 100) / 16)
+    assert told == ["at 1.500 s the curve would make the crop too small; it is kept larger"]
