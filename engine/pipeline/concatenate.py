@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from engine.destination import from_home
-from engine.errors import ChunkError
+from engine.errors import ChunkError, EditError
 from engine.geometry import Size
 from engine.media.chunk_writer import ChunkWriter, EncodedChunk
 from engine.media.encoders import Encoder, choose_encoder
@@ -167,17 +167,27 @@ def _edit(
     include_audio: bool,
 ) -> Edit:
     """The edit that shows every file whole. A file of the target's size is shown unchanged."""
-    target = next((table for table in tables if isinstance(table, GopTable)), None)
+    readable = (table.parameters for table in tables if isinstance(table, GopTable))
+    target = next(filter(_can_be_exported, readable), None)
     return Edit(
         [
             Clip(path, title=title)
             for path, title in zip(paths, titles or [None] * len(paths), strict=True)
         ],
         transitions,
-        target_fps=target.parameters.fps if target else DEFAULT_FPS,
-        target_size=target.parameters.size if target else DEFAULT_SIZE,
+        target_fps=target.fps if target else DEFAULT_FPS,
+        target_size=target.size if target else DEFAULT_SIZE,
         include_audio=include_audio,
     )
+
+
+def _can_be_exported(parameters: VideoParameters) -> bool:
+    """Whether an export may have the size and the rate of these."""
+    try:
+        Edit([Clip("film.mp4")], target_size=parameters.size, target_fps=parameters.fps)
+    except EditError:
+        return False
+    return True
 
 
 def _copied(

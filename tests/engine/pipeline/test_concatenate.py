@@ -141,3 +141,20 @@ def test_clips_of_another_encoder_are_copied_at_cuts_only(
         encoder=encoder_of(bf="0", refs="1"),
     )
     assert len(dissolved.warnings) == 2 and "libx264 writes" in dissolved.warnings[0]
+
+
+@needs_ffmpeg
+def test_the_first_clip_that_an_export_can_be_like_gives_size_and_rate(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    odd = numbered_clip(tmp_path / "odd.mov", 6, size=(161, 97), codec="mpeg4")
+    fast = numbered_clip(tmp_path / "fast.mp4", 6, fps=300)
+    out = tmp_path / "c.mp4"
+    report = concatenate(
+        [odd, fast, two[1]],
+        out,
+        encoder=lambda size, fps: choose_encoder(size, fps, name="libx264", options={"bf": "2"}),
+    )
+    shown = luma_frames(out)
+    assert shown.shape[1:] == (96, 96) and len(shown) == report.frames == 6 + 1 + 30
+    assert [read_number(luma) for luma in shown[7:]] == list(range(30))
