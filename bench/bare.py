@@ -18,6 +18,7 @@ from pathlib import Path
 import xxhash
 
 from engine import Edit, Plan, build_plan, choose_encoder, probe_sources
+from engine.geometry import Framing
 from engine.media.chunk_writer import ChunkWriter
 from engine.media.video_reader import FrameReader
 from engine.pixels.blend import blend
@@ -59,8 +60,7 @@ def _finished_pictures(plan: Plan, ranges: Sequence[FrameRange]) -> Iterator[Pic
                 upscaler.pictures(
                     map(FrameCrop, readers[layer.clip.index].frames(layer.pts), layer.rects),
                     layer.clip.source,
-                    plan.size,
-                    layer.clip.fit,
+                    Framing(plan.size, layer.clip.fit, layer.clip.rotation_deg),
                 )
                 for layer in planned
             ]

@@ -7,7 +7,7 @@ import torch
 
 from bench.guard import Guard
 from bench.noise import shots_of_noise
-from engine.geometry import Fit, Size
+from engine.geometry import Fit, Framing, Size
 from engine.upscale.inference import Runner, best_precision
 from engine.upscale.network import Network
 from engine.upscale.network_stage import NetworkStage
@@ -32,7 +32,7 @@ def test_upscale(guard: Guard) -> None:
     image = torch.rand(1, 3, region.height, region.width)
 
     def ours() -> None:
-        assert sum(1 for _ in stage.pictures(shots, source, TARGET, Fit.STRETCH)) == SHOTS
+        assert sum(1 for _ in stage.pictures(shots, source, Framing(TARGET, Fit.STRETCH))) == SHOTS
 
     def bare() -> None:
         for _ in range(SHOTS):

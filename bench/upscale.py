@@ -36,7 +36,7 @@ from torch import Tensor
 from bench.noise import shots_of_noise
 from engine import Clip, CropKeyframe, Ease, Edit, Listener, build_plan, export, probe_sources
 from engine.errors import UpscalerError
-from engine.geometry import Fit, Rect, Size
+from engine.geometry import Fit, Framing, Rect, Size
 from engine.pixels.picture import Picture
 from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.models import MODELS, Model
@@ -289,7 +289,7 @@ def _in_turns(
 
 
 def _drained(stage: NetworkStage, shots: Sequence[FrameCrop]) -> int:
-    made = stage.pictures(shots, a_source(size=FRAME), TARGET, Fit.STRETCH)
+    made = stage.pictures(shots, a_source(size=FRAME), Framing(TARGET, Fit.STRETCH))
     return sum(picture.on_host().size == TARGET for picture in made)
 
 

@@ -19,7 +19,7 @@ from typing import Self
 
 from engine.errors import Cancelled, ChunkError, DecodeError
 from engine.files import whole_file
-from engine.geometry import Size
+from engine.geometry import Framing, Size
 from engine.media.chunk_writer import ChunkWriter, EncodedChunk
 from engine.media.encoders import Encoder
 from engine.media.frame_sink import FrameSink, HostFrameSink
@@ -186,7 +186,7 @@ def render_chunk(
     on_frame: Callable[[], None],
     while_waiting: Callable[[], None],
 ) -> EncodedChunk:
-    """Renders `chunk` into one MP4 file with a single closed GOP, whole or not at all.
+    """Renders `chunk` into one MP4 file of closed GOPs, whole or not at all.
 
     `following` is the chunk that will be rendered next with the same `sources`, if any. Its clips
     are opened during this one. `on_frame` is called before each frame is encoded, `while_waiting`
@@ -274,7 +274,9 @@ def _layer_pictures(
     crops = stack.enter_context(sources.crops(layer))
     clip, clock = layer.clip, sources.clock
     pictures = sources.stage_of(clip).pictures(
-        clock.waited_for("crop", crops.items()), clip.source, size, clip.fit
+        clock.waited_for("crop", crops.items()),
+        clip.source,
+        Framing(size, clip.fit, clip.rotation_deg),
     )
     placed = clock.timed("crop", map(compositor.to_device, pictures))
     return stack.enter_context(Prefetch(placed, PREFETCH_PICTURES, f"crop clip {clip.index}"))

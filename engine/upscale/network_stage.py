@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import groupby, islice
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import UpscalerError
-from engine.geometry import Box, Fit, Rect, Size, fit_crop
+from engine.geometry import Box, Fit, Framing, Rect, Size
 from engine.gpu.frames import DeviceFrame, cut
 from engine.gpu.pictures import DevicePicture
 from engine.gpu.streams import DeviceStreams
@@ -54,7 +54,19 @@ class UpscaleRegion:
     pixels: Tensor
     """I420, uint8 (h * 3 / 2, w), in host memory or on the device."""
     rects: list[NDArray[np.float64]]
-    """Each of shape (4,): x, y, width, height in display pixels of the source frame."""
+    """Each of shape (4,): x, y, width, height in display pixels of the source frame, tilted."""
+    frame: Size
+    """The source frame's, in display pixels."""
+
+    def enlarged(self, rect: NDArray[np.float64], scale: int) -> Rect:
+        """A rectangle of the source frame in the region enlarged `scale` times."""
+        x, y, width, height = (float(value) for value in rect)
+        inside = (x - self.region.x, y - self.region.y, width, height)
+        return Rect(*(value * scale for value in inside))
+
+    def enlarged_frame(self, scale: int) -> Rect:
+        """Where the whole source frame lies in the region enlarged `scale` times."""
+        return self.enlarged(np.array([0.0, 0.0, self.frame.width, self.frame.height]), scale)
 
 
 class NetworkStage:
@@ -87,55 +99,55 @@ class NetworkStage:
         return [f"{self._name}: {event}" for event in self._runner.events]
 
     def pictures(
-        self, crops: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+        self, crops: Iterable[FrameCrop], source: SourceInfo, framing: Framing
     ) -> Iterator[FinishedPicture]:
         """See `Stage`."""
         begun: deque[Pending] = deque()
         ahead = 1 if self._cuda else 0
-        regions = self._regions(crops, source)
+        regions = self._regions(crops, source, framing.tilt_deg)
         for batch in _batches(regions, lambda size: self._runner.batch_size(size, self._batch)):
-            begun.append(self._begin(batch, target, fit))
+            begun.append(self._begin(batch, framing))
             if len(begun) > ahead:
                 yield from begun.popleft()()
         while begun:
             yield from begun.popleft()()
 
-    def _begin(self, batch: list[UpscaleRegion], target: Size, fit: Fit) -> Pending:
+    def _begin(self, batch: list[UpscaleRegion], framing: Framing) -> Pending:
         """Begins a batch, or two halves where it and its pictures do not fit into memory."""
         try:
-            return self._begin_whole(batch, target, fit)
+            return self._begin_whole(batch, framing)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise UpscalerError(f"{self._runner.device} has not enough memory") from error
         self._runner.out_of_memory(len(batch))
         middle = len(batch) // 2
-        halves = [self._begin(half, target, fit) for half in (batch[:middle], batch[middle:])]
+        halves = [self._begin(half, framing) for half in (batch[:middle], batch[middle:])]
         return lambda: [picture for half in halves for picture in half()]
 
-    def _begin_whole(self, batch: list[UpscaleRegion], target: Size, fit: Fit) -> Pending:
+    def _begin_whole(self, batch: list[UpscaleRegion], framing: Framing) -> Pending:
         """Begins a batch. Where its result is not finite, it is computed again in float32."""
         buffers = self._streams.upload([each.pixels for each in batch])
         with self._streams.computing():
             inside, outside = split_range(rgb_of_i420(buffers))
             made = self._runner(inside)
             finite = made.isfinite().all()
-            pending = self._finish(join_range(made, outside), batch, target, fit)
+            pending = self._finish(join_range(made, outside), batch, framing)
 
         def checked() -> Sequence[FinishedPicture]:
             with self._streams.computing():
                 if bool(finite):  # waits for all that was computed
                     return pending()
                 again = self._runner.in_full_precision(inside)
-                return self._finish(join_range(again, outside), batch, target, fit)()
+                return self._finish(join_range(again, outside), batch, framing)()
 
         return checked
 
-    def _finish(self, made: Tensor, batch: list[UpscaleRegion], target: Size, fit: Fit) -> Pending:
+    def _finish(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
         if self._cuda or self.frames_on is not None:
-            return self._on_device(made, batch, target, fit)
-        return self._on_host(made, batch, target, fit)
+            return self._on_device(made, batch, framing)
+        return self._on_host(made, batch, framing)
 
-    def _on_host(self, made: Tensor, batch: list[UpscaleRegion], target: Size, fit: Fit) -> Pending:
+    def _on_host(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
         """Takes the exact rectangles by the integer sampler: far faster than torch on a CPU."""
 
         def sampled() -> list[Picture]:
@@ -147,44 +159,51 @@ class NetworkStage:
                 size = Size(y.shape[1], y.shape[0])
                 frame = SourceFrame(0, (y, cb, cr), _DEPTH, (1, 1), (0.0, 0.0), planes)
                 sampler = CropSampler(
-                    display_size=size, rotation_deg=0, colour=_UPSCALED, target=target, fit=fit
+                    display_size=size,
+                    rotation_deg=0,
+                    colour=_UPSCALED,
+                    target=framing.target,
+                    fit=framing.fit,
+                    tilt_deg=framing.tilt_deg,
+                    whole=each.enlarged_frame(scale),
                 )
                 for rect in each.rects:
-                    picture = Picture(target)
-                    sampler.sample(frame, _inside(rect, each.region) * scale, picture)
+                    picture = Picture(framing.target)
+                    place = astuple(each.enlarged(rect, scale))
+                    sampler.sample(frame, np.array(place), picture)
                     pictures.append(picture)
             return pictures
 
         return sampled
 
-    def _on_device(
-        self, made: Tensor, batch: list[UpscaleRegion], target: Size, fit: Fit
-    ) -> Pending:
+    def _on_device(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
         """Takes the exact rectangles in torch, where the pictures are."""
         scale = self._runner.shape.scale
         buffers = []
         for rgb, each in zip(made, batch, strict=True):
             codes = ycc_of_rgb(rgb)
             for rect in each.rects:
-                x, y, width, height = (float(v) for v in _inside(rect, each.region) * scale)
-                shown, box = fit_crop(Rect(x, y, width, height), target, fit)
-                place = (shown.x, shown.y, shown.width, shown.height)
-                buffers.append(i420_of_ycc(codes, place, box, target))
+                place, whole = each.enlarged(rect, scale), each.enlarged_frame(scale)
+                buffers.append(i420_of_ycc(codes, place, framing, whole))
         return lambda: [
-            DevicePicture(target, self._streams.for_default_stream(buffer)) for buffer in buffers
+            DevicePicture(framing.target, self._streams.for_default_stream(buffer))
+            for buffer in buffers
         ]
 
-    def _regions(self, crops: Iterable[FrameCrop], source: SourceInfo) -> Iterator[UpscaleRegion]:
+    def _regions(
+        self, crops: Iterable[FrameCrop], source: SourceInfo, tilt_deg: float
+    ) -> Iterator[UpscaleRegion]:
         """One region for all consecutive crops of the same source frame, upright and in BT.709."""
         sampler: CropSampler | None = None
         sampled: Size | None = None
         for _, same in groupby(crops, key=lambda crop: id(crop.frame)):
             of_frame = list(same)
             frame, rects = of_frame[0].frame, [crop.rect for crop in of_frame]
-            region = covering(np.array(rects), source.display_size, self._runner.shape.multiple)
+            size, multiple = source.display_size, self._runner.shape.multiple
+            region = covering(np.array(rects), size, multiple, tilt_deg)
             if isinstance(frame, DeviceFrame):
                 box = Box(region.x, region.y, region.width, region.height)
-                yield UpscaleRegion(region, cut(frame, box, source.colour), rects)
+                yield UpscaleRegion(region, cut(frame, box, source.colour), rects, size)
                 continue
             if sampler is None or sampled != region.size:
                 sampled = region.size
@@ -200,13 +219,7 @@ class NetworkStage:
             place = np.array([region.x, region.y, region.width, region.height], np.float64)
             assert isinstance(frame, SourceFrame)
             sampler.sample(frame, place, Picture(region.size, pixels.numpy()))
-            yield UpscaleRegion(region, pixels, rects)
-
-
-def _inside(rect: NDArray[np.float64], region: Region) -> NDArray[np.float64]:
-    """The rectangle, seen from the region's corner."""
-    inside: NDArray[np.float64] = rect - np.array([region.x, region.y, 0, 0])
-    return inside
+            yield UpscaleRegion(region, pixels, rects, size)
 
 
 def _batches(

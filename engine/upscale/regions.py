@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry import Size
+from engine.geometry import Rect, Size, tilted_to_upright
 
 BUCKET_PX = 16
 """Sides are rounded up to a multiple of this, so that a zoom gives batches of few sizes."""
@@ -35,18 +35,39 @@ class Region:
         return Size(self.width, self.height)
 
 
-def covering(rects: NDArray[np.float64], frame: Size, multiple: int = 1) -> Region:
+def covering(
+    rects: NDArray[np.float64], frame: Size, multiple: int = 1, tilt_deg: float = 0.0
+) -> Region:
     """The region that holds all `rects` of one frame: shape (n, 4), x, y, width, height.
 
+    They are rectangles of the tilted frame (see `Framing`); the region is one of the upright frame.
     It has `MARGIN_PX` around them, and its sides are rounded up to a multiple of `BUCKET_PX` and of
     the network's `multiple`. It is moved inside the frame. Where the frame is smaller than that,
     the side is the frame's, rounded up to what is even and a multiple of `multiple`, so a region
     may extend a little beyond the frame on the right and below.
     """
+    if tilt_deg:
+        rects = np.array([_upright(rect, frame, tilt_deg) for rect in rects])
     even = math.lcm(2, multiple)
     x, width = _axis(rects[:, 0], rects[:, 2], frame.width, even)
     y, height = _axis(rects[:, 1], rects[:, 3], frame.height, even)
     return Region(x, y, width, height)
+
+
+def _upright(
+    rect: NDArray[np.float64], frame: Size, tilt_deg: float
+) -> tuple[float, float, float, float]:
+    """What lies inside the frame of the upright rectangle around a tilted one."""
+    to_frame = tilted_to_upright(tilt_deg, Rect(0, 0, frame.width, frame.height))
+    x, y, width, height = (float(value) for value in rect)
+    corners = [to_frame.at(cx, cy) for cx in (x, x + width) for cy in (y, y + height)]
+    (left, right), (top, bottom) = (
+        (min(max(min(values), 0.0), side), min(max(max(values), 0.0), side))
+        for values, side in zip(
+            zip(*corners, strict=True), (frame.width, frame.height), strict=True
+        )
+    )
+    return left, top, right - left, bottom - top
 
 
 def _axis(

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry import Fit, Size
+from engine.geometry import Framing
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import DeviceSurface, FinishedPicture, Picture, SourceFrame
 from engine.source import SourceInfo
@@ -26,11 +26,11 @@ class FrameCrop(NamedTuple):
     frame: SourceFrame | DeviceSurface
     """On a device only for a stage that works there."""
     rect: NDArray[np.float64]
-    """Shape (4,): x, y, width, height in display pixels."""
+    """Shape (4,): x, y, width, height in display pixels, after the tilt."""
 
 
 class Stage(Protocol):
-    """Turns one clip's frames and rectangles into pictures of the target's size."""
+    """Turns one clip's frames and rectangles into pictures."""
 
     @property
     def frames_on(self) -> str | None:
@@ -44,7 +44,7 @@ class Stage(Protocol):
         """What had to be done about memory or precision so far, one line each."""
 
     def pictures(
-        self, crops: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+        self, crops: Iterable[FrameCrop], source: SourceInfo, framing: Framing
     ) -> Iterator[FinishedPicture]:
         """One picture per crop, in order.
 
@@ -127,7 +127,7 @@ class PlainResampler:
         return self
 
     def pictures(
-        self, crops: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+        self, crops: Iterable[FrameCrop], source: SourceInfo, framing: Framing
     ) -> Iterator[Picture]:
         """See `Stage`."""
         sampler = CropSampler(
@@ -135,15 +135,16 @@ class PlainResampler:
             rotation_deg=source.rotation_deg,
             mirrored=source.mirrored,
             colour=source.colour,
-            target=target,
-            fit=fit,
+            target=framing.target,
+            fit=framing.fit,
+            tilt_deg=framing.tilt_deg,
         )
         last: FrameCrop | None = None
-        picture = Picture(target)
+        picture = Picture(framing.target)
         for crop in crops:
             assert isinstance(crop.frame, SourceFrame)
             if last is None or crop.frame is not last.frame or (crop.rect != last.rect).any():
-                picture = Picture(target)
+                picture = Picture(framing.target)
                 sampler.sample(crop.frame, crop.rect, picture)
             last = crop
             yield picture

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from engine.geometry import Box, Size
+from engine.geometry import Framing, Rect, Size, fit_crop
 from engine.pixels.colour import CHROMA_SPAN, LUMA_SPAN, UNIT
+from engine.pixels.mapping import LUMA, PICTURE_CHROMA, Mapping
 from engine.pixels.picture import BLACK
-from engine.pixels.resample import taps
+from engine.pixels.resample import Taps
+from engine.pixels.tilted import PHASE_BITS, PHASE_SHIFT, PHASES, TiltedTaps
 
 KR, KB = 0.2126, 0.0722
 KG = 1 - KR - KB
@@ -83,45 +85,94 @@ def ycc_of_rgb(rgb: Tensor) -> Tensor:
     return torch.stack(codes, -3).clamp_(0, 255)
 
 
-def i420_of_ycc(
-    ycc: Tensor, rect: tuple[float, float, float, float], box: Box, target: Size
-) -> Tensor:
-    """The target's I420 buffer, uint8 (h * 3 / 2, w), with `rect` of `ycc` (3, h, w) in its `box`.
+def i420_of_ycc(ycc: Tensor, rect: Rect, framing: Framing, frame: Rect) -> Tensor:
+    """The target's I420 buffer, uint8 (h * 3 / 2, w), that shows `rect` of `ycc` (3, h, w).
 
-    It is resampled as `crop.CropSampler` does on planes: bicubic, widened when shrinking.
+    It is resampled as `crop.CropSampler` does on planes: bicubic, widened when shrinking. `rect`
+    and the whole frame's place are in samples of `ycc`.
     """
-    x, y, width, height = rect
+    target = framing.target
     out = torch.empty((target.height * 3 // 2, target.width), dtype=torch.uint8, device=ycc.device)
     luma, chroma = out[: target.height], out[target.height :]
     halves = chroma.view(2, target.height // 2, target.width // 2)
-    # chroma sits on even columns and between rows
-    for planes, codes, black, step in ((luma[None], ycc[:1], 0, 1), (halves, ycc[1:], 1, 2)):
-        columns, rows = box.width // step, box.height // step
-        across = _weights(codes, -1, x, width / box.width, columns, step, 0.5)
-        down = _weights(codes, -2, y, height / box.height, rows, step, step / 2)
-        made = down @ (codes @ across.T)
-        left, top = box.x // step, box.y // step
-        planes.fill_(BLACK[black])
+    shown, box = fit_crop(rect, target, framing.fit)
+    size = Size(ycc.shape[-1], ycc.shape[-2])
+    mapping = Mapping(shown, box, display=size, coded=size)
+    for planes, codes, black, grid in (
+        (luma[None], ycc[:1], BLACK[0], LUMA),
+        (halves, ycc[1:], BLACK[1], PICTURE_CHROMA),
+    ):
+        if framing.tilt_deg == 0:
+            upright = mapping.plane_taps(LUMA, grid)
+            made = _matrix(upright.down, codes, -2) @ (codes @ _matrix(upright.across, codes, -1).T)
+        else:
+            tilted = mapping.tilted_taps(LUMA, grid, framing.tilt_deg, frame)
+            made = _tilted(codes, tilted, black)
+        (left, top), (rows, columns) = (
+            (box.x // grid.step[0], box.y // grid.step[1]),
+            made.shape[1:],
+        )
+        planes.fill_(black)
         planes[:, top : top + rows, left : left + columns] = made.round_().clamp_(0, 255)
     return out
 
 
-def _weights(
-    planes: Tensor, axis: int, start: float, pace: float, outputs: int, step: int, centre: float
-) -> Tensor:
-    """The weight of each sample along an axis in outputs at `start + (i * step + centre) * pace`.
+def _matrix(how: Taps, planes: Tensor, axis: int) -> Tensor:
+    """The weight of each sample along an axis of `planes` in each output: (outputs, samples).
 
-    It is a matrix (outputs, samples), mostly of zeros. One product is many times faster to launch
-    than a sum over taps, and no slower to compute.
+    Most are zero. One product is many times faster to launch than a sum over taps, and no slower to
+    compute.
     """
-    how = taps(outputs, start + centre * pace - 0.5, step * pace)
     starts = _sent(how.starts, planes.device).long()
     weights = _sent(how.weights, planes.device).to(planes.dtype) / UNIT
     side = planes.shape[axis]
     reach = torch.arange(4 * weights.shape[0], device=planes.device)
     at = (starts[:, None] + reach).clamp_(0, side - 1)
-    matrix = planes.new_zeros((outputs, side))
+    matrix = planes.new_zeros((len(how), side))
     return matrix.scatter_add_(1, at, weights.transpose(0, 1).flatten(1))
+
+
+def _tilted(planes: Tensor, how: TiltedTaps, black: int) -> Tensor:
+    """`tilted.resample_tilted_plane` on tensors: the same places and weights, in floats."""
+    window, pitch = _window(planes, how, black).flatten(1), len(how.window_x)
+    x, x_phase, across = _axis(planes, how, 0, how.across)
+    y, y_phase, down = _axis(planes, how, 1, how.down)
+    first = (y * pitch + x).int()
+    made = planes.new_zeros((len(planes), len(first)))
+    for row, of_row in enumerate(down):
+        line = torch.zeros_like(made)
+        for column, of_column in enumerate(across):
+            samples = window[:, row * pitch + column :].index_select(1, first)
+            line.addcmul_(samples, of_column.index_select(0, x_phase))
+        made.addcmul_(line, of_row.index_select(0, y_phase))
+    return made.view(len(planes), how.rows, how.columns)
+
+
+def _axis(
+    planes: Tensor, how: TiltedTaps, axis: int, per_phase: Taps
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every output sample, its first tap along an axis of the window and its phase; the weights.
+
+    Those are of shape (taps, phases).
+    """
+    by_column, by_row, origin = how.places[axis].tolist()
+    column = torch.arange(how.columns, device=planes.device)
+    row = torch.arange(how.rows, device=planes.device)[:, None]
+    place = (column * by_column + row * by_row + origin).flatten() >> PHASE_SHIFT
+    phase = place & PHASES - 1
+    first = (place >> PHASE_BITS) + _sent(per_phase.starts, planes.device)[phase]
+    weights = _sent(per_phase.weights, planes.device).transpose(1, 2).flatten(0, 1)
+    return first, phase.int(), weights.to(planes.dtype) / UNIT
+
+
+def _window(planes: Tensor, how: TiltedTaps, black: int) -> Tensor:
+    """The samples that are needed, with black around the frame."""
+    height, width = planes.shape[-2:]
+    x = torch.arange(how.window_x.start, how.window_x.stop, device=planes.device)
+    y = torch.arange(how.window_y.start, how.window_y.stop, device=planes.device)[:, None]
+    inside = (x >= how.inside_x.start) & (x < how.inside_x.stop)
+    inside = inside & (y >= how.inside_y.start) & (y < how.inside_y.stop)
+    return planes[:, y.clamp(0, height - 1), x.clamp(0, width - 1)].where(inside, black)
 
 
 def _sent(array: NDArray[np.generic], device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry import Fit, Size
+from engine.geometry import Fit, Framing, Size
 from engine.media.probe import probe
 from engine.media.video_reader import FrameReader
 from engine.pixels.picture import Picture
@@ -26,7 +26,7 @@ def shown(
     with FrameReader(source, strict=True, on_warning=print) as reader:
         (frame,) = reader.frames(source.frame_pts[:1])
         crop = FrameCrop(frame, np.array(rect or (0, 0, size.width, size.height), np.float64))
-        (picture,) = PlainResampler().pictures([crop], source, target or size, Fit.STRETCH)
+        (picture,) = PlainResampler().pictures([crop], source, Framing(target or size, Fit.STRETCH))
     return picture
 
 

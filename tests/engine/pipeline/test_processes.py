@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from engine.errors import Cancelled, ChunkError, EngineError, UpscalerError
-from engine.geometry import Fit, Size
+from engine.geometry import Framing, Size
 from engine.media.encoders import Encoder, choose_encoder
 from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.executors import Executor, InProcess
@@ -108,9 +108,9 @@ class Trapped(PlainResampler):
         object.__setattr__(self, "traps", traps)
 
     def pictures(
-        self, shots: Iterable[FrameCrop], source: SourceInfo, target: Size, fit: Fit
+        self, shots: Iterable[FrameCrop], source: SourceInfo, framing: Framing
     ) -> Iterator[Picture]:
-        for number, picture in enumerate(super().pictures(shots, source, target, fit)):
+        for number, picture in enumerate(super().pictures(shots, source, framing)):
             if number == 10:
                 self.spring(source.location.stem)
             yield picture

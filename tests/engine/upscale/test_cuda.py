@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from engine.errors import EncoderError
-from engine.geometry import Box, Fit, Size
+from engine.geometry import Box, Fit, Framing, Size
 from engine.gpu.checks import decoding_refusal, encoding_refusal
 from engine.gpu.encoder_frames import DeviceFrameSink
 from engine.gpu.frames import DeviceFrame, cut
@@ -87,7 +87,7 @@ def test_half_precision_is_near() -> None:
 
 def test_pictures_stay_there_until_somebody_wants_them() -> None:
     source, target = a_source(size=Size(192, 128)), Size(180, 320)
-    made = next(iter(on_cuda().pictures(crops(1), source, target, Fit.CONTAIN)))
+    made = next(iter(on_cuda().pictures(crops(1), source, Framing(target, Fit.CONTAIN))))
     assert isinstance(made, DevicePicture) and made.buffer.is_cuda
 
 
@@ -98,8 +98,8 @@ def test_two_clips_at_once_share_a_network() -> None:
     made: tuple[list[Picture], list[Picture]] = ([], [])
     size, source = Size(180, 320), a_source(size=Size(192, 128))
     pairs = zip(
-        upscaler.pictures(left, source, size, Fit.CONTAIN),
-        upscaler.pictures(right, source, size, Fit.CONTAIN),
+        upscaler.pictures(left, source, Framing(size, Fit.CONTAIN)),
+        upscaler.pictures(right, source, Framing(size, Fit.CONTAIN)),
         strict=True,
     )
     for pair in pairs:
@@ -297,7 +297,7 @@ def test_an_export_that_stays_there_gives_the_same_frames(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(
     not torch.cuda.is_available()
-    or refusal_of(Encoder("h264_nvenc", (), Size(1080, 1920), F(30))) is not None,
+    or refusal_of(Encoder("h264_nvenc", (), Size(1080, 1920), F(30), 60)) is not None,
     reason="no NVENC in this hardware",
 )
 @pytest.mark.parametrize("name", ["h264_nvenc", "hevc_nvenc"])

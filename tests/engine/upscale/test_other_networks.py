@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.errors import UpscalerError
-from engine.geometry import Fit, Size
+from engine.geometry import Fit, Framing, Size
 from engine.upscale import load
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.models import X2PLUS
@@ -153,7 +153,7 @@ def test_images_reach_the_descriptor_one_by_one_and_in_whole_blocks() -> None:
     made = [
         picture.on_host()
         for picture in NetworkStage(runner, batch=3).pictures(
-            crops(5), a_source(size=FRAME), TARGET, Fit.CONTAIN
+            crops(5), a_source(size=FRAME), Framing(TARGET, Fit.CONTAIN)
         )
     ]
     assert len(made) == 5 == runner.images

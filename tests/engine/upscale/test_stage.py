@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.errors import UpscalerError
-from engine.geometry import Fit, Rect, Size
+from engine.geometry import Fit, Framing, Rect, Size
 from engine.media.encoders import choose_encoder
 from engine.media.video_reader import FrameReader
 from engine.pipeline.exporter import export, probe_sources
@@ -132,9 +132,12 @@ def crops(count: int, pace: float = 0.37, of_each: int = 1) -> list[FrameCrop]:
 
 
 def pictures(
-    upscaler: Stage, given_crops: list[FrameCrop], fit: Fit = Fit.CONTAIN
+    upscaler: Stage,
+    given_crops: list[FrameCrop],
+    fit: Fit = Fit.CONTAIN,
+    tilt_deg: float = 0.0,
 ) -> list[Picture]:
-    made = upscaler.pictures(given_crops, source(), TARGET, fit)
+    made = upscaler.pictures(given_crops, source(), Framing(TARGET, fit, tilt_deg))
     return [picture.on_host() for picture in made]
 
 
@@ -355,7 +358,9 @@ def test_tiles_for_want_of_memory_give_the_same_pictures() -> None:
     ours, whole = (
         [
             made.on_host()
-            for made in each.pictures(given_crops, a_source(size=Size(400, 180)), TARGET, Fit.COVER)
+            for made in each.pictures(
+                given_crops, a_source(size=Size(400, 180)), Framing(TARGET, Fit.COVER)
+            )
         ]
         for each in (upscaler, stage(network))
     )
@@ -562,11 +567,11 @@ def test_real_weights_on_a_real_crop_are_sharper_and_as_faithful() -> None:
         crop = FrameCrop(next(reader.frames([int(plan.clips[0].pts[0])])), plan.clips[0].rects[0])
     size, source_size = Size(288, 512), Size(72, 128)
     by_network, by_bicubic = (
-        next(iter(one.pictures([crop], found, size, Fit.STRETCH))).on_host()
+        next(iter(one.pictures([crop], found, Framing(size, Fit.STRETCH)))).on_host()
         for one in (stage(network), PlainResampler("test"))
     )
     assert sharpness(by_network.y) > 1.5 * sharpness(by_bicubic.y)
-    plain = next(PlainResampler("test").pictures([crop], found, source_size, Fit.STRETCH))
+    plain = next(PlainResampler("test").pictures([crop], found, Framing(source_size, Fit.STRETCH)))
     shrunk = by_network.y.reshape(128, 4, 72, 4).mean((1, 3))
     error = np.square(shrunk - plain.y).mean()
     assert 10 * np.log10(255**2 / error) > 28
