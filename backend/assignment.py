@@ -69,3 +69,5 @@ class Assignment:
     upscaler: str = "auto"
     encoder: str = "auto"
     encoder_options: tuple[tuple[str, str], ...] = ()
+    key_interval_s: float | None = None
+    """From one key frame to the next, where the edit does not say. None: the engine's."""

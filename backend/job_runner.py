@@ -161,6 +161,7 @@ class JobRunner:
             upscaler=self._settings.upscaler,
             encoder=self._settings.encoder,
             encoder_options=tuple(self._settings.encoder_options.items()),
+            key_interval_s=self._settings.key_interval_s,
         )
 
     async def _run_on_modal(self, job: Job) -> JobResult:

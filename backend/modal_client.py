@@ -120,10 +120,12 @@ async def call_modal_process_clip(
     target_width: int = 1080,
     target_height: int = 1920,
     progress_callback: ProgressCallback | None = None,
+    key_interval_s: float | None = None,
 ) -> Result:
     """Renders one clip of a user on a T4. Cancelling the task cancels the call.
 
-    Keys are whole, or relative to the user's folder.
+    Keys are whole, or relative to the user's folder. `key_interval_s` is from one key frame to the
+    next, by default the engine's.
     """
     return await _run(
         _get_process_multi_clip_item_fn(),
@@ -140,6 +142,7 @@ async def call_modal_process_clip(
         target_width=target_width,
         target_height=target_height,
         engine_version=VERSION,
+        key_interval_s=key_interval_s,
     )
 
 
@@ -152,11 +155,13 @@ async def call_modal_concatenate(
     transition_duration: float | None = None,
     clip_info: Sequence[Mapping[str, Any]] | None = None,
     progress_callback: ProgressCallback | None = None,
+    key_interval_s: float | None = None,
 ) -> Result:
     """Joins rendered clips of a user. Cancelling the task cancels the call.
 
     `clip_info[i]` names the chapter of clip i by `title`, `name` or `fileName`. Keys are whole, or
-    relative to the user's folder. `transition_duration` is in seconds.
+    relative to the user's folder. `transition_duration` is in seconds. `key_interval_s` is for what
+    is encoded again: from one key frame to the next, by default the engine's.
     """
     return await _run(
         _get_concatenate_clips_fn(),
@@ -170,6 +175,7 @@ async def call_modal_concatenate(
         transition_duration=transition_duration,
         clip_info=[dict(each) for each in clip_info or ()],
         engine_version=VERSION,
+        key_interval_s=key_interval_s,
     )
 
 

@@ -56,6 +56,7 @@ def export_job(job: Job, settings: Settings) -> ExportJob:
         upscaler=settings.upscaler,
         encoder="libx264" if best_quality and settings.encoder == "auto" else settings.encoder,
         preset="medium" if best_quality else None,
+        key_interval_s=settings.key_interval_s,
     )
 
 

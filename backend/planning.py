@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from backend.assignment import INPUT_ERRORS, Assignment
 from backend.source_cache import SourceCache
@@ -52,9 +53,10 @@ def plan_task(assignment: Assignment, task: RenderTask) -> Plan:
 
 def encoder_for(assignment: Assignment, plan: Plan, mode: ExportMode) -> Encoder:
     """The encoder for the assignment and the mode on this machine. Raises `EngineError`."""
+    given_s = assignment.key_interval_s if plan.key_interval_s is None else plan.key_interval_s
     options = dict(assignment.encoder_options)
-    chosen = choose_encoder(plan.size, plan.fps, name=assignment.encoder, options=options)
+    choose = partial(choose_encoder, plan.size, plan.fps, options=options, key_interval_s=given_s)
+    chosen = choose(name=assignment.encoder)
     if mode is ExportMode.FAST:
         return chosen
-    preset = "medium" if chosen.name == "libx264" else "p7"
-    return choose_encoder(plan.size, plan.fps, name=chosen.name, preset=preset, options=options)
+    return choose(name=chosen.name, preset="medium" if chosen.name == "libx264" else "p7")

@@ -96,6 +96,7 @@ class Previewer:
             upscaler=self._settings.upscaler,
             encoder=self._settings.encoder,
             encoder_options=tuple(self._settings.encoder_options.items()),
+            key_interval_s=self._settings.key_interval_s,
         )
 
     async def _run(self, assignment: Assignment, picture: str) -> tuple[dict[str, Any], bytes]:

@@ -13,9 +13,12 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from engine.timing import DEFAULT_KEY_INTERVAL_S, KEY_INTERVALS_S
+
 MIB = 1 << 20
 
 Count = Annotated[int, Field(ge=1)]
+KeyInterval = Annotated[float, Field(ge=float(KEY_INTERVALS_S[0]), le=float(KEY_INTERVALS_S[1]))]
 
 
 class ModalFallback(StrEnum):
@@ -68,6 +71,8 @@ class Settings(BaseSettings):
     encoder: str = "auto"
     encoder_options: dict[str, str] = {}
     """Passed on to the encoder, like `--encoder-option`."""
+    key_interval_s: KeyInterval = float(DEFAULT_KEY_INTERVAL_S)
+    """From one key frame of a film to the next, where its edit has no `keyInterval`."""
 
     modal_enabled: bool = False
     modal_fallback: ModalFallback = ModalFallback.NONE

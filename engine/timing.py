@@ -19,6 +19,12 @@ MICROSECOND = Fraction(1, 1_000_000)
 TIMESTAMP_TOLERANCE_S = Fraction(1, 1000)
 """Containers round timestamps, so a frame counts as shown from 1 ms before its timestamp."""
 
+KEY_INTERVALS_S = (Fraction(1, 10), Fraction(60))
+"""The shortest and the longest time from one key frame of a film to the next."""
+
+DEFAULT_KEY_INTERVAL_S = Fraction(2)
+"""Short enough to scrub, and what platforms ask for."""
+
 MAX_RATE_DENOMINATOR = 1001 * 1000
 """A frame rate is kept as the nearest fraction with a denominator up to this."""
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,7 +61,9 @@ def process_clip(
             plan,
             Path(folder) / "clip.mp4",
             upscaler=choose_upscaler(device=device()),
-            encoder=choose_encoder(plan.size, plan.fps, name=ENCODER),
+            encoder=choose_encoder(
+                plan.size, plan.fps, name=ENCODER, key_interval_s=plan.key_interval_s
+            ),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
             store=store,
         )
@@ -76,10 +79,12 @@ def concatenate_clips(
     output_key: str,
     transition: tuple[str, float | None],
     titles: Sequence[str | None],
+    key_interval_s: float | None,
 ) -> VideoResponse:
     """Joins finished clips. `transition` is its type and its duration in seconds.
 
-    `titles` are those of the chapters, one per clip. Raises `EngineError`.
+    `titles` are those of the chapters, one per clip. `key_interval_s` is for what is not copied:
+    see `choose_encoder`. Raises `EngineError`.
     """
     if len(titles) != len(clip_keys):
         raise EngineError(
@@ -101,6 +106,7 @@ def concatenate_clips(
             Path(folder) / "reel.mp4",
             transitions=joins,
             titles=titles,
+            encoder=partial(choose_encoder, key_interval_s=key_interval_s),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
         upload_film(store, Path(folder) / "reel.mp4", target_key, phases)

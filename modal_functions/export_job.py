@@ -21,7 +21,7 @@ from typing import Any
 import modal
 
 from engine.errors import EditError, EngineError, ObjectMissingError, SourceError, StoreError
-from engine.media.encoders import Encoder
+from engine.media.encoders import Encoder, key_interval_frames
 from engine.media.probe import probe
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.exporter import Listener, export_job
@@ -211,11 +211,13 @@ def _render_job(
     stages = [stage_of_document(each) for each in chosen["stages"]]
     encoder, upscaler = chosen["encoder"], chosen["upscaler"]
     options = tuple((name, value) for name, value in encoder["options"])
+    interval_s = job.key_interval_s if plan.key_interval_s is None else plan.key_interval_s
+    key_interval = key_interval_frames(interval_s, plan.fps)
     return decided_job(
         plan,
         [stages[scales.index(clip.scale)] for clip in plan.clips],
         ChosenUpscaler(upscaler["name"], upscaler["why"], upscaler["device"]),
-        Encoder(encoder["name"], options, plan.size, plan.fps, encoder["why"]),
+        Encoder(encoder["name"], options, plan.size, plan.fps, key_interval, encoder["why"]),
         strict=job.strict,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, NotRequired, TypedDict
 
 from engine.errors import EngineError
@@ -93,6 +93,8 @@ class ExportJob:
     """libx264 gives the same bytes on every machine. `auto` lets the GPU's machine choose."""
     quality: float | None = None
     preset: str | None = None
+    key_interval_s: float | None = None
+    """From one key frame to the next, where the edit has no `keyInterval`. None: the engine's."""
     max_containers: int = 10
     strict: bool = False
     call_token: str = ""
@@ -130,14 +132,20 @@ class ExportJob:
 
     def document(self) -> bytes:
         """The job as JSON, for `from_document`. Equal jobs give equal bytes."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()
+        written = {each.name: getattr(self, each.name) for each in fields(self)}
+        return json.dumps(written, sort_keys=True, ensure_ascii=False).encode()
 
     @classmethod
     def from_document(cls, document: bytes) -> ExportJob:
-        """Reads what `document` wrote. Raises `ValueError` or `LookupError` for anything else."""
-        fields = json.loads(document)
-        return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+        """Reads what `document` wrote. A field with a default may be missing.
+
+        Raises `ValueError` or `LookupError` for anything else.
+        """
+        written = json.loads(document)
+        given = {
+            each.name for each in fields(cls) if each.default is MISSING or each.name in written
+        }
+        return cls(**{name: written[name] for name in given})
 
 
 @dataclass(slots=True)

@@ -53,10 +53,12 @@ def process_multi_clip_item(
     target_width: int = 1080,
     target_height: int = 1920,
     engine_version: str | None = None,
+    key_interval_s: float | None = None,
 ) -> VideoResponse | ErrorResponse:
     """Renders one clip: crop, Real-ESRGAN, trim, speed and scaling, with its sound.
 
-    Keys are whole, or relative to the user's folder. Returns `{"status": "success", "output_key",
+    Keys are whole, or relative to the user's folder. `key_interval_s` is from one key frame to the
+    next, by default the engine's. Returns `{"status": "success", "output_key",
     "duration", "frames", "warnings", "report"}`.
     """
     check_version(engine_version)
@@ -71,6 +73,7 @@ def process_multi_clip_item(
             "targetFps": target_fps,
             "targetWidth": target_width,
             "targetHeight": target_height,
+            "keyInterval": key_interval_s,
         },
     )
 
@@ -86,11 +89,12 @@ def concatenate_clips_modal(
     transition_duration: float | None = None,
     clip_info: list[dict[str, Any]] | None = None,
     engine_version: str | None = None,
+    key_interval_s: float | None = None,
 ) -> VideoResponse | ErrorResponse:
     """Joins clips: cuts by packet copy, other transitions by encoding only what they touch.
 
-    `clip_info[i]` may name the chapter of clip i by `title`, `name` or `fileName`. Keys and the
-    response are as for `process_multi_clip_item`.
+    `clip_info[i]` may name the chapter of clip i by `title`, `name` or `fileName`. Keys,
+    `key_interval_s` of what is encoded, and the response are as for `process_multi_clip_item`.
     """
     check_version(engine_version)
     return clips.concatenate_clips(
@@ -100,6 +104,7 @@ def concatenate_clips_modal(
         output_key=output_key,
         transition=(transition_type, transition_duration),
         titles=[clips.title_of(info) for info in clip_info or [{}] * len(clip_keys)],
+        key_interval_s=key_interval_s,
     )
 
 

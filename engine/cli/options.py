@@ -19,10 +19,12 @@ import typer
 
 from engine.cli.console import say
 from engine.errors import EncoderError
+from engine.timing import KEY_INTERVALS_S
 
 if TYPE_CHECKING:
     from engine.geometry import Size
     from engine.media.encoders import Encoder
+    from engine.pipeline.executors import Executor
     from engine.upscale.stage import Upscaler
 
 
@@ -34,6 +36,14 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+FilmOption = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="OUT.mp4", help="The file to write."),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write what was done, and why, as JSON.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no result.")]
 EncoderOption = Annotated[
     str,
     typer.Option(
@@ -91,15 +101,26 @@ class EncoderOptions:
     preset: Annotated[
         str | None, typer.Option(help="The encoder's preset: veryfast for libx264, p5 for NVENC.")
     ] = None
+    key_interval: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=float(KEY_INTERVALS_S[0]),
+            max=float(KEY_INTERVALS_S[1]),
+            help="From one key frame to the next, at most: a player jumps to any place from the "
+            "key frame before it, so a shorter time scrubs faster and makes a larger file. "
+            "By default the edit's [bold]keyInterval[/bold], else 2.",
+        ),
+    ] = None
     encoder_option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Passed on to the encoder; may be repeated."),
     ] = None
 
-    def choose(self, size: Size, fps: Fraction) -> Encoder:
+    def choose(self, size: Size, fps: Fraction, key_interval_s: Fraction | None = None) -> Encoder:
         """The encoder that these options name, for pictures of that size and rate.
 
-        Raises `EncoderError`.
+        `key_interval_s` counts where there is no `--key-interval`. Raises `EncoderError`.
         """
         from engine.media.encoders import choose_encoder
 
@@ -110,12 +131,13 @@ class EncoderOptions:
             quality=self.quality,
             preset=self.preset,
             options=_pairs(self.encoder_option or []),
+            key_interval_s=key_interval_s if self.key_interval is None else self.key_interval,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class WorkOptions:
-    """How the chunks of an export are rendered and kept."""
+class ChunkOptions:
+    """How many chunks are rendered at a time, and where they lie."""
 
     workers: Annotated[
         int,
@@ -126,6 +148,22 @@ class WorkOptions:
             "on a CPU with more cores than libx264 keeps busy.",
         ),
     ] = 1
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Where finished chunks lie (OUT.mp4.parts).")
+    ] = None
+
+    def executor(self) -> Executor:
+        """What renders the chunks."""
+        from engine.pipeline.executors import InProcess
+        from engine.pipeline.processes import LocalProcesses
+
+        return InProcess() if self.workers == 1 else LocalProcesses(self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOptions(ChunkOptions):
+    """How the chunks of an export are rendered and kept."""
+
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -134,9 +172,6 @@ class WorkOptions:
             help="Keep finished chunks there for other exports, and take from there what they "
             "share with this one.",
         ),
-    ] = None
-    work_dir: Annotated[
-        Path | None, typer.Option(help="Where finished chunks lie (OUT.mp4.parts).")
     ] = None
     keep_parts: Annotated[
         bool, typer.Option("--keep-parts", help="Keep the finished chunks after success.")

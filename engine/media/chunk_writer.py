@@ -1,4 +1,4 @@
-"""Writes the pictures of one chunk as an MP4 with a single closed GOP. Knows no plan."""
+"""Writes the pictures of one chunk as an MP4 that is a run of closed GOPs. Knows no plan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EncodedChunk:
 
 
 class ChunkWriter:
-    """Encodes pictures into one MP4 with a single closed GOP.
+    """Encodes pictures into one MP4: closed GOPs, one for every `key_interval` frames.
 
     A context manager. Leaving it without an error finishes the file; then `result` is set. Raises
     `EncoderError` when the encoder refuses a frame.
@@ -67,7 +67,8 @@ class ChunkWriter:
         except (FFmpegError, RuntimeError) as error:  # RuntimeError: torch's, of CUDA too
             raise EncoderError(f"frame {self._count} cannot be handed over: {error}") from error
         frame.pts, frame.time_base = self._count, 1 / self._encoder.fps
-        frame.pict_type = PictureType.I if self._count == 0 else PictureType.NONE
+        is_key = self._count % self._encoder.key_interval == 0  # `forced-idr` makes it an IDR
+        frame.pict_type = PictureType.I if is_key else PictureType.NONE
         self._mux(frame)
         self._count += 1
 

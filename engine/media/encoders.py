@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Final
 
 import av
@@ -15,6 +16,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from engine.errors import EncoderError
 from engine.geometry import Size
+from engine.timing import DEFAULT_KEY_INTERVAL_S, KEY_INTERVALS_S, exact_seconds, round_half_up
 
 THREADS = 4
 """x264's output depends on its thread count, so it is the same on every machine."""
@@ -25,10 +27,11 @@ AUTO_ORDER = ("h264_nvenc", "libx264")
 _GOP_OPTIONS = frozenset(
     {"g", "keyint_min", "sc_threshold", "forced-idr", "no-scenecut", "strict_gop"}
 )
-"""Options that callers must not change: every chunk must be one closed GOP to be joined."""
+"""Options that callers must not change: key frames are where `Encoder.key_interval` puts them."""
 
-_SINGLE_GOP = "100000"
-"""A key frame interval beyond any chunk's length: only the first frame is a key frame."""
+_NONE_BY_ITSELF = "100000"
+"""An interval beyond any chunk's length: the encoder makes no key frame that it is not asked for.
+So parameter sets do not depend on the interval, and films of different intervals can be joined."""
 
 _SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 """FFmpeg's suffixes of numbers: `maxrate=5M`."""
@@ -52,7 +55,7 @@ _NVENC_FIXED = {
     "rc": "vbr",
     "b": "0",
     "bf": "2",
-    "g": _SINGLE_GOP,
+    "g": _NONE_BY_ITSELF,
     "no-scenecut": "1",
     "forced-idr": "1",
     "strict_gop": "1",
@@ -63,8 +66,8 @@ _PROFILES: Final[Mapping[str, _Profile]] = {
     "libx264": _Profile(
         fixed={
             "profile": "high",
-            "g": _SINGLE_GOP,
-            "keyint_min": _SINGLE_GOP,
+            "g": _NONE_BY_ITSELF,
+            "keyint_min": _NONE_BY_ITSELF,
             "sc_threshold": "0",
             "forced-idr": "1",
         },
@@ -115,6 +118,8 @@ class Encoder:
     options: tuple[tuple[str, str], ...]
     size: Size
     fps: Fraction
+    key_interval: int
+    """Frames from one key frame of a chunk to the next, counted from its first."""
     why: str = field(default="", compare=False)
     """Why this encoder was chosen, for a report."""
 
@@ -122,7 +127,7 @@ class Encoder:
     def key(self) -> str:
         """Everything that decides the coded bytes except size and rate, for a chunk's digest."""
         settings = ",".join(f"{name}={value}" for name, value in self.options)
-        return f"{self.name}:{settings}:threads={THREADS}"
+        return f"{self.name}:{settings}:threads={THREADS}:key_interval={self.key_interval}"
 
     @property
     def is_on_cuda(self) -> bool:
@@ -138,36 +143,54 @@ def choose_encoder(
     quality: float | None = None,
     preset: str | None = None,
     options: Mapping[str, str] | None = None,
+    key_interval_s: float | Fraction | None = None,
 ) -> Encoder:
     """The encoder for an export, checked by opening it once.
 
     `auto` takes the first of `AUTO_ORDER` that opens. `quality` is the encoder's own constant
     quality scale (libx264: crf, NVENC: cq; lower is better). `options` go to FFmpeg unchanged.
-    Raises `EncoderError` for an unknown name, preset, option or value, and for an encoder that is
+    `key_interval_s` is from one key frame to the next: see `key_interval_frames`. Raises
+    `EncoderError` for an unknown name, preset, option or value, and for an encoder that is
     requested by name and does not open here.
     """
+    make = partial(
+        _make_encoder,
+        size=size,
+        fps=fps,
+        key_interval=key_interval_frames(key_interval_s, fps),
+        quality=quality,
+        preset=preset,
+        options=options or {},
+    )
     if name == "auto":
-        return _first_that_opens(size, fps, quality, preset, options or {})
-    encoder = _make_encoder(name, size, fps, quality, preset, options or {}, "asked for")
+        return _first_that_opens(make)
+    encoder = make(name, "asked for")
     if (refusal := refusal_of(encoder)) is not None:
         raise EncoderError(f"{name} does not open here: {refusal}")
     return encoder
 
 
-def _first_that_opens(
-    size: Size,
-    fps: Fraction,
-    quality: float | None,
-    preset: str | None,
-    options: Mapping[str, str],
-) -> Encoder:
+def key_interval_frames(interval_s: float | Fraction | None, fps: Fraction) -> int:
+    """The interval of key frames in whole frames, at least 1; None means the default.
+
+    Raises `EncoderError` for a time outside `KEY_INTERVALS_S`.
+    """
+    shortest_s, longest_s = KEY_INTERVALS_S
+    if interval_s is None:
+        interval_s = DEFAULT_KEY_INTERVAL_S
+    if not shortest_s <= interval_s <= longest_s:
+        limits = f"from {float(shortest_s):g} to {float(longest_s):g} s"
+        raise EncoderError(f"key_interval_s: must be {limits}, not {float(interval_s):g}")
+    return max(1, round_half_up(exact_seconds(interval_s) * fps))
+
+
+def _first_that_opens(make: Callable[[str, str], Encoder]) -> Encoder:
+    """The first of `AUTO_ORDER` that opens. `make` is given a name, and why it was chosen."""
     refusals: list[str] = []
     for name in AUTO_ORDER:
         last = name == AUTO_ORDER[-1]
         try:
-            encoder = _make_encoder(
-                name, size, fps, quality, preset, options, "; ".join([*refusals, f"{name} opens"])
-            )
+            encoder = make(name, "; ".join([*refusals, f"{name} opens"]))
         except EncoderError:  # the options may be meant for another encoder of the list
             if last:
                 raise
@@ -196,12 +219,14 @@ def refusal_of(encoder: Encoder) -> str | None:
 
 def _make_encoder(
     name: str,
+    why: str,
+    *,
     size: Size,
     fps: Fraction,
+    key_interval: int,
     quality: float | None,
     preset: str | None,
     options: Mapping[str, str],
-    why: str,
 ) -> Encoder:
     profile = _PROFILES.get(name)
     if profile is None:
@@ -209,7 +234,7 @@ def _make_encoder(
     if preset is not None and preset not in profile.presets:
         raise EncoderError(f"{name} has no preset {preset!r}; it has {_listed(profile.presets)}")
     for key in sorted(_GOP_OPTIONS & set(options)):
-        raise EncoderError(f"{name} option {key}: is fixed, since each chunk is one closed GOP")
+        raise EncoderError(f"{name} option {key}: is fixed; the key interval says where GOPs begin")
     settings = {
         **profile.fixed,
         "preset": preset or profile.preset,
@@ -217,7 +242,7 @@ def _make_encoder(
         **options,
     }
     check_options(name, settings)
-    return Encoder(name, tuple(sorted(settings.items())), size, fps, why)
+    return Encoder(name, tuple(sorted(settings.items())), size, fps, key_interval, why)
 
 
 def _listed(names: Iterable[str]) -> str:

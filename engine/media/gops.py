@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -23,8 +21,9 @@ from engine.errors import ChunkError
 from engine.files import file_url, whole_file
 from engine.media.container import packets_of, time_base_of
 from engine.media.inspect import (
-    FinishedFile,
     VideoParameters,
+    closed_gop,
+    closed_gops,
     inspect_file,
     reorder_frames,
     require_rate_and_timestamps,
@@ -52,27 +51,16 @@ def gop_table(path: Path) -> GopTable:
     Raises `ChunkError` that says why where they are not closed GOPs of frames at a constant rate.
     """
     try:
-        return closed_gops(path, inspect_file(path))
+        videos = inspect_file(path).videos
     except FFmpegError as error:
         raise ChunkError(f"{path}: has no readable video") from error
-
-
-def closed_gops(path: Path, file: FinishedFile) -> GopTable:
-    """The GOPs of the first video stream.
-
-    Raises `ChunkError` unless all are closed GOPs of frames at a constant rate.
-    """
-    if not file.videos:
+    if not videos:
         raise ChunkError(f"{path}: has no readable video")
-    track = file.videos[0]
+    track = videos[0]
     require_rate_and_timestamps(path, track)
     frames_per_tick = track.time_base * track.parameters.fps
-    borders = np.union1d(np.flatnonzero(track.is_keyframe), [0, len(track.pts)]).tolist()
-    gops = []
-    for first, stop in pairwise(borders):
-        numbers = [_frame_number(path, tick, frames_per_tick) for tick in track.pts[first:stop]]
-        gops.append(_closed_gop(path, numbers, starts_with_key=bool(track.is_keyframe[first])))
-    return GopTable(tuple(gops), track.parameters)
+    numbers = [_frame_number(path, tick, frames_per_tick) for tick in track.pts.tolist()]
+    return GopTable(closed_gops(path, track.is_keyframe, numbers), track.parameters)
 
 
 def copy_gops(path: Path, destinations: Mapping[FrameRange, Path]) -> Iterator[FrameRange]:
@@ -87,7 +75,7 @@ def copy_gops(path: Path, destinations: Mapping[FrameRange, Path]) -> Iterator[F
         frames_per_tick = time_base_of(stream) * fps
         for gop in _gops(container, stream):
             numbers = [_frame_number(path, packet.pts, frames_per_tick) for packet in gop]
-            frames = _closed_gop(path, numbers, starts_with_key=gop[0].is_keyframe)
+            frames = closed_gop(path, numbers, starts_with_key=gop[0].is_keyframe)
             if frames in destinations:
                 with whole_file(destinations[frames]) as unfinished:
                     places = [number - frames.start for number in numbers]
@@ -107,15 +95,6 @@ def _gops(container: InputContainer, stream: VideoStream) -> Iterator[list[Video
         gop.append(packet)
     if gop:
         yield gop
-
-
-def _closed_gop(path: Path, numbers: Sequence[int], *, starts_with_key: bool) -> FrameRange:
-    """The frames of a GOP, whose numbers come in decoding order."""
-    first = min(numbers)
-    frames = FrameRange(first, first + len(numbers))
-    if not starts_with_key or numbers[0] != first or sorted(numbers) != list(frames):
-        raise ChunkError(f"{path}: has a GOP at frame {first} that is not closed or lacks some")
-    return frames
 
 
 def _frame_number(path: Path, tick: int | None, frames_per_tick: Fraction) -> int:

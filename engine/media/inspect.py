@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -28,7 +29,7 @@ from engine.geometry import Size
 from engine.location import SourceLocation
 from engine.media.container import open_container, packets_of, time_base_of
 from engine.storage.objects import Store
-from engine.timing import SAMPLE_RATE_HZ, round_half_up
+from engine.timing import SAMPLE_RATE_HZ, FrameRange, round_half_up
 
 NO_TIMESTAMP = int(np.iinfo(np.int64).min)
 """FFmpeg's own value for a time that a packet does not have."""
@@ -153,44 +154,76 @@ def _parameters(stream: VideoStream) -> VideoParameters:
     )
 
 
-# a chunk
+# GOPs and chunks
+
+
+def closed_gops(
+    path: Path, is_keyframe: NDArray[np.bool_], numbers: Sequence[int]
+) -> tuple[FrameRange, ...]:
+    """The GOPs of a track, whose packets hold the frames `numbers`, both in decoding order.
+
+    Raises `ChunkError` unless all are closed and none lacks a frame inside.
+    """
+    borders = np.union1d(np.flatnonzero(is_keyframe), [0, len(numbers)]).tolist()
+    return tuple(
+        closed_gop(path, numbers[first:stop], starts_with_key=bool(is_keyframe[first]))
+        for first, stop in pairwise(borders)
+    )
+
+
+def closed_gop(path: Path, numbers: Sequence[int], *, starts_with_key: bool) -> FrameRange:
+    """The frames of one GOP, whose numbers come in decoding order.
+
+    Raises `ChunkError` unless it is closed and lacks none.
+    """
+    first = min(numbers)
+    frames = FrameRange(first, first + len(numbers))
+    if not starts_with_key or numbers[0] != first or sorted(numbers) != list(frames):
+        raise ChunkError(f"{path}: has a GOP at frame {first} that is not closed or lacks some")
+    return frames
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkFile:
-    """A chunk's file and what it holds: one closed GOP, read once and handed to the join."""
+    """A chunk's file and what it holds: closed GOPs, read once and handed to the join."""
 
     path: Path
     frame_count: int
+    key_frames: tuple[int, ...]
+    """The frame that each GOP begins with, the first of them 0."""
     reorder_frames: int
     """How many frames a decoder must hold back to put them in order of presentation."""
     parameters: VideoParameters
 
 
 def read_chunk(path: Path) -> ChunkFile:
-    """Reads what a chunk file holds. Raises `ChunkError` where it is not one closed GOP."""
+    """Reads what a chunk file holds. Raises `ChunkError` where it is not a run of closed GOPs."""
     try:
-        return one_closed_gop(path, inspect_file(path))
+        return chunk_file(path, inspect_file(path))
     except FFmpegError as error:
         raise ChunkError(f"{path}: not a readable chunk ({error.strerror})") from error
 
 
-def one_closed_gop(path: Path, file: FinishedFile) -> ChunkFile:
+def chunk_file(path: Path, file: FinishedFile) -> ChunkFile:
     """The file as a chunk.
 
-    Raises `ChunkError` unless it is one closed GOP of frames 0 to n - 1, each once.
+    Raises `ChunkError` unless it is a run of closed GOPs of frames 0 to n - 1, each once.
     """
     if len(file.videos) != 1:
         raise ChunkError(f"{path}: has {len(file.videos)} video streams, not one")
     track = file.videos[0]
     require_rate_and_timestamps(path, track)
-    is_first = np.arange(len(track.pts)) == 0
-    if (wrong := np.flatnonzero(track.is_keyframe != is_first)).size:
-        raise ChunkError(f"{path}: is not one closed GOP (packet {wrong[0]})")
     numbers = track.frame_numbers(track.parameters.fps)
-    if sorted(numbers) != list(range(len(numbers))):
+    gops = closed_gops(path, track.is_keyframe, numbers)
+    if [number for gop in gops for number in gop] != list(range(len(numbers))):
         raise ChunkError(f"{path}: its frames are not 0 to {len(numbers) - 1}, each once")
-    return ChunkFile(path, len(numbers), reorder_frames(numbers), track.parameters)
+    return ChunkFile(
+        path,
+        len(numbers),
+        tuple(gop.start for gop in gops),
+        reorder_frames(numbers),
+        track.parameters,
+    )
 
 
 def require_rate_and_timestamps(path: Path, track: VideoTrack) -> None:

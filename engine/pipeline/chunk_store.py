@@ -167,10 +167,18 @@ class ChunkStore:
 
 
 def _check(chunk: Chunk, record: ChunkRecord, encoder: Encoder) -> None:
-    """Raises `ChunkError` unless record and file are the chunk's, as this encoder writes it."""
+    """Raises `ChunkError` unless record and file are the chunk's, as this encoder writes it.
+
+    Where packets were copied, the key frames are those of the film that they are from.
+    """
     file, wanted = record.file, len(chunk.frames)
     if record.digest != chunk.digest or not record.frame_count == file.frame_count == wanted:
         raise ChunkError(f"{file.path}: holds {file.frame_count} frames, the plan says {wanted}")
     size, fps = file.parameters.size, file.parameters.fps
     if (size, fps) != (encoder.size, encoder.fps):
         raise ChunkError(f"{file.path}: is {size} at {fps} fps")
+    is_copied, interval = record.frame_hash is None, encoder.key_interval
+    if not is_copied and file.key_frames != tuple(range(0, wanted, interval)):
+        raise ChunkError(
+            f"{file.path}: its key frames are not every {interval} frames from its first on"
+        )

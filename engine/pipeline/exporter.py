@@ -98,7 +98,7 @@ def export(
     job = plan_job(
         plan,
         upscaler or choose_upscaler(),
-        encoder or choose_encoder(plan.size, plan.fps),
+        encoder or choose_encoder(plan.size, plan.fps, key_interval_s=plan.key_interval_s),
         strict=strict,
     )
     return export_job(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.destination import output_file
 from engine.files import whole_file
@@ -58,6 +59,8 @@ class Report:
     encoder: str
     encoder_why: str
     encoder_options: dict[str, str]
+    key_interval: int
+    """Frames from one key frame of a rendered chunk to the next, counted from its first."""
     executor: str
     executor_why: str
     workers: int
@@ -74,11 +77,16 @@ class Report:
     chunks: tuple[ChunkReport, ...]
 
     def write(self, path: Path | str) -> None:
-        """Writes the report as JSON, whole or not at all. Raises what `output_file` raises."""
-        with whole_file(output_file(path)) as unfinished:
-            text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
-            # a name that is not Unicode text holds what JSON writes as an escape
-            unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+        """Writes the report as JSON; see `write_report`."""
+        write_report(asdict(self), path)
+
+
+def write_report(facts: Mapping[str, Any], path: Path | str) -> None:
+    """Writes a report as JSON, whole or not at all. Raises what `output_file` raises."""
+    with whole_file(output_file(path)) as unfinished:
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        # a name that is not Unicode text holds what JSON writes as an escape
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,7 @@ def export_report(
         encoder=job.encoder.name,
         encoder_why=job.encoder.why,
         encoder_options=dict(job.encoder.options),
+        key_interval=job.encoder.key_interval,
         executor=executor.name,
         executor_why=executor.why,
         workers=executor.workers,

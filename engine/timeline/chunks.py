@@ -25,7 +25,7 @@ RENDER_VERSION = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """A half-open range of output frames with one or two layers, rendered as one closed GOP."""
+    """A half-open range of output frames with one or two layers, rendered as closed GOPs."""
 
     index: int
     frames: FrameRange

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from engine.errors import EditError
 from engine.geometry import Rect, Size
-from engine.timing import exact_rate, exact_seconds
+from engine.timing import KEY_INTERVALS_S, exact_rate, exact_seconds
 
 Number = float | Fraction
 """A number as people write it in a script."""
@@ -29,9 +29,6 @@ MAX_SPEED_DENOMINATOR = 10_000
 
 RATES_HZ = (1, 240)
 """The lowest and the highest frame rate of an export."""
-
-KEY_INTERVALS_S = (Fraction(1, 10), Fraction(60))
-"""The shortest and the longest time from one key frame to the next."""
 
 RATE_SPELLING = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/[0-9]{1,9})?")
 """How a frame rate is written as a text."""

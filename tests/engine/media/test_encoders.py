@@ -22,7 +22,7 @@ from tests.media import needs_ffmpeg
 from tests.witness import luma_frames, video_stream
 
 SIZE = Size(96, 64)
-has_nvenc = refusal_of(Encoder("h264_nvenc", (), Size(1080, 1920), F(30))) is None
+has_nvenc = refusal_of(Encoder("h264_nvenc", (), Size(1080, 1920), F(30), 60)) is None
 
 
 def a_picture(seed: int, size: Size = SIZE) -> Picture:
@@ -129,8 +129,8 @@ def test_unknown_names_and_presets_are_refused() -> None:
         choose_encoder(SIZE, F(30), name="libx264", preset="p5")
 
 
-def test_what_makes_a_chunk_one_gop_cannot_be_changed() -> None:
-    with pytest.raises(EncoderError, match="libx264 option g: is fixed, since each chunk is one"):
+def test_only_the_key_interval_says_where_gops_begin() -> None:
+    with pytest.raises(EncoderError, match="libx264 option g: is fixed; the key interval says"):
         choose_encoder(SIZE, F(30), options={"g": "10"})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -212,14 +211,6 @@ def test_chunks_that_do_not_fit_each_other_are_refused(foreign: Encoder, tmp_pat
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_a_chunk_of_two_gops_is_refused(tmp_path: Path) -> None:
-    one = an_encoder()
-    two = replace(one, options=tuple({**dict(one.options), "g": "10", "keyint_min": "1"}.items()))
-    path = a_chunk(tmp_path / "a.mp4", range(20), two)
-    with pytest.raises(ChunkError, match="is not one closed GOP"):
-        read_chunk(path)
-
-
 def test_a_chunk_with_a_frame_missing_is_refused(tmp_path: Path) -> None:
     whole, holed = a_chunk(tmp_path / "a.mp4", range(20)), tmp_path / "b.mp4"
     with av.open(str(whole)) as source, av.open(str(holed), "w") as target:
@@ -228,7 +219,7 @@ def test_a_chunk_with_a_frame_missing_is_refused(tmp_path: Path) -> None:
             if packet.size and place != 5:
                 packet.stream = stream
                 target.mux(packet)
-    with pytest.raises(ChunkError, match="its frames are not 0 to 18, each once"):
+    with pytest.raises(ChunkError, match="has a GOP at frame 0 that is not closed or lacks some"):
         read_chunk(holed)
 
 

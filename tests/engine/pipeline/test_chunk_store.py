@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def test_a_chunk_of_another_size_or_rate_is_not_trusted(
     chunk = a_chunk()
     accepted(store, chunk, encoder)
     for size, fps in ((Size(48, 64), FPS), (SIZE, Fraction(25))):
-        assert store.find(chunk, Encoder(encoder.name, encoder.options, size, fps)) is None
+        assert store.find(chunk, replace(encoder, size=size, fps=fps)) is None
 
 
 def test_one_export_at_a_time(store: ChunkStore) -> None:
