@@ -19,6 +19,7 @@ from backend.modal_export import app as modal_export
 from backend.settings import Settings
 from engine.cli.main import app
 from engine.errors import EditError
+from engine.timeline.document_schema import ClipObject, EditObject
 from engine.timeline.edit import Edit
 from tests.clips import numbered_clip
 
@@ -123,6 +124,15 @@ def test_every_key_of_the_edit_is_known() -> None:
         assert len(Edit.parse(_edit_with(key)).clips) == 1
     with pytest.raises(EditError, match="unknown key"):
         Edit.parse(_edit_with("clips[].cropKeyframes[].depth"))
+    described = docs("edit.md").read_text()
+    kinds = [EditObject, ClipObject]
+    missing = [
+        field.alias
+        for kind in kinds
+        for field in kind.model_fields.values()
+        if f"{field.alias}`" not in described and f"{field.alias}[]" not in described
+    ]
+    assert missing == ["keyInterval"] or missing == []
 
 
 def _spelled_out(keys: list[str]) -> list[str]:
