@@ -80,6 +80,7 @@ def _extract(assignment: Assignment, task: ExtractTask, send_event: SendEvent) -
                 "progress", phase="frames", frames_done=done, frames_total=total
             )
         ),
+        key_interval_s=assignment.key_interval_s,
     )
     _upload(assignment, output, send_event)
     document = {**asdict(made), "warnings": [*task.warnings, *made.warnings]}

@@ -27,6 +27,7 @@ from engine.destination import FILM_SUFFIXES, output_file
 from engine.errors import EditError, EncoderError
 from engine.files import file_url, temporary_file, whole_file
 from engine.media.container import open_container, packets_of, video_stream
+from engine.media.encoders import key_interval_frames
 from engine.media.h264 import from_start_codes, has_usual_lengths, is_idr, parameter_sets
 from engine.media.inspect import check_presentation_times, inspect_file
 from engine.media.join import MP4_OPTIONS, Packet, mux_in_order, sound_packets
@@ -40,7 +41,7 @@ TOLERANCE_S = Fraction(1, 1000)
 """Container timestamps are rounded. A plan chooses the frame to show with the same tolerance."""
 
 _ENCODER = "libx264"
-_OPTIONS = {"preset": "fast", "crf": "16", "bf": "0", "sc_threshold": "0"}
+_OPTIONS = {"preset": "fast", "crf": "16", "bf": "0", "sc_threshold": "0", "forced-idr": "1"}
 """A little better than what is copied, because it is a second generation. Without reordering."""
 
 _COPIED_FORMATS = {"yuv420p", "yuvj420p"}
@@ -112,12 +113,14 @@ def extract(
     *,
     on_progress: Callable[[int, int], None],
     store: Store | None = None,
+    key_interval_s: float | Fraction | None = None,
 ) -> Extracted:
     """Writes the range as an MP4 at `destination`, whole or not at all, and says what was done.
 
     See `planned_cut` for the range. `store` holds a source that is an object. `on_progress` is
     given the frames done and their total, and may raise to stop. It is also called while the sound
-    is encoded, before the first frame. Raises `EditError`, `SourceError`, `EncoderError`, and
+    is encoded, before the first frame. `key_interval_s` is from one key frame to the next in what
+    is encoded, as for `choose_encoder`. Raises `EditError`, `SourceError`, `EncoderError`, and
     `JoinError` where the file that came out does not hold the frames of the range.
     """
     needed = source.location if isinstance(source.location, Path) else None
@@ -126,7 +129,9 @@ def extract(
     cut = planned_cut(source, start_s, stop_s)
     warnings = _past_the_end(source, stop_s)
     copied = _copied_range(source, cut.frames, store)
-    writer = _Writer(source, store, cut, copied, warnings, on_progress)
+    rate = (len(source.frame_pts) / source.duration_s).limit_denominator(1001)
+    key_interval = key_interval_frames(key_interval_s, rate)
+    writer = _Writer(source, store, cut, copied, rate, key_interval, warnings, on_progress)
     try:
         with (
             whole_file(destination) as path,
@@ -279,6 +284,10 @@ class _Writer:
     store: Store | None
     cut: Cut
     copied: _CopiedRange
+    rate: Fraction
+    """Average frames per second of the source."""
+    key_interval: int
+    """Frames from one key frame to the next in what is encoded."""
     warnings: list[str]
     """Takes what there is to warn of."""
     on_progress: Callable[[int, int], None]
@@ -343,7 +352,7 @@ class _Writer:
                 yield _Coded(data, index, packet.is_keyframe)
 
     def _encoded(self, frames: FrameRange, context: VideoCodecContext) -> Iterator[_Coded]:
-        """The packets that `context` makes of these frames, the first of them an IDR."""
+        """The packets that `context` makes of these frames: closed GOPs."""
         if not frames:
             return
         wanted = self.source.frame_pts[frames.start : frames.stop]
@@ -353,7 +362,8 @@ class _Writer:
             for number, frame in enumerate(reader.frames(wanted.tolist())):
                 picture = self._picture(frame.owner, context)
                 picture.pts, picture.time_base = number, context.time_base
-                picture.pict_type = PictureType.I if number == 0 else PictureType.NONE
+                is_key = number % self.key_interval == 0
+                picture.pict_type = PictureType.I if is_key else PictureType.NONE
                 for each in (picture, None) if number + 1 == len(frames) else (picture,):
                     for packet in context.encode(each):
                         assert packet.pts is not None
@@ -376,9 +386,8 @@ class _Writer:
             context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
             for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
                 setattr(context, name, getattr(taken, name))
-            rate = len(source.frame_pts) / source.duration_s
-        context.framerate = rate.limit_denominator(1001)
-        context.time_base = 1 / context.framerate
+        context.framerate = self.rate
+        context.time_base = 1 / self.rate
         context.thread_type = "AUTO"
 
     def _timed(
