@@ -28,15 +28,10 @@ _MAX_LINE_BYTES = 64 << 20
 _EXIT_S = 5.0
 """How long a worker that has closed its channel may take to exit, before it is killed."""
 
-PRELOADED = (
-    "backend.worker",
-    "backend.export_tasks",
-    "backend.inspection_tasks",
-    "backend.preview_tasks",
-)
-"""Modules that the fork server imports. It ignores names that cannot be imported."""
+PRELOADED = "backend.preloaded"
+"""The module that the fork server imports. It ignores a name that cannot be imported."""
 
-forkserver.set_forkserver_preload(list(PRELOADED))
+forkserver.set_forkserver_preload([PRELOADED])
 
 OnEvent = Callable[[dict[str, Any]], None]
 

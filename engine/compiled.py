@@ -30,6 +30,14 @@ def compiled(*, fastmath: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def load_compiler() -> None:
+    """Has numba read its tables of types, a third of a second's work, before the first call does.
+
+    A process does it once for all workers that it forks afterwards. It starts no thread.
+    """
+    _nothing()
+
+
 class _OptionalCache:
     """numba's cache of one function's machine code, as far as it can be read and written."""
 
@@ -52,3 +60,8 @@ class _OptionalCache:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cache, name)
+
+
+@compiled()
+def _nothing() -> None:
+    """What is called where any compiled function will do."""

@@ -1,0 +1,13 @@
+"""What the fork server loads once for all workers: the modules of their work, and numba's types.
+
+Importing it starts no thread and opens nothing, so that its process can be forked.
+"""
+
+from __future__ import annotations
+
+from backend import export_tasks, inspection_tasks, preview_tasks, worker
+from engine.compiled import load_compiler
+
+__all__ = ["export_tasks", "inspection_tasks", "preview_tasks", "worker"]
+
+load_compiler()
