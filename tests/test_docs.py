@@ -36,7 +36,10 @@ DEVELOPER_PAGES = [
 CHANGELOG = ROOT / "CHANGELOG.md"
 EVERY_PAGE = [*PAGES, *DEVELOPER_PAGES, CHANGELOG]
 
-COMMANDS = {"render", "plan", "probe", "doctor", "demo", "cache", "serve", "key", "frame"}
+COMMANDS = {
+    "render", "plan", "frame", "extract", "concat", "probe", "cache", "doctor", "demo",
+    "serve", "key",
+}  # fmt: skip
 
 
 def each(pages: list[Path]) -> pytest.MarkDecorator:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.console import errors_as_exit_codes
+from engine.cli.console import errors_as_exit_codes, say, stdout
 
 if TYPE_CHECKING:
     from engine.pipeline.cache import StoreCache
@@ -31,9 +31,10 @@ def cache(
     swept = open_cache(folder).sweep(
         max_bytes=round(max_gb * 10**9), max_age=timedelta(days=max_days)
     )
-    typer.echo(
+    say(
         f"{folder}: {swept.kept} chunks, {swept.kept_bytes / 1e6:.1f} MB; "
-        f"{swept.removed} dropped, {swept.removed_bytes / 1e6:.1f} MB"
+        f"{swept.removed} dropped, {swept.removed_bytes / 1e6:.1f} MB",
+        to=stdout,
     )
 
 

@@ -46,15 +46,17 @@ def fail(message: str, exit_code: int) -> NoReturn:
 
 
 @contextmanager
-def errors_as_exit_codes() -> Iterator[None]:
+def errors_as_exit_codes(
+    when_cancelled: str = "finished chunks are kept, the same command goes on from them",
+) -> Iterator[None]:
     """Turns each error of the engine into one line on stderr and an exit code.
 
-    Also works as a decorator of a command.
+    `when_cancelled` says what is left of the work. Also works as a decorator of a command.
     """
     try:
         yield
     except Cancelled:
-        say("cancelled; finished chunks are kept, the same command goes on from them")
+        say(f"cancelled; {when_cancelled}")
         raise typer.Exit(EXIT_CANCELLED) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_CANCELLED) from None

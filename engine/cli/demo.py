@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.console import errors_as_exit_codes, say
+from engine.cli.console import errors_as_exit_codes, say, stdout
 from engine.cli.edit_file import load_plan
 from engine.cli.options import WorkOptions
 from engine.cli.render import export_with_progress
@@ -29,7 +29,7 @@ def demo(
     say(f"making three clips in {folder}")
     edit = make_demo(folder, *_sides(size))
     export_with_progress(load_plan(edit, lenient=False), folder / "reel.mp4", WorkOptions())
-    typer.echo(f"The edit is {edit}; change it and run: framestream render {edit} -o reel.mp4")
+    say(f"The edit is {edit}; change it and run: framestream render {edit} -o reel.mp4", to=stdout)
 
 
 def _sides(size: str) -> tuple[int, int]:

@@ -1,14 +1,11 @@
-"""The edit that a command is given: its argument, its plan, and the files beside it."""
+"""The edit that a command is given: its argument and its plan."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from engine.destination import FILM_SUFFIXES, output_file
 
 if TYPE_CHECKING:
     from engine.timeline.plan import Plan
@@ -32,20 +29,3 @@ def load_plan(edit: Path, *, lenient: bool) -> Plan:
 
     document = Edit.load(edit, unknown="warn" if lenient else "error")
     return build_plan(document, probe_sources(document, edit.parent))
-
-
-def check_output_files(
-    edit: Path,
-    output: Path,
-    report: Path | None = None,
-    *,
-    suffixes: Collection[str] = FILM_SUFFIXES,
-) -> None:
-    """Checks, before the work, that outputs can be written and overwrite no file that is needed.
-
-    Raises `EngineError`; see `output_file`.
-    """
-    needed = {edit: "the edit"}
-    needed[output_file(output, suffixes=suffixes, keep=needed)] = "the output"
-    if report is not None:
-        output_file(report, keep=needed)

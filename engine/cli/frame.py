@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from engine.cli.console import errors_as_exit_codes, warn
-from engine.cli.edit_file import EditArgument, LenientOption, check_output_files, load_plan
+from engine.cli.console import errors_as_exit_codes, say, stdout, warn
+from engine.cli.edit_file import EditArgument, LenientOption, load_plan
 from engine.cli.options import UpscalerOptions, with_option_groups
-from engine.errors import EditError
+from engine.cli.output_files import check_output_files
+from engine.cli.times import seconds
 
 
 @with_option_groups
@@ -22,7 +21,9 @@ def frame(
     *,
     at: Annotated[
         str,
-        typer.Option(metavar="SECONDS", help="When in the export, like 3.2.", show_default=False),
+        typer.Option(
+            metavar="TIME", help="When in the export, like 3.2 or 1:02.5.", show_default=False
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.png", help="The file to write.")
@@ -36,8 +37,8 @@ def frame(
     from engine.media.image import png
     from engine.pipeline.still import frame_at, render_still
 
-    check_output_files(edit, output, suffixes={".png"})
-    time_s = _seconds(at)
+    check_output_files({edit: "the edit"}, output, suffixes={".png"})
+    time_s = seconds(at, "--at")
     plan = load_plan(edit, lenient=lenient)
     for warning in plan.warnings:
         warn(warning)
@@ -46,11 +47,4 @@ def frame(
     data = png(render_still(plan, number, upscaler, on_warning=warn))
     with whole_file(output_file(output)) as unfinished:
         unfinished.write_bytes(data)
-    typer.echo(f"{output}: {plan.size}, frame {number} of {plan.frame_count}, {upscaler.name}")
-
-
-def _seconds(text: str) -> Fraction:
-    """The time that `--at` names, exactly. Raises `EditError`."""
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
-        raise EditError("--at", f"{text} is not seconds, like 3.2")
-    return Fraction(text)
+    say(f"{output}: {plan.size}, frame {number} of {plan.frame_count}, {upscaler.name}", to=stdout)

@@ -11,8 +11,10 @@ from importlib.metadata import entry_points
 import typer
 
 from engine.cli.cache import cache
+from engine.cli.concat import concat
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
+from engine.cli.extract import extract
 from engine.cli.frame import frame
 from engine.cli.plan import plan
 from engine.cli.probe import probe
@@ -29,7 +31,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 bad edit or bad option, 130 cancelled.",
 )
 
-for command in (render, plan, frame, probe, cache, doctor, demo):
+for command in (render, plan, frame, extract, concat, probe, cache, doctor, demo):
     app.command()(command)
 
 # Packages built on the engine add commands by entry point; the engine never imports them by name.

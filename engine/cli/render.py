@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from engine.cli.cache import open_cache
-from engine.cli.console import errors_as_exit_codes, stderr, stop_on_signals, warn
-from engine.cli.edit_file import EditArgument, LenientOption, check_output_files, load_plan
-from engine.cli.options import EncoderOptions, UpscalerOptions, WorkOptions, with_option_groups
+from engine.cli.console import (
+    errors_as_exit_codes,
+    say,
+    stderr,
+    stdout,
+    stop_on_signals,
+    warn,
+)
+from engine.cli.edit_file import EditArgument, LenientOption, load_plan
+from engine.cli.options import (
+    EncoderOptions,
+    FilmOption,
+    QuietOption,
+    ReportOption,
+    UpscalerOptions,
+    WorkOptions,
+    with_option_groups,
+)
+from engine.cli.output_files import check_output_files
 from engine.errors import EngineError, StoreError
 
 if TYPE_CHECKING:
@@ -25,26 +39,23 @@ if TYPE_CHECKING:
 def render(
     edit: EditArgument,
     *,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.mp4", help="The file to write.")
-    ],
+    output: FilmOption,
     upscaling: UpscalerOptions,
     encoding: EncoderOptions,
     work: WorkOptions,
     lenient: LenientOption = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what was done, and why, as JSON.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no result.")] = False,
+    report: ReportOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Render an edit into one MP4.
 
     File names in the edit are relative to its folder.
     Given once more, a command that was cut short goes on where it stopped.
     """
-    check_output_files(edit, output, report)
+    check_output_files({edit: "the edit"}, output, report)
     plan = load_plan(edit, lenient=lenient)
-    upscaler, encoder = upscaling.choose(), encoding.choose(plan.size, plan.fps)
+    upscaler = upscaling.choose()
+    encoder = encoding.choose(plan.size, plan.fps, plan.key_interval_s)
     done = export_with_progress(plan, output, work, upscaler, encoder, quiet=quiet)
     if report is not None:
         done.write(report)
@@ -64,9 +75,7 @@ def export_with_progress(
     Ctrl-C stops the export between two frames. Raises what `engine.export` raises.
     """
     from engine.cli.progress_view import progress_view
-    from engine.pipeline.executors import InProcess
     from engine.pipeline.exporter import Listener, export
-    from engine.pipeline.processes import LocalProcesses
 
     cache = open_cache(work.cache) if work.cache else None
     with stop_on_signals() as stopped, progress_view(stderr, quiet=quiet) as view:
@@ -75,7 +84,7 @@ def export_with_progress(
             output,
             upscaler=upscaler,
             encoder=encoder,
-            executor=InProcess() if work.workers == 1 else LocalProcesses(work.workers),
+            executor=work.executor(),
             cache=cache,
             work_dir=work.work_dir,
             keep_parts=work.keep_parts,
@@ -89,10 +98,11 @@ def export_with_progress(
             warn(f"the cache was not swept: {error}")
     _remember(plan, report)
     if not quiet:
-        typer.echo(
+        say(
             f"{report.output}: {plan.size}, {report.duration_s:.3f} s, {report.frames} frames "
             f"({report.frames_resumed} kept from an earlier run) in {report.wall_s:.1f} s, "
-            f"{report.frames_per_s:.1f} frames/s, {report.encoder}"
+            f"{report.frames_per_s:.1f} frames/s, {report.encoder}",
+            to=stdout,
         )
     return report
 
