@@ -113,7 +113,7 @@ def test_ctrl_c_leaves_no_film_and_the_same_command_goes_on(tmp_path: Path) -> N
     other = numbered_clip(tmp_path / "b.mov", 300, codec="mpeg4")
     out, report = tmp_path / "reel.mp4", tmp_path / "report.json"
     parts = tmp_path / "reel.mp4.parts"
-    command = ["concat", own, other, "-o", out, "--report", report, *slowly]
+    command: list[str | Path] = ["concat", own, other, "-o", out, "--report", report, *slowly]
     done = interrupted(*command, once=lambda: [*parts.glob("[!.]*.json")])
     assert (done.returncode, done.stdout) == (130, "")
     assert "cancelled; finished chunks are kept" in done.stderr

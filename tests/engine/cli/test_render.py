@@ -53,8 +53,9 @@ def test_any_name_can_be_written_and_reported(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"2:1 [b] 'q' \xff.mp4")
-    done = framestream("render", edit, "-o", name, "--report", "report.json", "-q")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = framestream("render", edit, "-o", name, "--report", "report.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2:1 [b] 'q' \\udcff.mp4: 240x144, ")
     assert json.loads(Path("report.json").read_text())["output"] == name
     assert sorted(path.name for path in tmp_path.glob("*.*")) == sorted([name, "report.json"])
 
