@@ -107,11 +107,9 @@ def i420_of_ycc(ycc: Tensor, rect: Rect, framing: Framing, frame: Rect) -> Tenso
             made = _matrix(upright.down, codes, -2) @ (codes @ _matrix(upright.across, codes, -1).T)
         else:
             tilted = mapping.tilted_taps(LUMA, grid, framing.tilt_deg, frame)
-            made = _tilted(codes, tilted, black)
-        (left, top), (rows, columns) = (
-            (box.x // grid.step[0], box.y // grid.step[1]),
-            made.shape[1:],
-        )
+            made = torch.stack([_tilted(plane, tilted, black) for plane in codes])
+        left, top = box.x // grid.step[0], box.y // grid.step[1]
+        rows, columns = made.shape[1:]
         planes.fill_(black)
         planes[:, top : top + rows, left : left + columns] = made.round_().clamp_(0, 255)
     return out
@@ -132,47 +130,47 @@ def _matrix(how: Taps, planes: Tensor, axis: int) -> Tensor:
     return matrix.scatter_add_(1, at, weights.transpose(0, 1).flatten(1))
 
 
-def _tilted(planes: Tensor, how: TiltedTaps, black: int) -> Tensor:
-    """`tilted.resample_tilted_plane` on tensors: the same places and weights, in floats."""
-    window, pitch = _window(planes, how, black).flatten(1), len(how.window_x)
-    x, x_phase, across = _axis(planes, how, 0, how.across)
-    y, y_phase, down = _axis(planes, how, 1, how.down)
+def _tilted(plane: Tensor, how: TiltedTaps, black: int) -> Tensor:
+    """`tilted.resample_tilted_plane` on a tensor (h, w): the same places and weights, in floats."""
+    window, pitch = _window(plane, how, black).flatten(), len(how.window_x)
+    x, x_phase, across = _axis(plane, how, 0, how.across)
+    y, y_phase, down = _axis(plane, how, 1, how.down)
     first = (y * pitch + x).int()
-    made = planes.new_zeros((len(planes), len(first)))
+    made = plane.new_zeros(len(first))
     for row, of_row in enumerate(down):
         line = torch.zeros_like(made)
         for column, of_column in enumerate(across):
-            samples = window[:, row * pitch + column :].index_select(1, first)
+            samples = window[row * pitch + column :].index_select(0, first)
             line.addcmul_(samples, of_column.index_select(0, x_phase))
         made.addcmul_(line, of_row.index_select(0, y_phase))
-    return made.view(len(planes), how.rows, how.columns)
+    return made.view(how.rows, how.columns)
 
 
 def _axis(
-    planes: Tensor, how: TiltedTaps, axis: int, per_phase: Taps
+    plane: Tensor, how: TiltedTaps, axis: int, per_phase: Taps
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every output sample, its first tap along an axis of the window and its phase; the weights.
 
     Those are of shape (taps, phases).
     """
     by_column, by_row, origin = how.places[axis].tolist()
-    column = torch.arange(how.columns, device=planes.device)
-    row = torch.arange(how.rows, device=planes.device)[:, None]
+    column = torch.arange(how.columns, device=plane.device)
+    row = torch.arange(how.rows, device=plane.device)[:, None]
     place = (column * by_column + row * by_row + origin).flatten() >> PHASE_SHIFT
     phase = place & PHASES - 1
-    first = (place >> PHASE_BITS) + _sent(per_phase.starts, planes.device)[phase]
-    weights = _sent(per_phase.weights, planes.device).transpose(1, 2).flatten(0, 1)
-    return first, phase.int(), weights.to(planes.dtype) / UNIT
+    first = (place >> PHASE_BITS) + _sent(per_phase.starts, plane.device)[phase]
+    weights = _sent(per_phase.weights, plane.device).transpose(1, 2).flatten(0, 1)
+    return first, phase.int(), weights.to(plane.dtype) / UNIT
 
 
-def _window(planes: Tensor, how: TiltedTaps, black: int) -> Tensor:
+def _window(plane: Tensor, how: TiltedTaps, black: int) -> Tensor:
     """The samples that are needed, with black around the frame."""
-    height, width = planes.shape[-2:]
-    x = torch.arange(how.window_x.start, how.window_x.stop, device=planes.device)
-    y = torch.arange(how.window_y.start, how.window_y.stop, device=planes.device)[:, None]
+    height, width = plane.shape
+    x = torch.arange(how.window_x.start, how.window_x.stop, device=plane.device)
+    y = torch.arange(how.window_y.start, how.window_y.stop, device=plane.device)[:, None]
     inside = (x >= how.inside_x.start) & (x < how.inside_x.stop)
     inside = inside & (y >= how.inside_y.start) & (y < how.inside_y.stop)
-    return planes[:, y.clamp(0, height - 1), x.clamp(0, width - 1)].where(inside, black)
+    return plane[y.clamp(0, height - 1), x.clamp(0, width - 1)].where(inside, black)
 
 
 def _sent(array: NDArray[np.generic], device: torch.device) -> Tensor:

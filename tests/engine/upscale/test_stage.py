@@ -22,7 +22,7 @@ from engine.geometry import Fit, Framing, Rect, Size
 from engine.media.encoders import choose_encoder
 from engine.media.video_reader import FrameReader
 from engine.pipeline.exporter import export, probe_sources
-from engine.pixels.picture import Picture, SourceFrame
+from engine.pixels.picture import BLACK, Picture, SourceFrame
 from engine.source import SourceInfo
 from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment
 from engine.timeline.plan import build_plan
@@ -176,6 +176,22 @@ def test_a_region_holds_its_rectangles(
     assert region.y >= 0 and region.y + region.height <= frame.height + frame.height % 2
 
 
+@given(rect_lists, st.floats(-20, 20), st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_a_region_holds_what_is_seen_of_the_frame_through_tilted_rectangles(
+    rects: list[tuple[float, float, float, float]], tilt_deg: float, place: tuple[float, float]
+) -> None:
+    region = covering(np.array(rects), FRAME, tilt_deg=tilt_deg)
+    assert region.x >= 0 and region.x + region.width <= FRAME.width
+    assert region.y >= 0 and region.y + region.height <= FRAME.height
+    for x, y, width, height in rects:
+        seen = complex(x + place[0] * width, y + place[1] * height)
+        # y points down: back from a counter-clockwise turn is a multiplication by exp(i angle)
+        at = (seen - complex(96, 64)) * np.exp(1j * np.deg2rad(tilt_deg)) + complex(96, 64)
+        if 0 <= at.real <= FRAME.width and 0 <= at.imag <= FRAME.height:
+            assert region.x - 1e-6 <= at.real <= region.x + region.width + 1e-6
+            assert region.y - 1e-6 <= at.imag <= region.y + region.height + 1e-6
+
+
 def test_a_pan_gives_regions_of_one_shape() -> None:
     sizes = {
         covering(np.array([[x, 40.0, 600.0, 1000.0]]), Size(1920, 1080)).size
@@ -275,6 +291,41 @@ ENLARGES = Network(TINY, nn.Upsample(scale_factor=4, mode="bicubic"))
 
 
 @pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("tilt_deg", [20.0, -7.3])
+def test_a_tilted_clip_is_tilted_behind_a_network_too(tilt_deg: float, on_device: bool) -> None:
+    """The crops reach over the frame's border, where it is black as in the plain picture."""
+    given_crops = [FrameCrop(crop.frame, crop.rect - [20, 10, 0, 0]) for crop in crops(2)]
+    ours = pictures(stage(ENLARGES, on_device=on_device), given_crops, tilt_deg=tilt_deg)
+    plain = pictures(PlainResampler("test"), given_crops, tilt_deg=tilt_deg)
+    for a, b in zip(ours, plain, strict=True):
+        for mine, theirs, black in zip(a.planes, b.planes, BLACK, strict=True):
+            assert np.abs(mine.astype(int) - theirs).mean() < 1.2
+            assert (mine[:20, :4] == black).all() and (theirs[:20, :4] == black).all()
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_beyond_the_frame_it_is_black_though_a_network_was_given_more(on_device: bool) -> None:
+    """A frame of odd sides, all white, in a region with even ones. How many pixels of a row or a
+    column are white tells where the frame ends."""
+    size = Size(161, 121)
+    half = (61, 81)
+    white, grey = np.full((121, 161), 235, np.uint8), np.full(half, 128, np.uint8)
+    crop = FrameCrop(
+        SourceFrame(0, (white, grey, grey), 8, (2, 2), (0.0, 0.5), None),
+        np.array([90.0, 0.0, 68.0, 121.0]),
+    )
+    framing = Framing(TARGET, Fit.STRETCH, 6.0)
+    ours, plain = (
+        next(iter(each.pictures([crop], a_source(size=size), framing))).on_host().y.astype(float)
+        for each in (stage(ENLARGES, on_device=on_device), PlainResampler("test"))
+    )
+    for axis in (0, 1):
+        white_px = [(each - 16).sum(axis) / 219 for each in (ours, plain)]
+        off = np.abs(white_px[0] - white_px[1])
+        assert off[30:-30].max() < 0.3  # both borders ring in the corners
+
+
+@pytest.mark.parametrize("on_device", [False, True])
 def test_codes_beyond_black_and_white_are_those_of_the_plain_picture(on_device: bool) -> None:
     """Whites of 250, blacks of 4, and a blue of more luma than blue light has."""
     half = (FRAME.height // 2, FRAME.width // 2)
@@ -314,13 +365,15 @@ def test_one_white_is_one_white_in_a_reel_of_both_ways(tmp_path: Path) -> None:
         assert by_network[:, columns].mean() == pytest.approx(code, abs=1)
 
 
+@pytest.mark.parametrize("tilt_deg", [0.0, 9.4])
 @pytest.mark.parametrize("fit", Fit)
-def test_both_ways_to_finish_agree(fit: Fit) -> None:
+def test_both_ways_to_finish_agree(fit: Fit, tilt_deg: float) -> None:
     """The integer sampler of the CPU, and the torch resampler of a GPU, here on a CPU."""
     network = seeded(TINY)
     given_crops = [FrameCrop(crop.frame, crop.rect * [1, 1, 1.3, 1]) for crop in crops(2)]
-    on_host = pictures(stage(network), given_crops, fit)
-    assert apart(on_host, pictures(stage(network, on_device=True), given_crops, fit)) <= 1
+    on_host = pictures(stage(network), given_crops, fit, tilt_deg)
+    there = pictures(stage(network, on_device=True), given_crops, fit, tilt_deg)
+    assert apart(on_host, there) <= 1
 
 
 @pytest.mark.parametrize("batch", [2, 4])
