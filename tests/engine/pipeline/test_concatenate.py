@@ -158,3 +158,12 @@ def test_the_first_clip_that_an_export_can_be_like_gives_size_and_rate(
     shown = luma_frames(out)
     assert shown.shape[1:] == (96, 96) and len(shown) == report.frames == 6 + 1 + 30
     assert [read_number(luma) for luma in shown[7:]] == list(range(30))
+
+
+def test_a_clip_in_the_user_s_folder_is_copied_too(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(two[0].parent))
+    report = concatenate([f"~/{two[0].name}"], tmp_path / "c.mp4", encoder=encoder_of())
+    assert not report.warnings
+    assert packets(tmp_path / "c.mp4") == packets(two[0])
