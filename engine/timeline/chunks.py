@@ -33,6 +33,8 @@ class Chunk:
     digest: str
     """Hex. Covers sources, layers, upscaler, encoder and render version. It does not cover the
     place in the export, so a chunk is found again wherever an edit moves it."""
+    is_copied: bool = False
+    """Its packets are copied from the source that it shows, and not rendered."""
 
 
 def cut_into_chunks(
@@ -49,7 +51,9 @@ def cut_into_chunks(
     for index, frames in enumerate(chunk_ranges(plan)):
         layers = plan.layers(frames)
         keys = [clip_keys[layer.clip.index] for layer in layers]
-        chunks.append(Chunk(index, frames, layers, _digest(common, keys, layers)))
+        is_copied = frames in plan.copied
+        digest = _digest(f"{common}|copied" if is_copied else common, keys, layers)
+        chunks.append(Chunk(index, frames, layers, digest, is_copied))
     return tuple(chunks)
 
 
@@ -57,12 +61,16 @@ def chunk_ranges(plan: Plan) -> tuple[FrameRange, ...]:
     """The output frames of each chunk: cut at every border of the plan, then every 240 frames.
 
     Cuts are counted from the border before them. So a change to one clip leaves the chunks of the
-    other clips as they were, and a change to its end leaves those before it.
+    other clips as they were, and a change to its end leaves those before it. What is copied is one
+    chunk, however long.
     """
     return tuple(
-        FrameRange(first, min(first + MAX_CHUNK_FRAMES, stop))
+        FrameRange(first, min(first + longest, stop))
         for start, stop in pairwise(plan.borders)
-        for first in range(start, stop, MAX_CHUNK_FRAMES)
+        for longest in [
+            stop - start if FrameRange(start, stop) in plan.copied else MAX_CHUNK_FRAMES
+        ]
+        for first in range(start, stop, longest)
     )
 
 

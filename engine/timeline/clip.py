@@ -37,6 +37,9 @@ class Ease(StrEnum):
     """It holds, and jumps at the next keyframe."""
 
 
+SMALLEST_SHARE = 0.125
+"""A spline swings to no less than this share of the smaller of the two crops that it joins."""
+
 APP_EASE = Ease.SPLINE
 """How the app's editor moves a crop: the ease of an edit that comes from it and names none."""
 

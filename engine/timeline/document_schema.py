@@ -64,6 +64,7 @@ class DocumentObject(BaseModel):
 
     @cached_property
     def value(self) -> object:
+        """What the object means, checked. Raises EditError."""
         return None
 
     @model_validator(mode="after")
@@ -217,6 +218,7 @@ class ClipObject(DocumentObject):
 
     @cached_property
     def value(self) -> Clip:
+        """The clip. Raises EditError."""
         if self.segments_data is None:
             return self._clip("segments", self.segments)
         if self.segments is not None or self.trim_range is not None:
@@ -320,6 +322,7 @@ class EditObject(DocumentObject):
 
     @cached_property
     def value(self) -> EditArguments:
+        """The arguments of the edit. Raises EditError."""
         warnings = [
             f"clips[{place}].{warning}"
             for place, clip in enumerate(self.clips)

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from engine.geometry import Fit, Size
 from engine.timeline.clip import Clip, CropKeyframe, Ease
-
-if TYPE_CHECKING:
-    from engine.timeline.edit import Edit
+from engine.timeline.transition import Transition
 
 
-def write_document(edit: Edit) -> dict[str, Any]:
-    """The document of an edit, with what differs from the defaults; see `Edit.to_document`."""
+def write_document(
+    *,
+    clips: Sequence[Clip],
+    transitions: Sequence[Transition],
+    target_fps: Fraction,
+    target_size: Size,
+    fit: Fit,
+    include_audio: bool,
+    ease: Ease,
+    key_interval_s: Fraction | None,
+) -> dict[str, Any]:
+    """The document of an edit with these fields; see `Edit.to_document`."""
     document: dict[str, Any] = {
-        "clips": [_written_clip(clip) for clip in edit.clips],
-        "targetFps": _written_rate(edit.target_fps),
-        "targetWidth": edit.target_size.width,
-        "targetHeight": edit.target_size.height,
-        "fit": edit.fit.value,
-        "includeAudio": edit.include_audio,
+        "clips": [_written_clip(clip) for clip in clips],
+        "targetFps": _written_rate(target_fps),
+        "targetWidth": target_size.width,
+        "targetHeight": target_size.height,
+        "fit": fit.value,
+        "includeAudio": include_audio,
     }
-    if edit.transitions:
+    if transitions:
         joins = [
             {"type": each.type.value, "duration": _written_number(each.duration_s)}
-            for each in edit.transitions
+            for each in transitions
         ]
-        document["transition"] = joins if len(set(edit.transitions)) > 1 else joins[0]
-    if edit.ease is not Ease.LINEAR:
-        document["ease"] = edit.ease.value
-    return document | _non_empty(keyInterval=_written_number(edit.key_interval_s))
+        document["transition"] = joins if len(set(transitions)) > 1 else joins[0]
+    if ease is not Ease.LINEAR:
+        document["ease"] = ease.value
+    return document | _non_empty(keyInterval=_written_number(key_interval_s))
 
 
 def _written_clip(clip: Clip) -> dict[str, Any]:

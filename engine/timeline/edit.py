@@ -125,7 +125,16 @@ class Edit:
         """The edit in the app's spelling, ready for JSON; `parse` of it gives an equal edit."""
         from engine.timeline.document_writer import write_document
 
-        return write_document(self)
+        return write_document(
+            clips=self.clips,
+            transitions=self.transitions,
+            target_fps=self.target_fps,
+            target_size=self.target_size,
+            fit=self.fit,
+            include_audio=self.include_audio,
+            ease=self.ease,
+            key_interval_s=self.key_interval_s,
+        )
 
 
 def _even(target: Size) -> Size:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.compiled import compiled
 from engine.geometry import Size, largest_centred
-from engine.timeline.clip import CropKeyframe, Ease
+from engine.timeline.clip import SMALLEST_SHARE, CropKeyframe, Ease
 
 Floats = NDArray[np.float64]
 
@@ -21,9 +21,6 @@ _CODES = {
     Ease.CUT: _CUT,
     Ease.SPLINE: _SPLINE,
 }
-
-SMALLEST_SHARE = 0.125
-"""A curve swings to no less than this share of the smaller of the two crops that it joins."""
 
 
 def crop_rects(

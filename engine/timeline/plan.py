@@ -96,6 +96,8 @@ class Plan:
     """From one key frame to the next, in seconds. None: the edit does not say."""
     warnings: tuple[str, ...]
     """What the edit's document was read without, and what the plan had to change, one line each."""
+    copied: frozenset[FrameRange] = frozenset()
+    """Output frames whose packets are copied from a source, each from one border to another."""
 
     @property
     def duration_s(self) -> Fraction:

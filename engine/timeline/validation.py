@@ -30,8 +30,8 @@ MAX_SPEED_DENOMINATOR = 10_000
 RATES_HZ = (1, 240)
 """The lowest and the highest frame rate of an export."""
 
-RATE_SPELLING = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/[0-9]{1,9})?")
-"""How a frame rate is written as a text."""
+RATE_SPELLING = re.compile(r" *[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})? *")
+"""How a frame rate is written as a text; a float may have 17 digits."""
 
 LARGEST_NUMBER = 10**9
 """The limit on seconds and pixels: beyond it a float cannot hold microseconds."""
