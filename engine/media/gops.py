@@ -1,6 +1,7 @@
 """The closed GOPs of a finished file: where they are, and copies of single ones.
 
-Decodes nothing and knows no plan. Frames are counted from 0 in order of presentation.
+Decodes nothing and knows no plan. Frames are counted in order of presentation; the first of a file
+is 0, whenever it is shown.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class GopTable:
     """What a file is made of, for a join by packet copy."""
 
     gops: tuple[FrameRange, ...]
-    """In the order of the file, each closed and without a missing frame inside."""
+    """Each closed, in order. Together they hold all frames of the file."""
     parameters: VideoParameters
 
 
@@ -54,12 +55,12 @@ def gop_table(path: Path) -> GopTable:
         videos = inspect_file(path).videos
     except FFmpegError as error:
         raise ChunkError(f"{path}: has no readable video") from error
-    if not videos:
+    if not videos or not len(videos[0].pts):
         raise ChunkError(f"{path}: has no readable video")
     track = videos[0]
     require_rate_and_timestamps(path, track)
-    frames_per_tick = track.time_base * track.parameters.fps
-    numbers = [_frame_number(path, tick, frames_per_tick) for tick in track.pts.tolist()]
+    number_of = _FrameNumbers(path, int(track.pts[0]), track.time_base * track.parameters.fps)
+    numbers = [number_of(tick) for tick in track.pts.tolist()]
     return GopTable(closed_gops(path, track.is_keyframe, numbers), track.parameters)
 
 
@@ -72,9 +73,10 @@ def copy_gops(path: Path, destinations: Mapping[FrameRange, Path]) -> Iterator[F
         stream = container.streams.video[0]
         fps = stream.average_rate
         assert fps is not None, "its table was read"
-        frames_per_tick = time_base_of(stream) * fps
+        number_of: _FrameNumbers | None = None
         for gop in _gops(container, stream):
-            numbers = [_frame_number(path, packet.pts, frames_per_tick) for packet in gop]
+            number_of = number_of or _FrameNumbers(path, gop[0].pts, time_base_of(stream) * fps)
+            numbers = [number_of(packet.pts) for packet in gop]
             frames = closed_gop(path, numbers, starts_with_key=gop[0].is_keyframe)
             if frames in destinations:
                 with whole_file(destinations[frames]) as unfinished:
@@ -97,13 +99,22 @@ def _gops(container: InputContainer, stream: VideoStream) -> Iterator[list[Video
         yield gop
 
 
-def _frame_number(path: Path, tick: int | None, frames_per_tick: Fraction) -> int:
-    if tick is None:
-        raise ChunkError(f"{path}: a packet has no timestamp")
-    exact = int(tick) * frames_per_tick
-    if abs(exact - round(exact)) > MAX_RATE_ERROR:
-        raise ChunkError(f"{path}: its frames are not at a constant rate")
-    return round(exact)
+@dataclass(frozen=True, slots=True)
+class _FrameNumbers:
+    """Numbers the frames of a file by their time stamps, from the first in decoding order on."""
+
+    path: Path
+    first_tick: int | None
+    frames_per_tick: Fraction
+
+    def __call__(self, tick: int | None) -> int:
+        """Raises `ChunkError` where the frames are not at a constant rate."""
+        if tick is None or self.first_tick is None:
+            raise ChunkError(f"{self.path}: a packet has no timestamp")
+        exact = (tick - self.first_tick) * self.frames_per_tick
+        if abs(exact - round(exact)) > MAX_RATE_ERROR:
+            raise ChunkError(f"{self.path}: its frames are not at a constant rate")
+        return round(exact)
 
 
 def _write(

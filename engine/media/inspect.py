@@ -162,13 +162,16 @@ def closed_gops(
 ) -> tuple[FrameRange, ...]:
     """The GOPs of a track, whose packets hold the frames `numbers`, both in decoding order.
 
-    Raises `ChunkError` unless all are closed and none lacks a frame inside.
+    Raises `ChunkError` unless all are closed, and hold the frames from 0 on, each once.
     """
     borders = np.union1d(np.flatnonzero(is_keyframe), [0, len(numbers)]).tolist()
-    return tuple(
+    gops = tuple(
         closed_gop(path, numbers[first:stop], starts_with_key=bool(is_keyframe[first]))
         for first, stop in pairwise(borders)
     )
+    if [gop.start for gop in gops] != borders[:-1]:
+        raise ChunkError(f"{path}: its frames are not 0 to {len(numbers) - 1}, each once")
+    return gops
 
 
 def closed_gop(path: Path, numbers: Sequence[int], *, starts_with_key: bool) -> FrameRange:
@@ -215,8 +218,6 @@ def chunk_file(path: Path, file: FinishedFile) -> ChunkFile:
     require_rate_and_timestamps(path, track)
     numbers = track.frame_numbers(track.parameters.fps)
     gops = closed_gops(path, track.is_keyframe, numbers)
-    if [number for gop in gops for number in gop] != list(range(len(numbers))):
-        raise ChunkError(f"{path}: its frames are not 0 to {len(numbers) - 1}, each once")
     return ChunkFile(
         path,
         len(numbers),

@@ -177,8 +177,8 @@ def _check(chunk: Chunk, record: ChunkRecord, encoder: Encoder) -> None:
     size, fps = file.parameters.size, file.parameters.fps
     if (size, fps) != (encoder.size, encoder.fps):
         raise ChunkError(f"{file.path}: is {size} at {fps} fps")
-    is_copied, interval = record.frame_hash is None, encoder.key_interval
-    if not is_copied and file.key_frames != tuple(range(0, wanted, interval)):
+    interval = encoder.key_interval
+    if not chunk.is_copied and file.key_frames != tuple(range(0, wanted, interval)):
         raise ChunkError(
             f"{file.path}: its key frames are not every {interval} frames from its first on"
         )

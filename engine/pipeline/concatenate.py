@@ -70,13 +70,13 @@ def concatenate(
     if not isinstance(encoder, Encoder):
         encoder = encoder(plan.size, plan.fps)
     copied, refusals = _copied(plan, tables, encoder)
-    plan = replace(plan, borders=_with_gops(plan, copied), warnings=(*plan.warnings, *refusals))
+    plan = replace(plan, warnings=(*plan.warnings, *refusals))
     return export(
-        plan,
+        _with_gops(plan, copied),
         destination,
         upscaler=PlainResampler("clips are joined as they are"),
         encoder=encoder,
-        executor=PacketCopies(copied, executor or InProcess()),
+        executor=PacketCopies(executor or InProcess()),
         work_dir=work_dir,
         listener=listener,
     )
@@ -86,8 +86,6 @@ def concatenate(
 class PacketCopies:
     """An `Executor` that copies chunks which are GOPs of a clip. Another one renders the rest."""
 
-    tables: Mapping[int, GopTable]
-    """Of the clips that may be copied, by their place in the plan."""
     others: Executor
     """Renders what is not copied."""
 
@@ -113,24 +111,17 @@ class PacketCopies:
         chunks = context.job.chunks
         copies: dict[int, dict[FrameRange, Chunk]] = {}
         for chunk in chunks:
-            if (gop := self._gop(chunk)) is not None:
-                copies.setdefault(chunk.layers[0].clip.index, {})[gop] = chunk
+            if chunk.is_copied:
+                clip = chunk.layers[0].clip
+                start = chunk.frames.start - clip.frames.start
+                gop = FrameRange(start, start + len(chunk.frames))
+                copies.setdefault(clip.index, {})[gop] = chunk
         for by_gop in copies.values():
             yield from _copied_chunks(by_gop, context, observer)
         with closing(
-            self.others.render(context.only(c for c in chunks if self._gop(c) is None), observer)
+            self.others.render(context.only(c for c in chunks if not c.is_copied), observer)
         ) as rendered:
             yield from rendered
-
-    def _gop(self, chunk: Chunk) -> FrameRange | None:
-        """The GOP of a clip's file that the chunk shows unchanged, if there is one."""
-        layer = chunk.layers[0]
-        table = self.tables.get(layer.clip.index)
-        if table is None or len(chunk.layers) > 1 or (layer.weights != 1).any():
-            return None
-        start = chunk.frames.start - layer.clip.frames.start
-        frames = FrameRange(start, start + len(chunk.frames))
-        return frames if frames in table.gops else None
 
 
 def _copied_chunks(
@@ -229,18 +220,22 @@ def _refusal(plan: Plan, clip: PlannedClip, table: GopTable | str, codec: str) -
         return f"it is {found.size} at {found.fps} fps, not {plan.size} at {plan.fps}"
     if not np.array_equal(clip.pts, clip.source.frame_pts):
         return "its frames are not all shown once"
+    if table.gops[-1].stop != len(clip.pts):
+        return "some of its frames are never shown"
     return None
 
 
-def _with_gops(plan: Plan, tables: Mapping[int, GopTable]) -> tuple[int, ...]:
-    """The plan's borders between chunks, and those of every GOP that no transition touches."""
-    borders = set(plan.borders)
-    for index, table in tables.items():
-        clip = plan.clips[index]
-        for gop in table.gops:
-            if (clip.weights[gop.start : gop.stop] == 1).all():
-                borders |= {clip.frames.start + gop.start, clip.frames.start + gop.stop}
-    return tuple(sorted(borders))
+def _with_gops(plan: Plan, tables: Mapping[int, GopTable]) -> Plan:
+    """The plan with every GOP that no transition touches as a chunk that is copied."""
+    copied = frozenset(
+        FrameRange(clip.frames.start + gop.start, clip.frames.start + gop.stop)
+        for clip in plan.clips
+        if clip.index in tables
+        for gop in tables[clip.index].gops
+        if (clip.weights[gop.start : gop.stop] == 1).all()
+    )
+    borders = {*plan.borders, *(border for gop in copied for border in (gop.start, gop.stop))}
+    return replace(plan, borders=tuple(sorted(borders)), copied=copied)
 
 
 def _parameters_of(encoder: Encoder) -> VideoParameters:
