@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
 import pytest
+from moto.backends import list_of_moto_modules
 from moto.server import ThreadedMotoServer
 
 from engine.storage import S3Settings
@@ -36,6 +37,8 @@ def s3_server() -> Iterator[str]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+            services = [*list_of_moto_modules()]  # moto looks for their folders at every request
+            patch.setattr("moto.backends.list_of_moto_modules", lambda: services)
             host, port = server.get_host_and_port()
             yield f"http://{host}:{port}"
     finally:
