@@ -29,11 +29,22 @@ def _shapes(duration_s: int, size: str = "1920x1080", noise: int = 6) -> tuple[s
     return ("-f", "lavfi", "-i", f"{pattern},noise=alls={noise}:all_seed={duration_s}:allf=t")
 
 
+def _at_rest(duration_s: int, noise: int) -> tuple[str, ...]:
+    """ffmpeg's arguments for pictures of one grainy thing: nothing in them moves but the noise."""
+    grain = "trim=end_frame=1,noise=alls=20:all_seed=1"
+    held = f"loop=loop=-1:size=1,trim=end_frame={30 * duration_s},setpts=N/30/TB"
+    noisy = f"noise=alls={noise}:all_seed=2:allf=t"
+    return ("-f", "lavfi", "-i", f"testsrc2=size=1920x1080:rate=30,{grain},{held},{noisy}")
+
+
 _RECIPES: Final[Mapping[str, tuple[str, ...]]] = {
     "reel": (*_shapes(20), *_H264, "-crf", "23", *_TAGS),
     "reel_with_sound": (*_shapes(20), *_CROWD, *_H264, "-crf", "23", *_TAGS, *_AAC),
     "first": (*_shapes(10), *_H264, "-crf", "23", *_TAGS),
     "second": (*_shapes(11), *_H264, "-crf", "23", *_TAGS),
+    "moving": (*_shapes(24), *_H264, "-crf", "23", *_TAGS),
+    "still_camera": (*_at_rest(24, noise=6), *_H264, "-crf", "23", *_TAGS),
+    "still_picture": (*_at_rest(24, noise=0), *_H264, "-crf", "23", *_TAGS),
     "minute": (*_shapes(60, "320x180", 2), *_CROWD, *_H264, "-crf", "30", *_TAGS, *_AAC),
     "ten_minutes": (*_shapes(600, "320x180", 2), *_CROWD, *_H264, "-crf", "30", *_TAGS, *_AAC),
 }

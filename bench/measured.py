@@ -62,6 +62,20 @@ def usage_of(
     return Usage(**json.loads(done.stdout))
 
 
+class Others:
+    """How busy others are while a block runs: all but this process and its descendants."""
+
+    def __enter__(self) -> Others:
+        self._start_s, self._busy_s, self._own_s = monotonic(), _busy_s(), family_cpu_s()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        others_s = (_busy_s() - self._busy_s) - (family_cpu_s() - self._own_s)
+        wall_s = monotonic() - self._start_s
+        self.share = max(0.0, others_s) / (wall_s * (os.cpu_count() or 1))
+        """Of the machine's CPU time, the hypervisor's among them; known when the block is left."""
+
+
 def _run_and_tell(watch: str, *command: str) -> int:
     """Prints what the command cost as JSON; gives back its exit status."""
     start_s, busy_s = monotonic(), _busy_s()
@@ -129,6 +143,15 @@ def _family(ancestor: int) -> set[int]:
 def _resident_bytes(process_id: int) -> int:
     pages = _read(Path(f"/proc/{process_id}/statm")).split()
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
+def family_cpu_s() -> float:
+    """CPU seconds of this process and its descendants, those included that have been waited for."""
+    ticks = 0
+    for process_id in _family(os.getpid()):
+        if stat := _read(Path(f"/proc/{process_id}/stat")):
+            ticks += sum(map(int, stat[stat.rindex(")") + 2 :].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _read(path: Path) -> str:

@@ -75,6 +75,16 @@ def video_facts(path: Path) -> Mapping[str, Any]:
     return facts
 
 
+def key_frames(path: Path) -> list[int]:
+    """Which frames of the picture are key frames, counted in the order they are shown in."""
+    said = _said(
+        *("ffprobe", "-v", "error", "-select_streams", "v:0"),
+        *("-show_entries", "packet=pts,flags", "-of", "json", path),
+    )
+    packets = sorted(json.loads(said)["packets"], key=lambda packet: int(packet["pts"]))
+    return [number for number, packet in enumerate(packets) if "K" in packet["flags"]]
+
+
 def frames_encoded(progress: Path) -> int:
     """How many frames a run of the program wrote, from what `-progress FILE` left."""
     return int(re.findall(r"^frame=(\d+)", progress.read_text(), re.M)[-1])

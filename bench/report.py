@@ -2,9 +2,9 @@
 
     python -m bench.report [RESULTS_FOLDER]      # bench/results where none is given
 
-Each of drill.json, guards.json, peers.json, scale.json and upscale*.json that is there is written
-between its own two marks. Text outside of marks does not change, and neither does a section without
-results.
+Each of drill.json, guards.json, peers.json, scale.json, seeking.json and upscale*.json is written
+between its own two marks, where it is there. Text outside of marks does not change, and neither
+does a section without results.
 Nothing is measured here.
 """
 
@@ -27,18 +27,22 @@ Section = Callable[[dict[str, Any]], Iterable[str]]
 
 
 def main(folder: Path = RESULTS) -> None:
-    text = README.read_text()
-    for name, section in SECTIONS.items():
-        found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}*.json"))]
-        if found:
-            text = filled(text, name, [line for each in found for line in section(each)])
-    README.write_text(text)
+    README.write_text(with_tables(README.read_text(), folder))
     if (measured := folder / "peers.json").exists():
         results = json.loads(measured.read_text())
         chart.draw(results, CHART)
         image = f"![Wall times of the peers]({CHART.relative_to(PROJECT_README.parent)})"
         lines = [image, "", *tables.summary(results)]
         PROJECT_README.write_text(filled(PROJECT_README.read_text(), "speed", lines))
+
+
+def with_tables(text: str, folder: Path = RESULTS) -> str:
+    """`text` with the tables of the folder's results. Raises ValueError where a mark is missing."""
+    for name, section in SECTIONS.items():
+        found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}*.json"))]
+        if found:
+            text = filled(text, name, [line for each in found for line in section(each)])
+    return text
 
 
 def filled(text: str, name: str, lines: Iterable[str]) -> str:
@@ -58,6 +62,12 @@ def _scale(results: dict[str, Any]) -> Iterable[str]:
     return scale_tables(results)
 
 
+def _seeking(results: dict[str, Any]) -> Iterable[str]:
+    from bench.seeking import tables as seeking_tables  # it needs playwright
+
+    return seeking_tables(results)
+
+
 def _upscale(results: dict[str, Any]) -> Iterable[str]:
     from bench.upscale import tables as upscale_tables  # it needs torch
 
@@ -69,6 +79,7 @@ SECTIONS: Mapping[str, Section] = {
     "guards": tables.guards,
     "peers": tables.peers,
     "scale": _scale,
+    "seeking": _seeking,
     "upscale": _upscale,
 }
 

@@ -9,10 +9,23 @@ from typing import Any
 
 import pytest
 
-from bench import compare, report, tables
+from bench import compare, report, seeking, tables
 from bench.guard import LIMITS
 
 RUN = {"wall_s": 2.0, "cpu_s": 3.0, "peak_mib": 100.0, "peak_disk_mb": 1.05, "others": 0.01}
+
+MACHINE = {
+    "processor": "a processor",
+    "cores": 2,
+    "memory_gib": 24.0,
+    "system": "Linux",
+    "python": "3.11",
+    "ffmpeg": "5.1",
+    "packages": {"av": "18.1"},
+    "commit": "abc",
+    "measured_at": "now",
+    "command": "python -m bench.peers",
+}
 
 
 def a_run(**ratios: float) -> dict[str, Any]:
@@ -63,19 +76,7 @@ def test_what_was_not_measured_is_empty() -> None:
             "step by step": unmeasured,
         },
     }
-    machine = {
-        "processor": "a processor",
-        "cores": 2,
-        "memory_gib": 24.0,
-        "system": "Linux",
-        "python": "3.11",
-        "ffmpeg": "5.1",
-        "packages": {"av": "18.1"},
-        "commit": "abc",
-        "measured_at": "now",
-        "command": "python -m bench.peers",
-    }
-    lines = list(tables.peers({"quick": False, "machine": machine, "edits": [edit]}))
+    lines = list(tables.peers({"quick": False, "machine": MACHINE, "edits": [edit]}))
     assert "- 2 cores of a processor, 24 GiB, Linux" in lines
     assert any(line.startswith("| framestream | 3.0 (2.0-4.0) | **1.00** |") for line in lines)
     assert any(line.startswith("| MoviePy | 30.0 | **10.00** |") for line in lines)
@@ -83,6 +84,30 @@ def test_what_was_not_measured_is_empty() -> None:
     assert "| short | wall to MoviePy | 0.10 | 0.2 | held |" in lines
     assert "| short | peak disk to output | 1.05 | 1.1 | held |" in lines
     assert not any("wall to ffmpeg" in line for line in lines)
+
+
+def test_seeks_are_compared_with_the_longest_interval() -> None:
+    films = [
+        {
+            "key_interval_s": interval_s,
+            "frames": 720,
+            "key_frames": 24 // interval_s,
+            "size_bytes": size_bytes,
+            "seeks_ms": seeks_ms,
+            "render": RUN,
+        }
+        for interval_s, size_bytes, seeks_ms in (
+            (8, 1_000_000, [200.0, 400.0, 300.0]),
+            (2, 1_170_000, [100.0, 140.0, 120.0]),
+        )
+    ]
+    scene = {"name": "a still camera", "chromium": "150", "others": 0.02, "films": films}
+    lines = list(seeking.tables({"machine": MACHINE, "scenes": [scene]}))
+    assert "### A still camera" in lines
+    assert "720 frames, 3 seeks in each film;" in lines
+    assert "others took 2% of the machine meanwhile." in lines
+    assert "| 8 s | 3 | 1.00 | **1.00** | 300 | 380 | **1.00** | 1.00 | 2.0 | 1% |" in lines
+    assert "| 2 s | 12 | 1.17 | **1.17** | 120 | 136 | **0.40** | 0.36 | 2.0 | 1% |" in lines
 
 
 def test_only_what_stands_between_marks_is_written() -> None:
@@ -98,3 +123,8 @@ def test_the_readme_has_a_place_for_every_table() -> None:
     for name in report.SECTIONS:
         report.filled(report.README.read_text(), name, [])
     report.filled(report.PROJECT_README.read_text(), "speed", [])
+
+
+def test_the_tables_are_those_of_the_stored_results() -> None:
+    text = report.README.read_text()
+    assert report.with_tables(text) == text
