@@ -64,14 +64,14 @@ def chunk_ranges(plan: Plan) -> tuple[FrameRange, ...]:
     other clips as they were, and a change to its end leaves those before it. What is copied is one
     chunk, however long.
     """
-    return tuple(
-        FrameRange(first, min(first + longest, stop))
-        for start, stop in pairwise(plan.borders)
-        for longest in [
-            stop - start if FrameRange(start, stop) in plan.copied else MAX_CHUNK_FRAMES
-        ]
-        for first in range(start, stop, longest)
-    )
+    ranges: list[FrameRange] = []
+    for start, stop in pairwise(plan.borders):
+        is_copied = FrameRange(start, stop) in plan.copied
+        longest = stop - start if is_copied else MAX_CHUNK_FRAMES
+        ranges += (
+            FrameRange(first, min(first + longest, stop)) for first in range(start, stop, longest)
+        )
+    return tuple(ranges)
 
 
 def _digest(common: str, keys: Sequence[str], layers: Sequence[Layer]) -> str:
