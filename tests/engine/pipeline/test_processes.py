@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,24 +15,22 @@ import pytest
 import torch
 
 from engine.errors import Cancelled, ChunkError, EngineError, UpscalerError
-from engine.geometry import Framing, Size
-from engine.media.encoders import Encoder, choose_encoder
+from engine.geometry import Size
 from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.executors import Executor, InProcess
 from engine.pipeline.exporter import Listener, export, probe_sources
 from engine.pipeline.processes import LocalProcesses, _environments
 from engine.pipeline.progress import Phase, Progress
 from engine.pipeline.report import Report
-from engine.pixels.picture import Picture
-from engine.source import SourceInfo
-from engine.timeline.edit import Clip, Edit, Transition
+from engine.timeline.edit import Clip, Edit
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.network import CompactShape
 from engine.upscale.options import NetworkOptions
 from engine.upscale.spec import NetworkSpec
-from engine.upscale.stage import FrameCrop, LoadedStages, PlainResampler
+from engine.upscale.stage import LoadedStages, PlainResampler
 from tests.clips import numbered_clip, read_number
+from tests.engine.pipeline.trapped import Trapped, encoder_for, planned
 from tests.media import needs_ffmpeg
 from tests.proc import children_of, is_alive
 from tests.waiting import wait_until
@@ -54,20 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plan(folder: Path) -> Plan:
     return planned(folder)
-
-
-def planned(folder: Path) -> Plan:
-    edit = Edit(
-        [Clip("a.mp4"), Clip("b.mp4")], Transition("dissolve", 0.2), target_size=Size(128, 96)
-    )
-    return build_plan(edit, probe_sources(edit, folder))
-
-
-def encoder_for(plan: Plan) -> Encoder:
-    """Its bytes do not vary."""
-    return choose_encoder(
-        plan.size, plan.fps, name="libx264", preset="ultrafast", options={"bf": "0"}
-    )
 
 
 @pytest.fixture(scope="module")
@@ -92,41 +74,6 @@ class Followed:
         done = [each.frames_done for each in self.progress]
         assert done == sorted(done)
         assert (self.progress[-1].phase, done[-1]) == (Phase.DONE, total)
-
-
-class Trapped(PlainResampler):
-    """Plain resampling that springs a trap in the tenth frame of a chunk, while there are any.
-
-    A trap is a file, named for the clip it lies in wait for, that says what happens: "hang", a
-    signal's name, or the text of an error.
-    """
-
-    traps: Path
-
-    def __init__(self, traps: Path) -> None:
-        super().__init__("for a test")
-        object.__setattr__(self, "traps", traps)
-
-    def pictures(
-        self, shots: Iterable[FrameCrop], source: SourceInfo, framing: Framing
-    ) -> Iterator[Picture]:
-        for number, picture in enumerate(super().pictures(shots, source, framing)):
-            if number == 10:
-                self.spring(source.location.stem)
-            yield picture
-
-    def spring(self, clip: str) -> None:
-        for trap in sorted(self.traps.glob(f"trap {clip}*"))[:1]:
-            what = trap.read_text()
-            trap.unlink()
-            if what == "hang":
-                (self.traps / "hanging").touch()
-                time.sleep(3600)
-            elif what.startswith("SIG"):
-                os.kill(os.getpid(), signal.Signals[what])
-                time.sleep(10)
-            else:
-                raise ValueError(what)
 
 
 @pytest.fixture(autouse=True)
@@ -266,7 +213,7 @@ import sys
 from pathlib import Path
 from engine.pipeline.exporter import export
 from engine.pipeline.processes import LocalProcesses
-from tests.engine.pipeline.test_processes import Trapped, encoder_for, planned
+from tests.engine.pipeline.trapped import Trapped, encoder_for, planned
 clips, work = map(Path, sys.argv[1:])
 plan = planned(clips)
 export(plan, work / "film.mp4", upscaler=Trapped(work), encoder=encoder_for(plan),
