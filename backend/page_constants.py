@@ -12,9 +12,8 @@ from typing import Any
 
 from engine import timing
 from engine.geometry import STRETCH_TOLERANCE, Fit, Size
-from engine.timeline import edit, transition, validation
-from engine.timeline.clip import Ease
-from engine.timeline.document_schema import ASPECT_RATIOS
+from engine.timeline import clip, edit, transition, validation
+from engine.timeline.document_schema import ASPECT_RATIOS, KEYFRAME_FPS
 
 
 def page_constants() -> dict[str, Any]:
@@ -22,7 +21,7 @@ def page_constants() -> dict[str, Any]:
     return {
         "TIME_STEP_S": str(timing.MICROSECOND),
         "TIMESTAMP_TOLERANCE_S": str(timing.TIMESTAMP_TOLERANCE_S),
-        "NTSC_RATES": {text: str(rate) for text, rate in timing.NTSC_RATES.items()},
+        "NTSC_RATES": {str(written): str(rate) for written, rate in timing.NTSC_RATES.items()},
         "RATE_SPELLING": validation.RATE_SPELLING.pattern,
         "RATES_HZ": validation.RATES_HZ,
         "MAX_RATE_DENOMINATOR": timing.MAX_RATE_DENOMINATOR,
@@ -31,13 +30,19 @@ def page_constants() -> dict[str, Any]:
         "LARGEST_NUMBER": validation.LARGEST_NUMBER,
         "MAX_CLIPS": edit.MAX_CLIPS,
         "TARGET_SIDES_PX": edit.TARGET_SIDES_PX,
+        "SOURCE_SIDES_PX": clip.SOURCE_SIDES_PX,
+        "MAX_ROTATION_DEG": clip.MAX_ROTATION_DEG,
+        "KEY_INTERVALS_S": [str(interval) for interval in timing.KEY_INTERVALS_S],
+        "KEYFRAME_FPS": KEYFRAME_FPS,
+        "SMALLEST_SHARE": clip.SMALLEST_SHARE,
         "ASPECT_RATIOS": {name: _sides(size) for name, size in ASPECT_RATIOS.items()},
         "DEFAULT_SIZE": _sides(edit.DEFAULT_SIZE),
         "DEFAULT_FPS": edit.DEFAULT_FPS,
         "DEFAULT_TRANSITION_S": str(transition.DEFAULT_TRANSITION_S),
         "MAX_TRANSITION_S": transition.MAX_TRANSITION_S,
         "TRANSITION_TYPES": list(transition.TransitionType),
-        "EASES": list(Ease),
+        "EASES": list(clip.Ease),
+        "APP_EASE": clip.APP_EASE,
         "FITS": list(Fit),
         "STRETCH_TOLERANCE": STRETCH_TOLERANCE,
     }

@@ -29,15 +29,14 @@ MAX_RATE_DENOMINATOR = 1001 * 1000
 """A frame rate is kept as the nearest fraction with a denominator up to this."""
 
 NTSC_RATES = {
-    "23.976": Fraction(24000, 1001),
-    "23.98": Fraction(24000, 1001),
-    "29.97": Fraction(30000, 1001),
-    "47.952": Fraction(48000, 1001),
-    "47.95": Fraction(48000, 1001),
-    "59.94": Fraction(60000, 1001),
-    "119.88": Fraction(120000, 1001),
+    round(rate, decimals).limit_denominator(MAX_RATE_DENOMINATOR): rate
+    for rate in (Fraction(nominal * 1000, 1001) for nominal in (24, 30, 48, 60, 120, 240))
+    for decimals in range(2, 10)
 }
-"""What the usual decimal spellings of the NTSC family mean."""
+"""What the decimal numbers of the NTSC family mean: its rates, each rounded to 2 to 9 decimals.
+
+23.98, 23.976 and 23.976024 are 24000/1001. With more decimals a number is nearest to it anyway.
+"""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,17 +79,17 @@ def exact_seconds(value: float | int | Fraction) -> Fraction:
 def exact_rate(value: float | int | str | Fraction) -> Fraction:
     """A frame rate as written by a user: `30`, `29.97`, `"30000/1001"`.
 
-    The usual decimal spellings of the NTSC family (29.97, 59.94, 23.976 ...) mean n*1000/1001.
-    Raises ValueError for anything that is not a positive finite rate.
+    The decimal numbers of the NTSC family (29.97, 59.94, 23.976 ...) mean n*1000/1001; a ratio is
+    exactly what it says. Raises ValueError for anything that is not a positive finite rate.
     """
     text = str(value).strip()
     try:
-        rate = NTSC_RATES[text] if text in NTSC_RATES else Fraction(text)
+        rate = Fraction(text).limit_denominator(MAX_RATE_DENOMINATOR)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{value!r} is not a frame rate") from None
     if rate <= 0:
         raise ValueError("must be above 0")
-    return rate.limit_denominator(MAX_RATE_DENOMINATOR)
+    return rate if "/" in text else NTSC_RATES.get(rate, rate)
 
 
 def frame_time_s(frame: int, fps: Fraction) -> Fraction:

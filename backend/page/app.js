@@ -1,10 +1,11 @@
 // What the modules of the page share: the edit, the clips' media, what is selected, the time.
 
 import { glance, stripAddress } from "./api.js";
-import { Edit, normalised } from "./edit.js";
+import { normalised } from "./document.js";
+import { Edit } from "./edit.js";
 import { aspectOf, cropMovement } from "./keyframes.js";
 import { layout, outputFrameAt } from "./plan.js";
-import { sourceTiming, UNKNOWN_SOURCE } from "./retime.js";
+import { partOf, sourceTiming, UNKNOWN_SOURCE } from "./retime.js";
 import { exactSeconds } from "./timing.js";
 
 const STORAGE = "framestream edit";
@@ -20,6 +21,9 @@ export const tell = (name) => listeners.get(name)?.forEach((hear) => hear());
 // An edit replaces the document and all that is in it, so results last until the next one.
 const planOf = remember((document, ...sources) => layout(document, sources));
 const movementOf = remember(cropMovement);
+
+/** The edit of the last visit that cannot be read any more: `{ text, reason }`, or null. */
+export let unreadable = null;
 
 export const app = {
   edit: new Edit(remembered(), edited),
@@ -51,17 +55,34 @@ export const app = {
     return this.medium?.size;
   },
 
+  /** When the frames of the clip on the stage are shown, in the clip's own time. */
   get source() {
-    return this.medium?.source ?? UNKNOWN_SOURCE;
+    return this.sourceOf(this.clip ?? {});
   },
 
+  sourceOf(clip) {
+    return partOf(this.media.get(clip.fileName)?.source ?? UNKNOWN_SOURCE, clip.sourceRange);
+  },
+
+  /** How long the clip's source lasts: the file, or the range of it that the clip is made from. */
   durationOf(clip) {
-    return this.media.get(clip.fileName)?.facts?.durationSeconds ?? 0;
+    return this.sourceOf(clip).duration.toNumber();
+  },
+
+  /** A time of a clip as a share of its file, from 0 to 1. */
+  shareOfFile(clip, time) {
+    const { facts } = this.media.get(clip.fileName);
+    return (this.sourceOf(clip).start.toNumber() + time) / facts.durationSeconds;
+  },
+
+  /** Names what is on the stage: another clip, or another range of its file, has another name. */
+  get onStage() {
+    return JSON.stringify([this.index, this.clip?.fileName, this.clip?.sourceRange]);
   },
 
   get isKnown() {
     const { clips } = this.document;
-    return clips.length > 0 && clips.every((clip) => this.durationOf(clip) > 0);
+    return clips.length > 0 && clips.every((clip) => this.media.get(clip.fileName)?.facts);
   },
 
   get plan() {
@@ -82,7 +103,7 @@ export const app = {
 
   /** The movement of the crop on the stage: a function from a source time to a rectangle. */
   get movement() {
-    return movementOf(this.clip.cropKeyframes, this.size, aspectOf(this.document));
+    return movementOf(this.clip.cropKeyframes, this.size, aspectOf(this.document), this.document.ease);
   },
 
   /** The crop on the stage now. */
@@ -128,13 +149,14 @@ function edited() {
   tell("edit");
 }
 
-/** The edit of the last visit; null where there is none, or none that can be laid out. */
+/** The edit of the last visit; null where there is none, or none that can be read. */
 function remembered() {
+  const text = localStorage.getItem(STORAGE);
+  if (text === null) return null;
   try {
-    const document = normalised(JSON.parse(localStorage.getItem(STORAGE)));
-    layout(document, document.clips.map(() => UNKNOWN_SOURCE));
-    return document;
-  } catch {
+    return normalised(JSON.parse(text));
+  } catch (error) {
+    unreadable = { text, reason: error.message };
     return null;
   }
 }

@@ -27,7 +27,7 @@ export function setCrop(rect, gesture) {
   app.changeClip((clip) => {
     const keyframes = clip.cropKeyframes;
     if (place >= 0) Object.assign(keyframes[place], sides);
-    else keyframes.push({ time: milli(app.time), ...sides, ease: "linear" });
+    else keyframes.push({ time: milli(app.time), ...sides });
     keyframes.sort((a, b) => a.time - b.time);
   }, gesture);
   app.pick({ kind: "key", index: keyframeHere() });

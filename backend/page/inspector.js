@@ -6,10 +6,11 @@ import { $, h, icon, redraw } from "./dom.js";
 import { aspectOf } from "./keyframes.js";
 import { player } from "./player.js";
 import { retimedDuration } from "./retime.js";
-import { moveKey, setSpeedEnd } from "./strip.js";
+import { endOf, moveKey, setSpeedEnd } from "./strip.js";
 
 const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4, 8];
-const EASES = { linear: "steady", smooth: "smooth", cut: "cut" };
+/** How a crop moves to its next keyframe, in words. */
+export const EASES = { spline: "curved", linear: "steady", smooth: "smooth", cut: "cut" };
 
 const panel = $("inspect");
 
@@ -59,9 +60,13 @@ function keyFields(index) {
   };
   const ease = h("select", {
     name: "ease",
-    onchange: ({ target }) => app.changeClip((clip) => (clip.cropKeyframes[index].ease = target.value)),
-  }, Object.entries(EASES).map(([value, text]) => h("option", { value }, text)));
-  ease.value = key.ease ?? "linear";
+    onchange: ({ target }) => app.changeClip((clip) => {
+      if (target.value) clip.cropKeyframes[index].ease = target.value;
+      else delete clip.cropKeyframes[index].ease;
+    }),
+  }, [["", `like all (${EASES[app.document.ease]})`], ...Object.entries(EASES)]
+    .map(([value, text]) => h("option", { value }, text)));
+  ease.value = key.ease ?? "";
   return h("div", { class: "fields", role: "group", ariaLabel: "Keyframe" },
     number("key time", "At, s", key.time, 0.01, (time) => {
       moveKey(index, time);
@@ -85,7 +90,7 @@ function speedFields(index) {
   return h("div", { class: "fields", role: "group", ariaLabel: "Speed" },
     h("label", {}, "Speed", speed),
     number("speed start", "From, s", segment.start, 0.01, (time) => setSpeedEnd(index, "start", time)),
-    number("speed end", "To, s", segment.end, 0.01, (time) => setSpeedEnd(index, "end", time)),
+    number("speed end", "To, s", endOf(segment), 0.01, (time) => setSpeedEnd(index, "end", time)),
     h("button", { class: "quiet", name: "remove speed", onclick: removePicked }, icon("trash"), "Remove"));
 }
 

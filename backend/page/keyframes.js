@@ -1,6 +1,7 @@
 // Crop keyframes to the rectangle at a source time, as the engine's `timeline/keyframes.py` and
 // `geometry.py`. Sides are in pixels of the upright source frame, times in seconds.
 
+import { SMALLEST_SHARE } from "./constants.js";
 import { exactSeconds } from "./timing.js";
 
 const SIDES = ["x", "y", "width", "height"];
@@ -17,10 +18,12 @@ function largestCentred(size, aspect) {
 /**
  * The movement of a crop: a function from a source time to the rectangle shown then, inside the
  * frame. Before the first and after the last keyframe the rectangle holds. With no keyframe it is
- * the largest centred one.
+ * the largest centred one. `ease` is that of keyframes that have none.
  */
-export function cropMovement(keyframes, size, aspect) {
-  const keys = keyframes.length ? distinct(keyframes) : [{ time: 0, ...largestCentred(size, aspect) }];
+export function cropMovement(keyframes, size, aspect, ease) {
+  const keys = keyframes.length
+    ? distinct(keyframes, ease)
+    : [{ time: 0, ...largestCentred(size, aspect) }];
   const slopes = keys.map((_, key) => tangents(keys, key));
   return (time) => {
     const key = Math.max(0, keys.findLastIndex((each) => each.time <= time));
@@ -28,11 +31,12 @@ export function cropMovement(keyframes, size, aspect) {
   };
 }
 
-/** Keyframes in order of time, to the microsecond, each once. */
-function distinct(keyframes) {
-  const exact = keyframes.map((each) => ({ ...each, time: exactSeconds(each.time).toNumber() }));
+/** Keyframes in order of time, to the microsecond. Of those at one time the last one counts. */
+function distinct(keyframes, ease) {
+  const exact = keyframes.map((each) => (
+    { ...each, time: exactSeconds(each.time).toNumber(), ease: each.ease ?? ease }));
   exact.sort((a, b) => a.time - b.time);
-  return exact.filter((each, index) => each.time !== exact[index - 1]?.time);
+  return exact.filter((each, index) => each.time !== exact[index + 1]?.time);
 }
 
 function between(keys, slopes, key, time) {
@@ -43,11 +47,33 @@ function between(keys, slopes, key, time) {
   const share = moves ? (time - here.time) / lasts : 0;
   const side = (name) => {
     const [start, stop] = [here[name], next[name]];
+    if (moves && here.ease === "spline") return splined(keys, key, name, share);
     return moves && here.ease === "smooth"
       ? hermite(start, stop, slopes[key][name] * lasts, slopes[following][name] * lasts, share)
       : start + share * (stop - start);
   };
   return Object.fromEntries(SIDES.map((name) => [name, side(name)]));
+}
+
+/**
+ * One side on the curve from a keyframe to the next. Both ends and both sides of a cut stand for
+ * the neighbour that is not there. An extent is held at a share of the smaller of the two.
+ */
+function splined(keys, key, name, share) {
+  const [before, here, next, after] = [key - 1, key, key + 1, key + 2].map((each) => keys[each]);
+  const [start, stop] = [here[name], next[name]];
+  const value = catmullRom(
+    before && before.ease !== "cut" ? before[name] : start, start,
+    stop, after && next.ease !== "cut" ? after[name] : stop, share);
+  const isExtent = name === "width" || name === "height";
+  return isExtent ? Math.max(value, SMALLEST_SHARE * Math.min(start, stop)) : value;
+}
+
+/** The uniform Catmull-Rom curve from `start` to `stop`, at `share` of the way. */
+function catmullRom(before, start, stop, after, share) {
+  const square = 2 * before - 5 * start + 4 * stop - after;
+  const cube = 3 * (start - stop) + after - before;
+  return start + (share * ((stop - before) + share * (square + share * cube))) / 2;
 }
 
 /**

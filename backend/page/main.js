@@ -1,7 +1,7 @@
 // Puts the page together, and answers the keyboard.
 
 import { logOut, session } from "./api.js";
-import { app, know, on, tell } from "./app.js";
+import { app, know, on, tell, unreadable } from "./app.js";
 import { addKeyframe, mountCrop } from "./crop.js";
 import { $, toast } from "./dom.js";
 import { mountExporting } from "./exporting.js";
@@ -76,20 +76,23 @@ function mountTools() {
     }
   };
   $("paste").onclick = () => openPaste("");
+  if (unreadable) openPaste(unreadable.text, `The edit of your last visit: ${unreadable.reason}`);
   $("paste-use").onclick = () => {
     try {
-      app.edit.replace(JSON.parse($("pasted").value));
+      const warnings = [];
+      app.edit.replace(JSON.parse($("pasted").value), (warning) => warnings.push(warning));
       app.select(0);
       $("pasting").close();
+      if (warnings.length) toast(warnings.join("; "));
     } catch (error) {
       $("paste-error").textContent = error.message;
     }
   };
 }
 
-function openPaste(text) {
+function openPaste(text, error = "") {
   $("pasted").value = text;
-  $("paste-error").textContent = "";
+  $("paste-error").textContent = error;
   $("pasting").showModal();
   $("pasted").select();
 }

@@ -1,16 +1,17 @@
 // Where each clip lies in the export and what each output frame shows, as the engine's
 // `timeline/plan.py` decides it. The server's plan is the one that is exported.
 
-import { frameCount, pieces, retimedTime, sourceFrameAt, sourceTime } from "./retime.js";
+import { frameCount, partOf, pieces, retimedTime, sourceFrameAt, sourceTime } from "./retime.js";
 import { exactRate, exactSeconds, TOLERANCE } from "./timing.js";
 
 /**
  * The clips of an edit on the output's frame grid, half-open from `start` to `stop`, and the length
- * of each transition in frames. `sources` are the timings of the clips' files.
+ * of each transition in frames. `files` are the timings of the clips' files.
  */
-export function layout(document, sources) {
+export function layout(document, files) {
   const rate = exactRate(document.targetFps);
   const fps = rate.toNumber();
+  const sources = document.clips.map((clip, index) => partOf(files[index], clip.sourceRange));
   const cuts = document.clips.map((clip, index) => pieces(clip, sources[index].duration));
   const counts = cuts.map((cut) => frameCount(cut, rate));
   const transitions = fittedTransitions(document.transition, counts, rate);

@@ -13,6 +13,9 @@ const NUDGE = TOLERANCE.toNumber(); // seconds past a timestamp: surely on its f
 
 const video = $("video");
 const standIn = $("stand-in");
+/** Where the clip's time begins in the file, in seconds. */
+const offset = () => app.source.start.toNumber();
+
 let key = null;
 let blind = false;
 let playing = false;
@@ -30,7 +33,7 @@ export const player = {
   seek(time) {
     const duration = app.durationOf(app.clip ?? {});
     app.time = Math.min(Math.max(0, time), Math.max(0, duration - NUDGE));
-    if (!blind && key) video.currentTime = app.time + NUDGE;
+    if (!blind && key) video.currentTime = offset() + app.time + NUDGE;
     tell("time");
     if (blind) drawStandIn();
   },
@@ -74,7 +77,7 @@ function tick(now) {
     drawStandIn();
   } else {
     video.playbackRate = Math.min(Math.max(speed, SLOWEST), FASTEST);
-    app.time = video.currentTime;
+    app.time = Math.max(0, video.currentTime - offset());
   }
   ticked = now;
   if (app.time >= app.trim[1] - NUDGE || video.ended) {
@@ -119,6 +122,11 @@ function load() {
   player.seek(app.trim[0]);
 }
 
+/** Turns the picture under the crop, which is taken of the turned frame. */
+function turn() {
+  for (const picture of [video, standIn]) picture.style.rotate = `${-(app.clip?.rotation ?? 0)}deg`;
+}
+
 /** Blind: the browser does not decode this clip. */
 function become(isBlind) {
   blind = isBlind;
@@ -133,11 +141,11 @@ function become(isBlind) {
 }
 
 function drawStandIn() {
-  const { strip, image, facts } = app.medium ?? {};
+  const { strip, image } = app.medium ?? {};
   if (!image?.complete || !strip) return;
   standIn.width = strip.width * 4;
   standIn.height = strip.height * 4;
-  const place = Math.min(strip.count - 1, Math.floor((app.time / facts.durationSeconds) * strip.count));
+  const place = Math.min(strip.count - 1, Math.floor(app.shareOfFile(app.clip, app.time) * strip.count));
   standIn.getContext("2d").drawImage(
     image, place * strip.width, 0, strip.width, strip.height, 0, 0, standIn.width, standIn.height);
   tell("picture");
@@ -171,12 +179,12 @@ export function mountPlayer() {
   else video.onseeked = video.ontimeupdate = () => tell("picture");
   let shown = null;
   on("select edit media", () => {
-    const now = app.clip?.fileName;
     load();
-    if (shown !== `${app.index} ${now}` && key) {
-      shown = `${app.index} ${now}`;
+    if (shown !== app.onStage && key) {
+      shown = app.onStage;
       player.seek(app.trim[0]);
     }
+    turn();
     showTime();
   });
   on("time", showTime);

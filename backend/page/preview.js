@@ -4,10 +4,13 @@ import { app, on } from "./app.js";
 import { ASPECT_RATIOS, STRETCH_TOLERANCE } from "./constants.js";
 import { reshape } from "./crop.js";
 import { $, h } from "./dom.js";
+import { EASES } from "./inspector.js";
 import { aspectOf } from "./keyframes.js";
 import { player } from "./player.js";
+import { exactRate } from "./timing.js";
 
 const HEIGHT = 640;
+const RATES = [23.976, 24, 25, 29.97, 30, 50, 59.94, 60];
 
 const canvas = $("preview");
 
@@ -22,15 +25,19 @@ function draw() {
   const picture = player.picture;
   const there = picture.videoWidth ?? picture.width;
   if (!there) return;
-  const scale = there / app.size.width;
   const { x, y, width: w, height: h } = app.crop;
   const box = placed(w / h, width, height, app.clip.fit ?? app.document.fit ?? "contain");
   context.imageSmoothingQuality = "high";
   context.save();
   context.beginPath();
-  context.rect(0, 0, width, height);
+  context.rect(box.x, box.y, box.width, box.height);
   context.clip();
-  context.drawImage(picture, x * scale, y * scale, w * scale, h * scale, box.x, box.y, box.width, box.height);
+  // from here on in pixels of the frame, which is turned about its centre
+  context.translate(box.x, box.y);
+  context.scale(box.width / w, box.height / h);
+  context.translate(app.size.width / 2 - x, app.size.height / 2 - y);
+  context.rotate((-(app.clip.rotation ?? 0) * Math.PI) / 180);
+  context.drawImage(picture, -app.size.width / 2, -app.size.height / 2, app.size.width, app.size.height);
   context.restore();
 }
 
@@ -46,11 +53,15 @@ function placed(aspect, width, height, fit) {
 }
 
 function showTarget() {
-  const { targetWidth, targetHeight, targetFps, includeAudio } = app.document;
+  const { targetWidth, targetHeight, targetFps, includeAudio, ease } = app.document;
   const size = `${targetWidth}x${targetHeight}`;
   const shapes = Object.entries(ASPECT_RATIOS).map(([name, [width, height]]) => [`${width}x${height}`, `${name} · ${width}×${height}`]);
   offer($("shape"), shapes, size, size.replace("x", "×"));
-  offer($("fps"), ["24", "25", "30", "50", "60"].map((each) => [each, each]), String(targetFps), String(targetFps));
+  const rate = exactRate(targetFps);
+  const same = RATES.find((each) => exactRate(each).minus(rate).numerator === 0n);
+  const name = String(Math.round(rate.toNumber() * 1000) / 1000);
+  offer($("fps"), RATES.map((each) => [String(each), String(each)]), String(same ?? targetFps), name);
+  offer($("ease"), Object.entries(EASES), ease);
   $("audio").checked = includeAudio;
 }
 
@@ -73,6 +84,9 @@ export function mountPreview() {
   $("fps").onchange = ({ target }) => app.change((document) => {
     const number = Number(target.value);
     document.targetFps = String(number) === target.value ? number : target.value;
+  });
+  $("ease").onchange = ({ target }) => app.change((document) => {
+    document.ease = target.value;
   });
   $("audio").onchange = ({ target }) => app.change((document) => {
     document.includeAudio = target.checked;

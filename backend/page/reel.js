@@ -68,9 +68,9 @@ function join(transition, index) {
 
 /** Draws the picture of the filmstrip at which the clip starts. */
 function paint(canvas, clip) {
-  const { strip, image, facts } = app.media.get(clip.fileName) ?? {};
+  const { strip, image } = app.media.get(clip.fileName) ?? {};
   if (!strip || !image?.complete) return;
-  const start = (clip.segmentsData.trimRange?.start ?? 0) / facts.durationSeconds;
+  const start = app.shareOfFile(clip, clip.segmentsData.trimRange?.start ?? 0);
   const place = Math.min(strip.count - 1, Math.floor(start * strip.count) + 1);
   const scale = Math.max(canvas.width / strip.width, canvas.height / strip.height);
   const [across, down] = [canvas.width / scale, canvas.height / scale];

@@ -6,7 +6,7 @@ import { exactSeconds, exactSpeed, TOLERANCE } from "./timing.js";
 
 /**
  * When the frames of a file are shown, as its glance tells: `ticks` are timestamps, counted from the
- * first frame's, in units of `timeBase` seconds.
+ * first frame's, in units of `timeBase` seconds. Source times count from `start` seconds on.
  */
 export function sourceTiming({ timeBase, framePts, endPts }) {
   const ticks = new Float64Array(framePts.reduce((sum, [, count]) => sum + count, 0));
@@ -19,16 +19,24 @@ export function sourceTiming({ timeBase, framePts, endPts }) {
   return {
     timeBase: base,
     ticks: ticks.map((each) => each - first),
+    start: ZERO,
     duration: Fraction.of(endPts - first).times(base),
   };
 }
 
 /** A file of which nothing is known yet. */
-export const UNKNOWN_SOURCE = { timeBase: ONE, ticks: Float64Array.of(0), duration: ZERO };
+export const UNKNOWN_SOURCE = { timeBase: ONE, ticks: Float64Array.of(0), start: ZERO, duration: ZERO };
+
+/** The part of a file that a clip is made from: a source whose times count from the part's start. */
+export function partOf(source, { start = 0, end } = {}) {
+  const from = smaller(exactSeconds(start), source.duration);
+  const to = end === undefined ? source.duration : smaller(exactSeconds(end), source.duration);
+  return { ...source, start: from, duration: to.minus(from) };
+}
 
 /** The number of the source frame that is shown at a source time. */
-export function sourceFrameAt({ timeBase, ticks }, time) {
-  const tick = Number(time.plus(TOLERANCE).over(timeBase).floor());
+export function sourceFrameAt({ timeBase, ticks, start }, time) {
+  const tick = Number(time.plus(start).plus(TOLERANCE).over(timeBase).floor());
   let [low, high] = [0, ticks.length];
   while (high - low > 1) {
     const middle = (low + high) >> 1;
@@ -39,8 +47,8 @@ export function sourceFrameAt({ timeBase, ticks }, time) {
 }
 
 /** The source time at which a source frame starts. */
-export const startOfSourceFrame = ({ timeBase, ticks }, frame) =>
-  Fraction.of(ticks[frame]).times(timeBase);
+export const startOfSourceFrame = ({ timeBase, ticks, start }, frame) =>
+  Fraction.of(ticks[frame]).times(timeBase).minus(start);
 
 /**
  * The trim range of a clip cut into pieces of one speed: source time from `start` to `stop`, retimed
@@ -57,7 +65,7 @@ export function pieces(clip, duration) {
     at = at.plus(until.minus(reached).over(speed));
     reached = until;
   };
-  for (const each of speedSegments(clip)) {
+  for (const each of speedSegments(clip, duration)) {
     const [from, to] = [larger(each.start, reached), smaller(each.stop, stop)];
     if (!from.isBelow(to)) continue;
     if (reached.isBelow(from)) add(from, ONE);
@@ -67,10 +75,12 @@ export function pieces(clip, duration) {
   return cut;
 }
 
-const speedSegments = (clip) =>
+const speedSegments = (clip, duration) =>
   (clip.segmentsData?.segments ?? [])
     .map(({ start, end, speed }) => ({
-      start: exactSeconds(start), stop: exactSeconds(end), speed: exactSpeed(speed ?? 1),
+      start: exactSeconds(start),
+      stop: end === undefined ? duration : exactSeconds(end),
+      speed: exactSpeed(speed ?? 1),
     }))
     .sort((a, b) => (a.start.isBelow(b.start) ? -1 : b.start.isBelow(a.start) ? 1 : 0));
 

@@ -12,9 +12,14 @@ const film = h("canvas", { class: "film", ariaHidden: "true" });
 const marks = h("div", { class: "marks" });
 const playhead = h("div", { class: "playhead", ariaHidden: "true" });
 
+let drawn = null;
+
 const milli = (value) => Math.round(value * 1000) / 1000;
 const duration = () => app.durationOf(app.clip);
 const percent = (time) => `${(time / duration()) * 100}%`;
+
+/** Where a speed segment ends; one without an end lasts to the end of the clip's source. */
+export const endOf = (segment) => segment.end ?? duration();
 
 export function setTrim(side, time, gesture) {
   const [start, stop] = app.trim;
@@ -33,7 +38,7 @@ export function addSpeed() {
   if (!app.medium?.facts) return;
   const [, stop] = app.trim;
   const segments = app.clip.segmentsData.segments;
-  const inside = segments.findIndex((each) => each.start <= app.time && app.time < each.end);
+  const inside = segments.findIndex((each) => each.start <= app.time && app.time < endOf(each));
   if (inside >= 0) {
     app.pick({ kind: "speed", index: inside });
     return;
@@ -57,7 +62,7 @@ export function setSpeedEnd(index, side, time, gesture) {
     const each = segments[index];
     const [before, after] = [segments[index - 1]?.end ?? 0, segments[index + 1]?.start ?? duration()];
     each[side] = milli(side === "start"
-      ? Math.min(Math.max(before, time), each.end - SHORTEST)
+      ? Math.min(Math.max(before, time), endOf(each) - SHORTEST)
       : Math.max(Math.min(after, time), each.start + SHORTEST));
   }, gesture);
 }
@@ -70,6 +75,7 @@ function timeAt(event) {
 function drawFilm() {
   const { strip: layout, image, peaks } = app.medium ?? {};
   const [width, height] = [strip.clientWidth, strip.clientHeight];
+  drawn = app.onStage;
   const density = devicePixelRatio || 1;
   Object.assign(film, { width: width * density, height: height * density });
   const context = film.getContext("2d");
@@ -78,14 +84,15 @@ function drawFilm() {
   const wave = peaks ? 22 : 0;
   const down = height - wave;
   const across = (down / layout.height) * layout.width;
+  const share = (x) => app.shareOfFile(app.clip, (x / width) * duration());
   for (let x = 0; x < width; x += across) {
-    const place = Math.min(layout.count - 1, Math.floor(((x + across / 2) / width) * layout.count));
+    const place = Math.min(layout.count - 1, Math.floor(share(x + across / 2) * layout.count));
     context.drawImage(image, place * layout.width, 0, layout.width, layout.height, x, 0, across, down);
   }
   if (!peaks) return;
   context.fillStyle = getComputedStyle(strip).color;
   for (let x = 0; x < width; x += 2) {
-    const tall = Math.max(1, Math.sqrt(peaks[Math.floor((x / width) * peaks.length)]) * (wave - 4));
+    const tall = Math.max(1, Math.sqrt(peaks[Math.min(peaks.length - 1, Math.floor(share(x) * peaks.length))]) * (wave - 4));
     context.fillRect(x, height - wave / 2 - tall / 2, 1.2, tall);
   }
 }
@@ -124,11 +131,11 @@ function stretch(name, from, to) {
 
 function speed(each, index, isPicked) {
   const element = h("div", { class: `speed ${each.speed < 1 ? "slow" : "fast"} ${isPicked ? "picked" : ""}`, data: { speed: index } },
-    h("button", { data: { name: `speed ${index}` }, ariaLabel: `${each.speed} times speed from ${clock(each.start)} to ${clock(each.end)}`, ariaPressed: String(isPicked) }, `${each.speed}×`),
+    h("button", { data: { name: `speed ${index}` }, ariaLabel: `${each.speed} times speed from ${clock(each.start)} to ${clock(endOf(each))}`, ariaPressed: String(isPicked) }, `${each.speed}×`),
     h("span", { class: "end start", data: { side: "start" } }),
     h("span", { class: "end stop", data: { side: "end" } }));
   at(element, each.start);
-  element.style.right = `calc(100% - ${percent(each.end)})`;
+  element.style.right = `calc(100% - ${percent(endOf(each))})`;
   return element;
 }
 
@@ -230,5 +237,6 @@ export function mountStrip() {
   on("edit select media", drawMarks);
   on("edit select media time", drawPlayhead);
   on("select media", drawFilm);
+  on("edit", () => drawn === app.onStage || drawFilm());
   new ResizeObserver(drawFilm).observe(strip);
 }

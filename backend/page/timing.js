@@ -15,7 +15,7 @@ const [SLOWEST, FASTEST] = SPEEDS.map(Fraction.parse);
 const [LOWEST_RATE, HIGHEST_RATE] = RATES_HZ.map(Fraction.of);
 
 /** Exactly the decimal number that is written. Throws an Error for what is not a number. */
-function exactNumber(value) {
+export function exactNumber(value) {
   if (typeof value !== "number" || !(Math.abs(value) <= LARGEST_NUMBER)) {
     const limits = `between -${LARGEST_NUMBER} and ${LARGEST_NUMBER}`;
     throw new Error(`must be a number ${limits}, not ${JSON.stringify(value)}`);
@@ -40,17 +40,18 @@ export function exactSpeed(value) {
 }
 
 /**
- * Frames per second of `30`, `29.97` or `"30000/1001"`. The usual decimal spellings of the NTSC
- * family (29.97, 59.94, 23.98 ...) mean n*1000/1001. Throws an Error for what the engine refuses.
+ * Frames per second of `30`, `29.97` or `"30000/1001"`. The decimal numbers of the NTSC family
+ * (29.97, 59.94, 23.98 ...) mean n*1000/1001. Throws an Error for what the engine refuses.
  */
 export function exactRate(value) {
   if (typeof value !== "string") exactNumber(value);
   else if (!SPELLING.test(value)) {
     throw new Error(`must be a number or like "30000/1001", not ${JSON.stringify(value)}`);
   }
-  const text = String(value);
-  const exact = Fraction.parse(Object.hasOwn(NTSC_RATES, text) ? NTSC_RATES[text] : text);
-  const rate = larger(ZERO, exact).limitDenominator(BigInt(MAX_RATE_DENOMINATOR));
+  const text = String(value).trim();
+  const written = larger(ZERO, Fraction.parse(text)).limitDenominator(BigInt(MAX_RATE_DENOMINATOR));
+  const ntsc = NTSC_RATES[`${written.numerator}/${written.denominator}`];
+  const rate = ntsc === undefined || text.includes("/") ? written : Fraction.parse(ntsc);
   if (rate.isBelow(LOWEST_RATE) || HIGHEST_RATE.isBelow(rate)) {
     throw new Error(`must be from ${RATES_HZ[0]} to ${RATES_HZ[1]}, not ${JSON.stringify(value)}`);
   }

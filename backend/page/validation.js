@@ -1,85 +1,102 @@
-// Checks an edit in the page's spelling: the limits, words and order that the engine demands of it.
+// Checks what people write into an edit, as the engine's `timeline/validation.py`. Each check takes
+// where the value stands, in the document's spelling, and throws an Error that names it.
 
-import {
-  EASES, FITS, MAX_CLIPS, MAX_TRANSITION_S, TARGET_SIDES_PX, TRANSITION_TYPES,
-} from "./constants.js";
+import { LARGEST_NUMBER } from "./constants.js";
 import { ZERO } from "./fraction.js";
-import { exactRate, exactSeconds, exactSpeed } from "./timing.js";
+import { exactNumber, exactSeconds } from "./timing.js";
 
-/** Throws an Error that names the first thing in a document that the engine refuses. */
-export function check(document) {
-  const { clips, transition } = document;
-  if (clips.length > MAX_CLIPS) refuse("clips", `must be at most ${MAX_CLIPS}, not ${clips.length}`);
-  clips.forEach((clip, index) => checkClip(clip, `clips[${index}]`));
-  transition.forEach((each, index) => checkTransition(each, `transition[${index}]`));
-  read("targetFps", exactRate, document.targetFps);
-  for (const side of ["targetWidth", "targetHeight"]) checkTargetSide(side, document[side]);
-  if (document.fit !== undefined) checkWord("fit", FITS, document.fit);
-}
+const IDENTIFIER = /^[\p{L}_][\p{L}\p{N}_]{0,39}$/u;
 
-function checkClip(clip, where) {
-  const { trimRange = {}, segments } = clip.segmentsData;
-  const inside = `${where}.segmentsData`;
-  const start = seconds(`${inside}.trimRange.start`, trimRange.start ?? 0);
-  if (trimRange.end !== undefined) checkOrder(`${inside}.trimRange.end`, start, trimRange.end);
-  segments.forEach((each, index) => {
-    const place = `${inside}.segments[${index}]`;
-    const from = seconds(`${place}.start`, each.start);
-    checkOrder(`${place}.end`, from, each.end);
-    read(`${place}.speed`, exactSpeed, each.speed);
-    if (index && from.isBelow(exactSeconds(segments[index - 1].end))) {
-      refuse(place, `must not overlap segments[${index - 1}]`);
-    }
-  });
-  clip.cropKeyframes.forEach((each, index) => checkKeyframe(each, `${where}.cropKeyframes[${index}]`));
-  if (clip.fit !== undefined) checkWord(`${where}.fit`, FITS, clip.fit);
-}
+/** A place in the document that is one key further in: `clips[2].segments["7"]`. */
+export const inside = (where, key) => {
+  if (!IDENTIFIER.test(key)) return `${where}[${shown(key)}]`;
+  return where ? `${where}.${key}` : key;
+};
 
-function checkKeyframe(keyframe, where) {
-  seconds(`${where}.time`, keyframe.time);
-  for (const side of ["x", "y", "width", "height"]) {
-    const extent = keyframe[side];
-    if (!Number.isFinite(extent)) refuse(`${where}.${side}`, `must be a number, not ${shown(extent)}`);
-    if (extent <= 0 && ["width", "height"].includes(side)) {
-      refuse(`${where}.${side}`, `must be above 0, not ${extent}`);
-    }
+/** The keys of an object without those that are null, which means the same as absent. */
+export function object(where, value) {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    refuse(where, `must be an object, not ${shown(value)}`);
   }
-  if (keyframe.ease !== undefined) checkWord(`${where}.ease`, EASES, keyframe.ease);
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== null && each !== undefined));
 }
 
-function checkTransition({ type, duration }, where) {
-  checkWord(`${where}.type`, TRANSITION_TYPES, type);
-  seconds(`${where}.duration`, duration);
-  if (duration > MAX_TRANSITION_S) {
-    refuse(`${where}.duration`, `must be at most ${MAX_TRANSITION_S} s, not ${duration}`);
-  }
+export function list(where, value) {
+  if (!Array.isArray(value)) refuse(where, `must be a list, not ${shown(value)}`);
+  return value;
 }
 
-function checkTargetSide(where, extent) {
-  const [shortest, longest] = TARGET_SIDES_PX;
-  if (!Number.isInteger(extent) || extent < shortest || extent > longest) {
-    refuse(where, `must be a whole number from ${shortest} to ${longest}, not ${shown(extent)}`);
-  }
-  if (extent % 2) refuse(where, `must be even, and ${extent} is odd`);
+/** Refuses keys that mean nothing where they could make another film. */
+export function noOthers(where, others) {
+  const [key] = Object.keys(others);
+  if (key !== undefined) refuse(inside(where, key), "unknown key");
 }
 
-function checkOrder(where, start, end) {
-  const stop = seconds(where, end);
-  if (!start.isBelow(stop)) refuse(where, `must be after its start at ${start.toNumber()} s, not ${end}`);
-}
-
-function checkWord(where, words, value) {
-  if (!words.includes(value)) refuse(where, `must be ${words.join(", ")}, not ${shown(value)}`);
-}
-
-/** A source time, at least 0 when it is rounded to the microsecond. */
-function seconds(where, value) {
+/** A source time as a fraction, at least 0 when it is rounded to the microsecond. */
+export function seconds(where, value) {
   const exact = read(where, exactSeconds, value);
-  if (exact.isBelow(ZERO)) refuse(where, `must not be negative, and is ${value}`);
+  if (exact.isBelow(ZERO)) refuse(where, `must not be negative, and is ${shown(value)}`);
   return exact;
 }
 
-function read(where, reader, value) {
+export function number(where, value) {
+  if (typeof value !== "number" || !(Math.abs(value) <= LARGEST_NUMBER)) {
+    refuse(where, `must be a number, not ${shown(value)}`);
+  }
+  return value;
+}
+
+export function wholeNumber(where, value) {
+  if (!Number.isInteger(number(where, value))) refuse(where, `must be a whole number, not ${shown(value)}`);
+  return value;
+}
+
+/** A number that a reader makes exact, from one fraction to another. */
+export function within(where, value, [lowest, highest], reader = exactNumber) {
+  const exact = read(where, reader, value);
+  if (exact.isBelow(lowest) || highest.isBelow(exact)) {
+    refuse(where, `must be from ${lowest.toNumber()} to ${highest.toNumber()}, not ${shown(value)}`);
+  }
+  return value;
+}
+
+/** One side of a size, in pixels. */
+export function side(where, value, [shortest, longest]) {
+  const extent = wholeNumber(where, value);
+  if (extent < shortest || extent > longest) {
+    refuse(where, `must be from ${shortest} to ${longest}, not ${extent}`);
+  }
+  return extent;
+}
+
+export function flag(where, value) {
+  if (typeof value !== "boolean") refuse(where, `must be true or false, not ${shown(value)}`);
+  return value;
+}
+
+/** A text that a file or its name can hold: without NUL and halves of characters. */
+export function text(where, value) {
+  if (typeof value !== "string") refuse(where, `must be text, not ${shown(value)}`);
+  if (/[\0\p{Cs}]/u.test(value)) refuse(where, "holds a character that cannot be written");
+  return value;
+}
+
+/** One of some words, in upper or lower case. */
+export function word(where, words, value) {
+  const lower = typeof value === "string" ? value.toLowerCase() : value;
+  if (!words.includes(lower)) refuse(where, `must be ${words.join(", ")}, not ${shown(value)}`);
+  return lower;
+}
+
+/** Refuses an end that does not lie after its start. */
+export function inOrder(where, start, stop) {
+  if (!start.isBelow(stop)) {
+    refuse(where, `must be after its start at ${start.toNumber()} s, not ${stop.toNumber()}`);
+  }
+}
+
+/** What a reader makes of a value; its Error gets the place put in front. */
+export function read(where, reader, value) {
   try {
     return reader(value);
   } catch (error) {
@@ -87,8 +104,20 @@ function read(where, reader, value) {
   }
 }
 
-function refuse(where, reason) {
-  throw new Error(`${where}: ${reason}`);
+/** A value that must be there. */
+export function needed(where, value) {
+  if (value === undefined) refuse(where, "is missing");
+  return value;
 }
 
-const shown = (value) => JSON.stringify(value);
+export function refuse(where, reason) {
+  throw new Error(where ? `${where}: ${reason}` : reason);
+}
+
+/** A value in a few words, for an error. */
+export function shown(value) {
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object" && value !== null) return "an object";
+  const written = JSON.stringify(value) ?? "nothing";
+  return written.length > 40 ? `${written.slice(0, 37)} …` : written;
+}

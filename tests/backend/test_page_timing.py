@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from fractions import Fraction
 from math import floor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,14 +19,17 @@ from backend.page_constants import page_constants, page_constants_module
 from engine.errors import EditError
 from engine.source import SourceInfo
 from engine.timeline import validation
+from engine.timeline.clip import APP_EASE, Clip
 from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan, PlannedClip, build_plan
 from engine.timeline.retime import Retiming
 from engine.timing import TIMESTAMP_TOLERANCE_S, exact_seconds
 from tests.backend.page_cases import RATES, SPEEDS, Case, cases, source_of_steps
 from tests.backend.page_modules import CHROMIUM, NODE, Ask, page_modules
+from tests.sources import a_source
 
 MOST_FRAMES_ASKED = 60
+GOLDEN = sorted((Path(__file__).parents[1] / "edits" / "golden").glob("*.json"))
 
 pytestmark = pytest.mark.skipif(
     NODE is None and CHROMIUM is None,
@@ -50,7 +54,16 @@ def test_the_page_plans_as_the_engine_does(ask: Ask, case: Case) -> None:
     check_plan(ask, case, edit, plan)
 
 
-@pytest.mark.parametrize(("rate", "frames"), [(23.98, 14_386), ("23.980", 14_388)])
+@pytest.mark.parametrize("path", GOLDEN, ids=[path.stem for path in GOLDEN])
+def test_the_page_reads_the_golden_edits(ask: Ask, path: Path) -> None:
+    document = json.loads(path.read_text())["document"]
+    case = Case(document, {"game.mp4": a_source("game.mp4", frames=384)})
+    edit, plan = planned(case)
+    told = check_plan(ask, case, edit, plan)
+    assert told["warnings"] == list(edit.warnings)
+
+
+@pytest.mark.parametrize(("rate", "frames"), [(23.98, 14_386), ("1199/50", 14_388)])
 def test_a_long_clip_keeps_step(ask: Ask, rate: float | str, frames: int) -> None:
     """600 s at 24000/1001 frames/s, which is what 23.98 means, and at 23.98 exactly."""
     document = {"clips": [{"fileName": "long.mp4"}], "targetFps": rate}
@@ -85,25 +98,32 @@ def test_transitions_are_shortened_alike(
 
 
 def planned(case: Case) -> tuple[Edit, Plan]:
-    """The engine's plan. Raises EditError."""
-    edit = Edit.parse(json.dumps(case.document))
+    """The engine's plan, of an order over HTTP. Raises EditError."""
+    ease = case.document.get("ease") or APP_EASE
+    edit = Edit.parse(json.dumps(case.document | {"ease": ease}))
     return edit, build_plan(edit, [case.sources[clip.file_name] for clip in edit.clips])
 
 
-def check_plan(ask: Ask, case: Case, edit: Edit, plan: Plan) -> None:
-    """The page's plan is the engine's."""
-    asked = {
-        clip.file_name: questions(planned_clip, plan.fps)
+def check_plan(ask: Ask, case: Case, edit: Edit, plan: Plan) -> dict[str, Any]:
+    """The page's plan is the engine's, and so is the edit that it keeps."""
+    asked = [
+        questions(clip, planned_clip, plan.fps)
         for clip, planned_clip in zip(edit.clips, plan.clips, strict=True)
-    }
+    ]
     sources = {name: described(source) for name, source in case.sources.items()}
-    told = ask("plan", {"edit": case.document, "sources": sources, "asked": asked})
+    told: dict[str, Any] = ask("plan", {"edit": case.document, "sources": sources, "asked": asked})
+    assert Edit.parse(told["document"]) == edit
+    assert told["again"] == told["document"]
+    assert len(told["warnings"]) == len(edit.warnings)
     assert Fraction(told["rate"]) == plan.fps
     assert told["frames"] == plan.frame_count
     assert told["transitions"] == [each.frame_count for each in plan.transitions]
     assert [each["fileName"] for each in told["clips"]] == [each.file_name for each in edit.clips]
-    for clip, answer in zip(plan.clips, told["clips"], strict=True):
-        check_clip(clip, plan.fps, asked[answer["fileName"]], answer)
+    for clip, planned_clip, questions_, answer in zip(
+        edit.clips, plan.clips, asked, told["clips"], strict=True
+    ):
+        check_clip(clip, planned_clip, plan.fps, questions_, answer)
+    return told
 
 
 def described(source: SourceInfo) -> dict[str, Any]:
@@ -114,38 +134,55 @@ def described(source: SourceInfo) -> dict[str, Any]:
     return {"size": size, "timing": timing}
 
 
-def questions(clip: PlannedClip, fps: Fraction) -> dict[str, list[Any]]:
+def offset_s(clip: Clip) -> Fraction:
+    """Where in the file the clip's times begin to count."""
+    return clip.source_start_s or Fraction(0)
+
+
+def questions(edited: Clip, clip: PlannedClip, fps: Fraction) -> dict[str, list[Any]]:
     """Some frames of a clip, the times of their crops, and some times of its source."""
+    start_s = float(offset_s(edited))
     count = len(clip.frames)
     numbers = np.unique(np.linspace(0, count - 1, MOST_FRAMES_ASKED).astype(int))
     first_of_pieces = [frames.start for frames in clip.retiming.frames_of_pieces(fps) if frames]
     numbers = np.union1d(numbers, first_of_pieces)
-    starts_s = [float(clip.source.time_of(pts)) for pts in clip.pts[numbers[::3]]]
+    starts_s = [
+        max(0.0, float(clip.source.time_of(pts)) - start_s) for pts in clip.pts[numbers[::3]]
+    ]
     just_before_s = [max(0.0, start_s - 0.0015) for start_s in starts_s]
     spread_s = np.linspace(0, float(clip.source.duration_s), 13).tolist()
     return {
         "numbers": numbers.tolist(),
-        "cropTimes": clip.retiming.source_times_s(fps)[numbers].tolist(),
+        "cropTimes": (clip.retiming.source_times_s(fps)[numbers] - start_s).tolist(),
         "stageTimes": [*spread_s, *starts_s, *just_before_s],
     }
 
 
 def check_clip(
-    clip: PlannedClip, fps: Fraction, asked: dict[str, list[Any]], told: dict[str, Any]
+    edited: Clip,
+    clip: PlannedClip,
+    fps: Fraction,
+    asked: dict[str, list[Any]],
+    told: dict[str, Any],
 ) -> None:
-    """The page's answer for one clip is what the engine planned."""
-    numbers = asked["numbers"]
+    """The page's answer for one clip is what the engine planned, in the clip's own time."""
+    numbers, start_s = asked["numbers"], offset_s(edited)
     assert told["frames"] == [clip.frames.start, clip.frames.stop]
+    assert Fraction(told["start"]) == start_s
     assert [list(map(Fraction, each)) for each in told["pieces"]] == [
-        [each.start_s, each.stop_s, each.speed, each.at_s] for each in clip.retiming.pieces
+        [each.start_s - start_s, each.stop_s - start_s, each.speed, each.at_s]
+        for each in clip.retiming.pieces
     ]
-    times_s = [source_time_s(clip.retiming, frame, fps) for frame in numbers]
+    times_s = [source_time_s(clip.retiming, frame, fps) - start_s for frame in numbers]
     assert list(map(Fraction, told["sourceTimes"])) == times_s
     assert asked["cropTimes"] == pytest.approx(list(map(float, times_s)), rel=1e-9, abs=1e-9)
     assert told["ticks"] == (clip.pts[numbers] - clip.source.frame_pts[0]).tolist()
     rects = clip.rects[numbers]
     assert np.allclose(np.array(told["rects"]), rects, rtol=1e-9, atol=1e-9)
-    shown = [clip.frames.start + frame_shown_at(clip, fps, time) for time in asked["stageTimes"]]
+    shown = [
+        clip.frames.start + frame_shown_at(clip, fps, start_s + exact_seconds(time))
+        for time in asked["stageTimes"]
+    ]
     assert told["outputFrames"] == shown
 
 
@@ -156,12 +193,11 @@ def source_time_s(retimed: Retiming, frame: int, fps: Fraction) -> Fraction:
     return piece.start_s + (at_s - piece.at_s) * piece.speed
 
 
-def frame_shown_at(clip: PlannedClip, fps: Fraction, time: float) -> int:
+def frame_shown_at(clip: PlannedClip, fps: Fraction, time_s: Fraction) -> int:
     """The output frame of a clip nearest to a source time that shows the source frame there.
 
     The last one that starts before it, where no output frame shows that source frame.
     """
-    time_s = exact_seconds(time)
     pieces = clip.retiming.pieces
     piece = max((each for each in pieces if each.start_s <= time_s), default=pieces[0],
                 key=lambda each: each.start_s)  # fmt: skip
@@ -181,7 +217,22 @@ def frame_shown_at(clip: PlannedClip, fps: Fraction, time: float) -> int:
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 texts = st.from_regex(validation.RATE_SPELLING, fullmatch=True) | st.sampled_from(
-    ["", "30/0", "0/30", "1e9", " 30", "30 ", "30/1001/2", "-30", "+30", "NaN", "30\n", "0x10"]
+    [
+        "",
+        " ",
+        "30/0",
+        "0/30",
+        "1e9",
+        " 30",
+        "30 ",
+        "\t30",
+        "30/1001/2",
+        "-30",
+        "+30",
+        "NaN",
+        "30\n",
+        "0x10",
+    ]
 )
 
 
@@ -250,6 +301,58 @@ KEYFRAME = {"time": 0, "x": 0, "y": 0, "width": 9, "height": 16}
         (clip_with(cropKeyframes=[KEYFRAME | {"width": 0}]), "clips[0].cropKeyframes[0].width"),
         (clip_with(cropKeyframes=[KEYFRAME | {"x": "left"}]), "clips[0].cropKeyframes[0].x"),
         (clip_with(cropKeyframes=[KEYFRAME | {"ease": "jump"}]), "clips[0].cropKeyframes[0].ease"),
+        (clip_with(cropKeyframes=[{**KEYFRAME, "time": None}]), "clips[0].cropKeyframes[0].time"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"frame": 2}]), "clips[0].cropKeyframes[0].frame"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"frame": 0.5}]), "clips[0].cropKeyframes[0].frame"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"time": None, "frame": -1}]),
+         "clips[0].cropKeyframes[0].time"),
+        (clip_with(cropKeyframes={}), "clips[0].cropKeyframes"),
+        (clip_with(cropKeyframes=[7]), "clips[0].cropKeyframes[0]"),
+        (clip_with(rotation=20.5), "clips[0].rotation"),
+        (clip_with(rotation="5"), "clips[0].rotation"),
+        (clip_with(sourceRange=[3, 3]), "clips[0].sourceRange.end"),
+        (clip_with(sourceRange={"start": -1}), "clips[0].sourceRange.start"),
+        (clip_with(trimRange=[0, 1, 2]), "clips[0].trimRange"),
+        (clip_with(trimRange=[2, 1]), "clips[0].trimRange.end"),
+        (clip_with(segments={"trimRange": [2, 1]}), "clips[0].segments.trimRange.end"),
+        (clip_with(segments={"trimRange": [0, 1]}, trimRange=[0, 2]), "clips[0].trimRange"),
+        (clip_with(segments={"trim_start": 2, "trim_end": 1}), "clips[0].segments.trim_end"),
+        (clip_with(segmentsData={"trim_end": 1, "trimRange": [0, 1]}),
+         "clips[0].segmentsData.trim_end"),
+        (clip_with(segmentsData={}, trimRange=[0, 1]), "clips[0].segmentsData"),
+        (clip_with(segments={"boundaries": [0, 2, 2]}), "clips[0].segments.boundaries[2]"),
+        (clip_with(segments={"boundaries": [0, 2], "segmentSpeeds": {"1": 2}}),
+         'clips[0].segments.segmentSpeeds["1"]'),
+        (clip_with(segments={"segmentSpeeds": {"0": 21}}), 'clips[0].segments.segmentSpeeds["0"]'),
+        (clip_with(segments={"segmentSpeeds": {"0": 2}, "segments": [{"start": 0}]}),
+         "clips[0].segments.segmentSpeeds"),
+        (clip_with(segments={"segments": [{"start": 2}, {"start": 1}]}),
+         "clips[0].segments.segments[0]"),
+        (clip_with(segments={"segments": [{"end": 2}]}), "clips[0].segments.segments[0].start"),
+        (clip_with(sourceWidth=1920), "clips[0].sourceHeight"),
+        (clip_with(sourceWidth=0, sourceHeight=9), "clips[0].sourceWidth"),
+        (clip_with(duration=-1), "clips[0].duration"),
+        (clip_with(title=7), "clips[0].title"),
+        (clip_with(clipName=7), "clips[0].clipName"),
+        ({"clips": [{}]}, "clips[0].fileName"),
+        ({"clips": [{"fileName": ""}]}, "clips[0].fileName"),
+        ({"clips": [{"fileName": "a.mp4", "clipIndex": 3}, {"fileName": "a.mp4"}]},
+         "clips[1].clipIndex"),
+        ({"clips": [{"fileName": "a.mp4", "clipIndex": 3}] * 2}, "clips[1].clipIndex"),
+        ({"clips": [{"fileName": "a.mp4"}] * 2, "transition": []}, "transition"),
+        ({"targetWidth": 90}, "targetHeight"),
+        ({"globalAspectRatio": "4:3"}, "globalAspectRatio"),
+        ({"includeAudio": 1}, "includeAudio"),
+        ({"ease": "curved"}, "ease"),
+        ({"keyInterval": 0}, "keyInterval"),
+        # unknown keys where they would make another film
+        (clip_with(segments={"splits": [1]}), "clips[0].segments.splits"),
+        (clip_with(segmentsData={"segments": [{"start": 0, "endSpeed": 2}]}),
+         "clips[0].segmentsData.segments[0].endSpeed"),
+        (clip_with(trimRange={"stop": 1}), "clips[0].trimRange.stop"),
+        (clip_with(sourceRange={"from": 1}), "clips[0].sourceRange.from"),
+        (clip_with(cropKeyframes=[KEYFRAME | {"zoom": 2}]), "clips[0].cropKeyframes[0].zoom"),
+        ({"clips": [{"fileName": "a.mp4"}] * 2, "transition": {"length": 1}}, "transition.length"),
     ],
 )  # fmt: skip
 def test_the_page_refuses_what_the_engine_refuses(
@@ -262,6 +365,18 @@ def test_the_page_refuses_what_the_engine_refuses(
     assert ask("refusal", document).startswith(f"{where}: ")
 
 
+def test_unknown_keys_of_an_edit_and_a_clip_are_kept_for_the_server_to_tell_of(ask: Ask) -> None:
+    document = clip_with(brightness=2) | {"watermark": "x"}
+    assert ask("refusal", document) is None
+    case = Case(document, {"a.mp4": a_source("a.mp4", frames=9)})
+    edit = Edit.parse(document, unknown="warn")
+    plan = build_plan(edit, [case.sources["a.mp4"]])
+    sources = {"a.mp4": described(case.sources["a.mp4"])}
+    asked = [questions(edit.clips[0], plan.clips[0], plan.fps)]
+    kept = ask("plan", {"edit": document, "sources": sources, "asked": asked})["document"]
+    assert (kept["watermark"], kept["clips"][0]["brightness"]) == ("x", 2)
+
+
 def test_the_page_is_served_the_engine_s_constants(client: httpx.Client) -> None:
     answer = client.get("/page/constants.js")
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
@@ -269,4 +384,4 @@ def test_the_page_is_served_the_engine_s_constants(client: httpx.Client) -> None
     assert answer.text == page_constants_module()
     constants = page_constants()
     assert Fraction(constants["TIMESTAMP_TOLERANCE_S"]) == TIMESTAMP_TOLERANCE_S
-    assert constants["NTSC_RATES"]["23.98"] == "24000/1001"
+    assert constants["NTSC_RATES"]["1199/50"] == "24000/1001"

@@ -95,6 +95,20 @@ def test_microseconds_survive_the_way_through_a_float(microseconds: int) -> None
         (119.88, Fraction(120000, 1001)),
         (12.5, Fraction(25, 2)),
         (30000 / 1001, NTSC),
+        ("29.970", NTSC),
+        (30 * 0.999, NTSC),
+        (0.1 * 3 * 99.9, NTSC),
+        ("29.97002997002997", NTSC),
+        (47.95, Fraction(48000, 1001)),
+        (59.94006, Fraction(60000, 1001)),
+        (239.76, Fraction(240000, 1001)),
+        ("2997/100", Fraction(2997, 100)),
+        (29.9, Fraction(299, 10)),
+        (23.97, Fraction(2397, 100)),
+        (23.975, Fraction(959, 40)),
+        (29.971, Fraction(29971, 1000)),
+        ("30.00", Fraction(30)),
+        (24.0, Fraction(24)),
     ],
 )
 def test_a_written_rate_is_exact(written: float | str | Fraction, exact: Fraction) -> None:
@@ -120,6 +134,26 @@ def test_what_is_no_rate_is_refused(written: float | str, complaint: str) -> Non
 @given(rates)
 def test_rates_in_use_read_back_as_themselves(fps: Fraction) -> None:
     assert exact_rate(str(fps)) == exact_rate(float(fps)) == exact_rate(fps) == fps
+
+
+ntsc_rates = st.sampled_from([24, 30, 48, 60, 120, 240]).map(lambda n: Fraction(n * 1000, 1001))
+
+
+@given(ntsc_rates, st.integers(2, 20))
+def test_an_ntsc_rate_is_known_by_its_roundings(rate: Fraction, decimals: int) -> None:
+    assert exact_rate(f"{float(rate):.{decimals}f}") == rate
+
+
+@given(ntsc_rates, st.integers(2, 6), st.sampled_from([-2, -1, 1, 2]))
+def test_a_number_near_an_ntsc_rate_is_itself(rate: Fraction, decimals: int, off: int) -> None:
+    written = round(rate, decimals) + off * Fraction(1, 10**decimals)
+    is_rounding = any(round(rate, fewer) == written for fewer in range(2, decimals))
+    assert exact_rate(float(written)) == (rate if is_rounding else written)
+
+
+@given(st.fractions(1, 240, max_denominator=1000))
+def test_a_ratio_is_exactly_what_it_says(rate: Fraction) -> None:
+    assert exact_rate(f"{rate.numerator}/{rate.denominator}") == rate
 
 
 def test_an_hour_of_ntsc_is_3_6_seconds_long_of_an_hour() -> None:
