@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +34,39 @@ def video_stream(path: Path, *options: str) -> dict[str, Any]:
     streams = ffprobe(path, *options)["streams"]
     found: dict[str, Any] = next(each for each in streams if each["codec_type"] == "video")
     return found
+
+
+def key_frames(path: Path) -> list[int]:
+    """Numbers of the frames that ffprobe takes for key frames; no other may be an I picture."""
+    frames = ffprobe(path, "-show_frames", "-select_streams", "v:0")["frames"]
+    keys = [number for number, frame in enumerate(frames) if frame["key_frame"]]
+    assert keys == [number for number, frame in enumerate(frames) if frame["pict_type"] == "I"]
+    return keys
+
+
+def check_key_frames_are_beginnings(path: Path, keys: list[int]) -> None:
+    """Fails unless each is an IDR, and a decoder that begins there shows what the film shows."""
+    whole = luma_frames(path)
+    with av.open(str(path)) as film:
+        stream = film.streams.video[0]
+        packets = [packet for packet in film.demux(stream) if packet.size]
+        for key in keys:
+            assert 5 in nal_types(bytes(packets[key]))
+            decoder = av.CodecContext.create(stream.codec_context.name, "r")
+            decoder.extradata = stream.codec_context.extradata
+            assert isinstance(decoder, av.VideoCodecContext)
+            shown = [frame for packet in (*packets[key:], None) for frame in decoder.decode(packet)]
+            lumas = [frame.to_ndarray()[: frame.height] for frame in shown]
+            assert np.array_equal(lumas, whole[key:])
+
+
+def nal_types(packet: bytes) -> list[int]:
+    """The types of the NAL units of an H.264 packet, as MP4 holds them; 5 is a slice of an IDR."""
+    types, at = [], 0
+    while at < len(packet):
+        types.append(packet[at + 4] & 31)
+        at += 4 + int.from_bytes(packet[at : at + 4], "big")
+    return types
 
 
 def complaints(path: Path) -> str:
