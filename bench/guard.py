@@ -17,6 +17,7 @@ LIMITS: Final[Mapping[str, float]] = {
     "keyframes": 2.0,
     "crop, sdr": 5.0,
     "crop, sdr_turned": 7.0,
+    "crop, sdr_tilted": 40.0,
     "crop, bt601_full": 14.0,
     "crop, hlg_turned": 40.0,
     "decode": 1.3,

@@ -16,23 +16,25 @@ from engine.source import Colour, Matrix, Transfer
 
 FRAME, CROP, TARGET = Size(1920, 1080), Size(600, 1066), Size(1080, 1920)
 KINDS = {
-    "sdr": (0, 8, Colour(Matrix.BT709, False, Transfer.SDR, assumed=False)),
-    "sdr_turned": (90, 8, Colour(Matrix.BT709, False, Transfer.SDR, assumed=False)),
-    "bt601_full": (0, 8, Colour(Matrix.BT601, True, Transfer.SDR, assumed=False)),
-    "hlg_turned": (90, 10, Colour(Matrix.BT2020, False, Transfer.HLG, assumed=False)),
+    "sdr": (0, 0.0, 8, Colour(Matrix.BT709, False, Transfer.SDR, assumed=False)),
+    "sdr_turned": (90, 0.0, 8, Colour(Matrix.BT709, False, Transfer.SDR, assumed=False)),
+    "sdr_tilted": (0, 7.3, 8, Colour(Matrix.BT709, False, Transfer.SDR, assumed=False)),
+    "bt601_full": (0, 0.0, 8, Colour(Matrix.BT601, True, Transfer.SDR, assumed=False)),
+    "hlg_turned": (90, 0.0, 10, Colour(Matrix.BT2020, False, Transfer.HLG, assumed=False)),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_crop(guard: Guard, kind: str) -> None:
     """libswscale's is always the plain one: whole pixels, upright, no conversion of colours."""
-    rotation_deg, depth, colour = KINDS[kind]
+    rotation_deg, tilt_deg, depth, colour = KINDS[kind]
     sampler = CropSampler(
         display_size=FRAME if rotation_deg == 0 else Size(FRAME.height, FRAME.width),
         rotation_deg=rotation_deg,
         colour=colour,
         target=TARGET,
         fit=Fit.STRETCH,
+        tilt_deg=tilt_deg,
     )
     frame, picture = a_frame(depth), Picture(TARGET)
     rect = np.array([200.0, 5.0, CROP.width, CROP.height])

@@ -47,19 +47,15 @@ class Taps:
         return int(self.starts.size)
 
 
-def taps(
-    outputs: int, origin: float, step: float, unit: int = UNIT, *, spacing: float | None = None
-) -> Taps:
+def taps(outputs: int, origin: float, step: float, unit: int = UNIT) -> Taps:
     """Taps for output samples centred at `origin + i * step`, in samples of the source plane.
 
     A negative step reads the plane backwards. The weights of each output sum to exactly `unit`.
-    The cubic is widened for output samples that are `spacing` apart, by default a step.
     """
-    stretch = max(1.0, abs(step) if spacing is None else spacing)
-    groups = math.ceil(stretch)
+    groups = max(1, math.ceil(abs(step)))
     starts = np.empty(outputs, np.int32)
     weights = np.empty((groups, outputs, 4), np.int16)
-    _fill_taps(origin, step, stretch, unit, starts, weights)
+    _fill_taps(origin, step, unit, starts, weights)
     copies = step == 1.0 and origin == math.floor(origin) and unit == UNIT
     return Taps(starts, weights, int(origin) if copies else None)
 
@@ -78,31 +74,37 @@ def _keys(distance: float) -> float:
 
 @compiled()
 def _fill_taps(
-    origin: float,
-    step: float,
-    stretch: float,
-    unit: int,
-    starts: NDArray[Any],
-    weights: NDArray[Any],
+    origin: float, step: float, unit: int, starts: NDArray[Any], weights: NDArray[Any]
 ) -> None:
-    groups, outputs, _ = weights.shape
-    raw = np.empty(4 * groups, np.float64)
-    for i in range(outputs):
+    stretch = max(1.0, abs(step))
+    for i in range(starts.size):
         centre = origin + i * step
-        start = math.floor(centre - 2.0 * stretch) + 1
-        starts[i] = start
-        total = 0.0
-        for k in range(4 * groups):
-            raw[k] = _keys((start + k - centre) / stretch)
-            total += raw[k]
-        # each weight is the growth of the rounded running sum: the sum is exact and the errors
-        # spread evenly
-        running, before = 0.0, 0
-        for k in range(4 * groups):
-            running += raw[k]
-            after = math.floor(running / total * unit + 0.5)
-            weights[k // 4, i, k % 4] = after - before
-            before = after
+        starts[i] = math.floor(centre - 2.0 * stretch) + 1
+        fill_weights(starts[i], centre, stretch, unit, weights[:, i])
+
+
+@compiled()
+def fill_weights(
+    start: int, centre: float, stretch: float, unit: int, weights: NDArray[Any]
+) -> None:
+    """The weights of the source samples from `start` on for an output sample at `centre`.
+
+    The cubic is `stretch` times as wide as it is. `weights` has shape (groups, 4).
+    """
+    count = weights.size
+    raw = np.empty(count, np.float64)
+    total = 0.0
+    for k in range(count):
+        raw[k] = _keys((start + k - centre) / stretch)
+        total += raw[k]
+    # each weight is the growth of the rounded running sum: the sum is exact and the errors spread
+    # evenly
+    running, before = 0.0, 0
+    for k in range(count):
+        running += raw[k]
+        after = math.floor(running / total * unit + 0.5)
+        weights[k // 4, k % 4] = after - before
+        before = after
 
 
 @compiled()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from engine.compiled import compiled
 from engine.geometry import Affine
 from engine.pixels.colour import UNIT
-from engine.pixels.resample import Taps, copy_quads, filter_row, load_row, store, taps
+from engine.pixels.resample import copy_quads, fill_weights, filter_row, load_row, store
 
 POSITION_BITS = 32
 """Places are counted in 2**-32 source samples: over 8,000 columns, steps add up to 2**-20."""
@@ -44,9 +44,9 @@ class TiltedTaps:
     rows: int
     places: NDArray[np.int64]
     """Shape (2, 3): for x and y, the steps per column and per row, and the place of (0, 0)."""
-    across: Taps
-    """Per phase; `starts` count from the window's sample."""
-    down: Taps
+    across: NDArray[np.int16]
+    """Shape (groups, PHASES, 4): weights of the samples from that of the window on."""
+    down: NDArray[np.int16]
     window_x: range
     """The samples of the plane that are needed. They may lie outside of it."""
     window_y: range
@@ -77,26 +77,35 @@ def tilted_taps(
 
 def _axis(
     line: tuple[float, float, float], ends: tuple[int, int], unit: int
-) -> tuple[tuple[int, int, int], Taps, range]:
-    """The places, the taps and the window along one axis of the plane.
+) -> tuple[tuple[int, int, int], NDArray[np.int16], range]:
+    """The places, the weights and the window along one axis of the plane.
 
     `line`: its samples per column and per row, and the place of (0, 0); `ends`: the last column and
     row.
     """
     by_column, by_row, origin = (round(value * (1 << POSITION_BITS)) for value in line)
     origin += 1 << PHASE_SHIFT - 1  # half a phase, so that a shift rounds to the nearest one
+    spacing = math.sqrt(line[0] * line[0] + line[1] * line[1])
     # rounded, since a turn that keeps the size is not to widen the cubic by a last bit
-    spacing = round(math.sqrt(line[0] * line[0] + line[1] * line[1]) * (1 << 20)) / (1 << 20)
-    per_phase = taps(PHASES, 0.0, 1 / PHASES, unit, spacing=spacing)
+    stretch = max(1.0, round(spacing * (1 << 20)) / (1 << 20))
+    start = 1 - math.ceil(2 * stretch)
+    weights = np.empty((math.ceil(stretch), PHASES, 4), np.int16)
+    _fill_phases(start, stretch, unit, weights)
     corners = [
         (origin + by_column * column + by_row * row) >> POSITION_BITS
         for column in (0, ends[0])
         for row in (0, ends[1])
     ]
-    first = min(corners) + int(per_phase.starts.min())
-    stop = max(corners) + int(per_phase.starts.max()) + 4 * per_phase.weights.shape[0]
-    places = (by_column, by_row, origin - (first << POSITION_BITS))
-    return places, per_phase, range(first, stop)
+    first = min(corners) + start
+    stop = max(corners) + start + 4 * len(weights)
+    places = (by_column, by_row, origin - (min(corners) << POSITION_BITS))
+    return places, weights, range(first, stop)
+
+
+@compiled()
+def _fill_phases(start: int, stretch: float, unit: int, weights: NDArray[Any]) -> None:
+    for phase in range(PHASES):
+        fill_weights(start, phase / PHASES, stretch, unit, weights[:, phase])
 
 
 def resample_tilted_plane(
@@ -115,8 +124,7 @@ def resample_tilted_plane(
         black, window,
     )  # fmt: skip
     _resample_window(
-        window, how.places, how.across.starts, how.across.weights, how.down.starts,
-        how.down.weights, how.columns, how.rows, bias, fine, out, left, top,
+        window, how.places, how.across, how.down, how.columns, how.rows, bias, fine, out, left, top
     )  # fmt: skip
 
 
@@ -145,8 +153,6 @@ def _place_row(
     places: NDArray[Any],
     row: int,
     pitch: int,
-    x_starts: NDArray[Any],
-    y_starts: NDArray[Any],
     at: NDArray[Any],
     x_phases: NDArray[Any],
     y_phases: NDArray[Any],
@@ -157,11 +163,8 @@ def _place_row(
     y = places[1, 1] * row + places[1, 2]
     for column in range(at.size):
         to_x, to_y = (x + x_step * column) >> PHASE_SHIFT, (y + y_step * column) >> PHASE_SHIFT
-        x_phase, y_phase = to_x & (PHASES - 1), to_y & (PHASES - 1)
-        first_x = (to_x >> PHASE_BITS) + x_starts[x_phase]
-        first_y = (to_y >> PHASE_BITS) + y_starts[y_phase]
-        at[column] = first_y * pitch + first_x
-        x_phases[column], y_phases[column] = 4 * x_phase, 4 * y_phase
+        at[column] = (to_y >> PHASE_BITS) * pitch + (to_x >> PHASE_BITS)
+        x_phases[column], y_phases[column] = 4 * (to_x & PHASES - 1), 4 * (to_y & PHASES - 1)
 
 
 @compiled()
@@ -179,9 +182,7 @@ def _add_weighted_rows(
 
 @compiled()
 def _resample_window(
-    window: NDArray[Any], places: NDArray[Any],
-    x_starts: NDArray[Any], x_weights: NDArray[Any],
-    y_starts: NDArray[Any], y_weights: NDArray[Any],
+    window: NDArray[Any], places: NDArray[Any], x_weights: NDArray[Any], y_weights: NDArray[Any],
     columns: int, rows: int, bias: int, fine: bool, out: NDArray[Any], left: int, top: int,
 ) -> None:  # fmt: skip
     flat, pitch = window.reshape(window.size), window.shape[1]
@@ -196,7 +197,7 @@ def _resample_window(
     filtered = np.empty((4, columns), np.int16)
     sums = np.empty(columns, np.int32)
     for row in range(rows):
-        _place_row(places, row, pitch, x_starts, y_starts, at, x_phases, y_phases)
+        _place_row(places, row, pitch, at, x_phases, y_phases)
         for group in range(x_table.shape[0]):
             copy_quads(x_table[group], x_phases, 0, across[group])
         sums[:] = 0

@@ -147,7 +147,7 @@ def _tilted(plane: Tensor, how: TiltedTaps, black: int) -> Tensor:
 
 
 def _axis(
-    plane: Tensor, how: TiltedTaps, axis: int, per_phase: Taps
+    plane: Tensor, how: TiltedTaps, axis: int, per_phase: NDArray[np.int16]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every output sample, its first tap along an axis of the window and its phase; the weights.
 
@@ -158,9 +158,8 @@ def _axis(
     row = torch.arange(how.rows, device=plane.device)[:, None]
     place = (column * by_column + row * by_row + origin).flatten() >> PHASE_SHIFT
     phase = place & PHASES - 1
-    first = (place >> PHASE_BITS) + _sent(per_phase.starts, plane.device)[phase]
-    weights = _sent(per_phase.weights, plane.device).transpose(1, 2).flatten(0, 1)
-    return first, phase.int(), weights.to(plane.dtype) / UNIT
+    weights = _sent(per_phase, plane.device).transpose(1, 2).flatten(0, 1)
+    return place >> PHASE_BITS, phase.int(), weights.to(plane.dtype) / UNIT
 
 
 def _window(plane: Tensor, how: TiltedTaps, black: int) -> Tensor:
