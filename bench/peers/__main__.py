@@ -49,6 +49,7 @@ CLOSE = ("framestream", "ffmpeg")
 ROUNDS = 3
 SAME_FRAME_DB = 27
 """The least alike frame of a film; a neighbour of the right frame is 21 to 24 dB alike."""
+LONGEST_GOP = program.KEY_INTERVAL_S * FPS
 NETWORK = "realesr-general-x4v3"
 
 
@@ -170,6 +171,8 @@ def _made(peer: ModuleType, edit: PeerEdit, folder: Path, reference: Path | None
     likeness = reference and program.likeness(output, reference, edit.dissolves)
     if likeness and likeness.worst_db < SAME_FRAME_DB:
         raise RuntimeError(f"{output} shows other frames: one is {likeness.worst_db} dB alike")
+    if program.longest_gop(keys := program.key_frames(output), edit.frame_count) > LONGEST_GOP:
+        raise RuntimeError(f"{output} has other key frames than the others: {keys}")
     return {
         "frames_encoded": peer.frames_encoded(folder, output),
         "size_bytes": output.stat().st_size,

@@ -27,12 +27,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_chromium
 def test_films_differ_in_key_frames_and_are_all_measured(clip: Path, tmp_path: Path) -> None:
     edit = {"clips": [{"fileName": str(clip)}], "targetWidth": 64, "targetHeight": 64}
-    scene = seeking.compared(edit, (1, 2), 2, tmp_path)
+    folder = tmp_path / "films"
+    scene = seeking.compared(edit, (1, 2), 2, folder)
     often, seldom = scene["films"]
-    assert program.key_frames(tmp_path / often["file"]) == [0, 30]
-    assert program.key_frames(tmp_path / seldom["file"]) == [0]
+    assert program.key_frames(folder / often["file"]) == [0, 30]
+    assert program.key_frames(folder / seldom["file"]) == [0]
     for film in scene["films"]:
-        assert film["size_bytes"] == (tmp_path / film["file"]).stat().st_size
+        assert film["size_bytes"] == (folder / film["file"]).stat().st_size
         assert len(film["seeks_ms"]) == 2 and min(film["seeks_ms"]) > 0
 
 
