@@ -181,6 +181,29 @@ def test_a_chunk_of_another_size_or_rate_is_not_trusted(
         assert store.find(chunk, replace(encoder, size=size, fps=fps)) is None
 
 
+def test_a_chunk_with_key_frames_in_other_places_is_not_trusted(
+    store: ChunkStore, encoder: Encoder
+) -> None:
+    chunk = a_chunk(frames=6)
+    often = replace(encoder, key_interval=2)
+    store.accept(chunk, rendered(store.path(chunk), often, 6), often)
+    found = store.find(chunk, often)
+    assert found is not None and found.file.key_frames == (0, 2, 4)
+    for interval in (1, 3, 5, 6):
+        assert store.find(chunk, replace(encoder, key_interval=interval)) is None
+    with pytest.raises(ChunkError, match="its key frames are not every 3 frames from its first on"):
+        store.accept(chunk, rendered(store.path(chunk), often, 6), replace(often, key_interval=3))
+
+
+def test_a_copied_chunk_has_the_key_frames_of_its_source(
+    store: ChunkStore, encoder: Encoder
+) -> None:
+    chunk = replace(a_chunk(frames=6), is_copied=True)
+    rendered(store.path(chunk), replace(encoder, key_interval=4), 6)
+    record = store.accept(chunk, EncodedChunk(6, frame_hash=None), encoder)
+    assert store.find(chunk, encoder) == record and record.file.key_frames == (0, 4)
+
+
 def test_one_export_at_a_time(store: ChunkStore) -> None:
     again = ChunkStore(store.folder)
     with (

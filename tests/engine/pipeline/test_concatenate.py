@@ -14,20 +14,36 @@ import numpy as np
 import pytest
 
 from engine import Clip, Edit, Encoder, Size, Transition, build_plan, choose_encoder, export
-from engine.errors import ChunkError
+from engine.errors import Cancelled, ChunkError
 from engine.media.gops import copy_gops, gop_table
 from engine.pipeline.concatenate import concatenate
-from engine.pipeline.exporter import probe_sources
+from engine.pipeline.exporter import Listener, probe_sources
 from engine.timing import FrameRange
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
-from tests.witness import complaints, ffprobe, luma_frames, samples
+from tests.witness import (
+    check_key_frames_are_beginnings,
+    complaints,
+    ffprobe,
+    key_frames,
+    luma_frames,
+    run,
+    samples,
+)
 
 SIZE = Size(96, 96)
 
 
-def encoder_of(size: Size = SIZE, **options: str) -> Encoder:
-    return choose_encoder(size, Fraction(30), name="libx264", options={"bf": "2", **options})
+def encoder_of(
+    size: Size = SIZE, *, key_interval_s: Fraction | None = None, **options: str
+) -> Encoder:
+    return choose_encoder(
+        size,
+        Fraction(30),
+        name="libx264",
+        options={"bf": "2", **options},
+        key_interval_s=key_interval_s,
+    )
 
 
 def exported(path: Path, frames: int, *, gop: int = 20, encoder: Encoder | None = None) -> Path:
@@ -167,3 +183,116 @@ def test_a_clip_in_the_user_s_folder_is_copied_too(
     report = concatenate([f"~/{two[0].name}"], tmp_path / "c.mp4", encoder=encoder_of())
     assert not report.warnings
     assert packets(tmp_path / "c.mp4") == packets(two[0])
+
+
+@pytest.fixture(scope="module")
+def often(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Films of 50 and 30 frames in chunks of 20, with a key frame every 8 and every 12."""
+    folder = tmp_path_factory.mktemp("often")
+    return (
+        exported(folder / "a.mp4", 50, encoder=encoder_of(key_interval_s=Fraction(8, 30))),
+        exported(folder / "b.mp4", 30, encoder=encoder_of(key_interval_s=Fraction(12, 30))),
+    )
+
+
+@needs_ffmpeg
+def test_films_of_any_intervals_are_copied(
+    two: tuple[Path, Path], often: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """`two` have one GOP per chunk, and what joins them would write a key frame every second."""
+    out, films = tmp_path / "c.mp4", [*often, two[1]]
+    encoder = encoder_of(key_interval_s=Fraction(1))
+    report = concatenate(films, out, encoder=encoder, include_audio=False)
+    assert not report.warnings and all(each.frame_hash is None for each in report.chunks)
+    assert packets(out) == [packet for film in films for packet in packets(film)]
+    assert not complaints(out)
+    shown = luma_frames(out)
+    assert [read_number(frame) for frame in shown] == [*range(50), *range(30), *range(30)]
+    # 0, 8 and 16 of each chunk of a; 0 and 12 of those of b; the chunks alone of the last
+    keys = [0, 8, 16, 20, 28, 36, 40, 48, 50, 62, 70, 80, 100]
+    assert key_frames(out) == keys
+    check_key_frames_are_beginnings(out, keys)
+
+
+@needs_ffmpeg
+def test_a_dissolve_spares_the_gops_it_does_not_touch(
+    often: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Six frames: the last GOP of a, of 2 frames, the one before it, and the first of b."""
+    out = tmp_path / "c.mp4"
+    encoder = encoder_of(key_interval_s=Fraction(3, 30))
+    joins = Transition("dissolve", 0.2)
+    report = concatenate(often, out, transitions=joins, encoder=encoder, include_audio=False)
+    copied = {
+        frame
+        for each in report.chunks
+        if each.frame_hash is None
+        for frame in range(each.start_frame, each.stop_frame)
+    }
+    assert copied == {*range(40), *range(44 + 12, 74)}
+    assert packets(out)[:40] == packets(often[0])[:40]
+    assert packets(out)[-18:] == packets(often[1])[-18:]
+    numbers = [read_number(frame) for frame in luma_frames(out)]
+    assert numbers[:44] == list(range(44)) and numbers[50:] == list(range(6, 30))
+    assert not complaints(out)
+    # those of a; every 3 frames of what is rendered: 40-44, the dissolve, 50-56; those of b
+    assert key_frames(out) == [0, 8, 16, 20, 28, 36, 40, 43, 44, 47, 50, 53, 56, 64]
+
+
+def test_copies_are_found_again_by_a_run_that_goes_on(
+    often: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out, parts = tmp_path / "c.mp4", tmp_path / "c.mp4.parts"
+
+    def stop_in_the_middle() -> bool:
+        return len(list(parts.glob("*.json"))) > 2
+
+    with pytest.raises(Cancelled):
+        concatenate(
+            often,
+            out,
+            encoder=encoder_of(),
+            include_audio=False,
+            listener=Listener(should_stop=stop_in_the_middle),
+        )
+    finished = len(list(parts.glob("*.json")))
+    report = concatenate(often, out, encoder=encoder_of(), include_audio=False)
+    assert 0 < finished == sum(each.resumed for each in report.chunks) < len(report.chunks)
+    assert packets(out) == [*packets(often[0]), *packets(often[1])]
+
+
+@needs_ffmpeg
+def test_a_gop_longer_than_a_chunk_is_copied(tmp_path: Path) -> None:
+    """250 frames are what libx264 writes for everybody else."""
+    clip = numbered_clip(tmp_path / "a.mp4", 260, size=(96, 96), gop=250)
+    out = tmp_path / "c.mp4"
+    report = concatenate([clip, clip], out, include_audio=False)
+    assert not report.warnings
+    assert packets(out) == packets(clip) * 2
+    assert key_frames(out) == [0, 250, 260, 510]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_whose_first_frame_is_not_at_0_is_copied(suffix: str, tmp_path: Path) -> None:
+    times_s = [Fraction(number + 2, 30) for number in range(30)]
+    no_edit_list = {"use_editlist": "0"} if suffix == ".mp4" else None
+    clip = numbered_clip(
+        tmp_path / f"a{suffix}", 30, size=(96, 96), pts=times_s, container_options=no_edit_list
+    )
+    out = tmp_path / "c.mp4"
+    report = concatenate([clip, clip], out, include_audio=False)
+    assert not report.warnings
+    assert [read_number(frame) for frame in luma_frames(out)] == [*range(30), *range(30)]
+    assert packets(out) == packets(clip) * 2
+
+
+@needs_ffmpeg
+def test_a_film_with_frames_that_are_never_shown_is_encoded_again(tmp_path: Path) -> None:
+    """An edit list that begins at frame 15 of a GOP of 12."""
+    whole = numbered_clip(tmp_path / "a.mp4", 40, size=(96, 96), options={"bf": "0"})
+    clip, out = tmp_path / "b.mp4", tmp_path / "c.mp4"
+    run("ffmpeg", "-v", "error", "-ss", "0.5", "-i", whole, "-c", "copy", clip)
+    report = concatenate([clip, clip], out, encoder=encoder_of(), include_audio=False)
+    assert "some of its frames are never shown" in report.warnings[0]
+    assert [read_number(frame) for frame in luma_frames(out)] == [*range(15, 40)] * 2

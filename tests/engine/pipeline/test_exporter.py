@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,28 @@ import pytest
 from engine.errors import Cancelled, DecodeError, EditError, EngineError, SourceError
 from engine.geometry import Rect, Size
 from engine.media.encoders import Encoder, choose_encoder
+from engine.pipeline.cache import StoreCache
 from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.exporter import Listener, export, probe_sources
 from engine.pipeline.progress import Phase, Progress
 from engine.pipeline.render import OpenSources, render_chunk
 from engine.pipeline.report import Report
+from engine.storage import LocalStore
 from engine.timeline.chunks import cut_into_chunks
 from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transition
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.stage import PlainResampler
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
-from tests.witness import complaints, ffprobe, luma_frames, samples, video_stream
+from tests.witness import (
+    check_key_frames_are_beginnings,
+    complaints,
+    ffprobe,
+    key_frames,
+    luma_frames,
+    samples,
+    video_stream,
+)
 
 pytestmark = needs_ffmpeg
 
@@ -245,14 +256,21 @@ def test_chunks_in_any_order_are_the_same_frames(tmp_path: Path) -> None:
 
 
 RESUMABLE = """
-import sys
+import os, sys
 from pathlib import Path
 from tests.engine.pipeline.test_exporter import encoder_for, three_clips_again
 from engine.pipeline.exporter import export
 folder = Path(sys.argv[1])
 plan = three_clips_again(folder)
-print("ready", flush=True)
-export(plan, folder / "killed.mp4", encoder=encoder_for(plan))
+while sys.stdin.readline():  # each line is another try, by a process that starts as this one is
+    child = os.fork()
+    if child == 0:
+        export(plan, folder / "killed.mp4", encoder=encoder_for(plan))
+        os._exit(0)
+    print(child, flush=True)
+    sys.stdin.readline()
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
@@ -262,15 +280,22 @@ def test_killed_again_and_again_it_ends_in_the_same_film(tmp_path: Path) -> None
     shown, heard = (seen(tmp_path / "whole.mp4") for seen in (luma_frames, samples))
     target = tmp_path / "killed.mp4"
     moments = np.random.default_rng(3).uniform(0.05, 0.8, 10)
-    for moment_s in moments:
-        with subprocess.Popen(
-            [sys.executable, "-c", RESUMABLE, str(tmp_path)], stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", RESUMABLE, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for moment_s in moments:
+            process.stdin.write("start\n")
+            child = int(process.stdout.readline())
             time.sleep(moment_s)
-            os.kill(process.pid, signal.SIGKILL)
-        assert not target.exists() or np.array_equal(luma_frames(target), shown)
+            os.kill(child, signal.SIGKILL)
+            process.stdin.write("bury\n")
+            assert process.stdout.readline() == "ended\n"
+            assert not target.exists() or np.array_equal(luma_frames(target), shown)
     resumed = exported(plan, target)
     assert [each.frame_hash for each in resumed.chunks] == [c.frame_hash for c in whole.chunks]
     assert complaints(target) == "" and np.array_equal(luma_frames(target), shown)
@@ -300,6 +325,40 @@ def test_changing_one_clip_renders_only_its_chunks(tmp_path: Path) -> None:
         (300, 540, True),
         (540, 645, False),
     ]
+
+
+def test_another_key_interval_is_another_film(tmp_path: Path) -> None:
+    """28 frames and 21 after a cut: the key frames count from the start of each chunk."""
+    numbered_clip(tmp_path / "a.mp4", 49)
+    clips = (Clip("a.mp4", trim_stop_s=F(28, 30)), Clip("a.mp4", trim_start_s=F(28, 30)))
+    plan, out = plan_of(tmp_path, *clips), tmp_path / "out.mp4"
+    cache = StoreCache(LocalStore(tmp_path / "cache"))
+
+    def export_at(interval_s: F | None) -> Report:
+        given = replace(plan, key_interval_s=interval_s)
+        encoder = choose_encoder(
+            plan.size, plan.fps, name="libx264", preset="ultrafast", key_interval_s=interval_s
+        )
+        return export(given, out, encoder=encoder, cache=cache)
+
+    first = export_at(F(1, 2))
+    assert (first.frames_resumed, first.key_interval) == (0, 15)
+    assert key_frames(out) == [0, 15, 28, 43]
+    second = export_at(None)
+    assert (second.frames_resumed, second.key_interval) == (0, 60)
+    assert key_frames(out) == [0, 28]
+    again = export_at(F(1, 2))
+    assert again.frames_resumed == 49
+    assert key_frames(out) == [0, 15, 28, 43] and numbers(out) == list(range(49))
+    check_key_frames_are_beginnings(out, [0, 15, 28, 43])
+
+
+def test_the_key_interval_of_the_edit_counts_where_no_encoder_is_given(tmp_path: Path) -> None:
+    numbered_clip(tmp_path / "a.mp4", 25, 25, size=(64, 48))
+    edit = Edit([Clip("a.mp4")], target_fps=25, target_size=Size(64, 48), key_interval_s=F(2, 5))
+    report = export(build_plan(edit, probe_sources(edit, tmp_path)), tmp_path / "out.mp4")
+    assert report.key_interval == 10
+    assert key_frames(tmp_path / "out.mp4") == [0, 10, 20]
 
 
 def test_a_torn_part_is_rendered_again(tmp_path: Path) -> None:

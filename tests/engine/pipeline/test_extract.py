@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Cancelled, EditError
+from engine.geometry import Size
 from engine.media.probe import probe
+from engine.pipeline.exporter import export, probe_sources
 from engine.pipeline.extract import Extracted, extract, planned_cut
+from engine.timeline.edit import Clip, Edit
+from engine.timeline.plan import build_plan
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
-from tests.witness import complaints, ffprobe, luma_frames, samples
+from tests.witness import (
+    check_key_frames_are_beginnings,
+    complaints,
+    ffprobe,
+    key_frames,
+    luma_frames,
+    samples,
+)
 
 pytestmark = needs_ffmpeg
 
@@ -63,6 +74,46 @@ def test_open_gops_are_not_cut_where_pictures_refer_across(tmp_path: Path) -> No
     assert numbers(made) == list(range(15, 45))
     assert told.frames_copied == 0 and "closed GOP" in told.why
     assert not complaints(made)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "frames", "copied"),
+    [
+        ("0.2", "1.3", range(6, 39), range(10, 34)),
+        (str(Fraction(10, 30)), str(Fraction(24, 30)), range(10, 24), range(10, 24)),
+        ("0", "9", range(40), range(40)),
+    ],
+)
+def test_a_film_of_ours_is_cut_at_any_of_its_key_frames(
+    start: str, stop: str, frames: range, copied: range, tmp_path: Path
+) -> None:
+    """Two chunks of 24 and 16 frames, with a key frame every 10 from the start of each."""
+    source = numbered_clip(tmp_path / "source.mp4", 40, size=(64, 64))
+    film = tmp_path / "film.mp4"
+    edit = Edit(
+        [Clip(source, trim_stop_s=0.8), Clip(source, trim_start_s=0.8)],
+        target_size=Size(64, 64),
+        key_interval_s=Fraction(1, 3),
+    )
+    export(build_plan(edit, probe_sources(edit)), film)
+    assert key_frames(film) == [0, 10, 20, 24, 34]
+    made, told = cut(film, start, stop)
+    assert numbers(made) == list(frames)
+    assert (told.frames, told.frames_copied) == (len(frames), len(copied))
+    shown, whole = luma_frames(made), luma_frames(film)
+    at = copied.start - frames.start
+    assert (shown[at : at + len(copied)] == whole[copied.start : copied.stop]).all()
+    keys = {0, *(key - frames.start for key in (10, 20, 24, 34) if key in frames)}
+    assert set(key_frames(made)) == keys
+    assert not complaints(made)
+
+
+def test_what_is_encoded_has_key_frames_too(tmp_path: Path) -> None:
+    clip = numbered_clip(tmp_path / "a.mov", 45, size=(64, 64), codec="mpeg4")
+    made = tmp_path / "cut.mp4"
+    extract(probe(clip), "0", None, made, on_progress=lambda *_: None, key_interval_s=0.5)
+    assert key_frames(made) == [0, 15, 30]
+    check_key_frames_are_beginnings(made, [0, 15, 30])
 
 
 def test_what_cannot_be_copied_is_encoded_and_says_why(tmp_path: Path) -> None:
