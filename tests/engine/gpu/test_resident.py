@@ -44,7 +44,8 @@ def in_host_memory() -> NetworkStage:
 
 
 def a_reel(folder: Path, size: tuple[int, int] = (160, 96), target: Size = TARGET) -> Plan:
-    """BT.709, full range in BT.601, and a phone's clip; two dissolves, a fade, slow motion."""
+    """BT.709, full range in BT.601 and tilted, and a phone's clip; two dissolves, a fade, slow
+    motion."""
     full = {"colorspace": Colorspace.ITU601, "color_range": ColorRange.JPEG}
     numbered_clip(folder / "a.mp4", 12, size=size)
     numbered_clip(folder / "b.mp4", 12, size=size, pix_fmt="yuvj420p", tags=full)
@@ -54,7 +55,7 @@ def a_reel(folder: Path, size: tuple[int, int] = (160, 96), target: Size = TARGE
     edit = Edit(
         [
             Clip("a.mp4", pan, speed_segments=[SpeedSegment(F(1, 10), F(1, 5), F(1, 3))]),
-            Clip("b.mp4", pan),
+            Clip("b.mp4", pan, rotation_deg=-7),
             Clip("c.mov", pan),
             Clip("a.mp4", wide),
         ],
