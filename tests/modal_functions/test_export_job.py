@@ -47,7 +47,7 @@ from tests.modal_functions.control_plane import ControlPlane, Program, restart_c
 from tests.modal_functions.world import USER, World, job_of
 from tests.s3 import SECRET, Asked, FaultyProxy, Refuse
 from tests.waiting import wait_until
-from tests.witness import complaints, ffprobe, samples
+from tests.witness import complaints, ffprobe, key_frames, samples
 
 
 @pytest.fixture
@@ -99,6 +99,20 @@ def test_an_export_from_start_to_result(world: World, tmp_path: Path) -> None:
     manifest = json.loads(world.store.get_bytes(job.manifest_key))
     assert manifest["result"] == result
     assert result["containers"]["containers"] == 1 and "s of work" in result["containers"]["why"]
+
+
+@needs_ffmpeg
+def test_the_key_interval_is_the_edit_s_else_the_job_s(world: World, tmp_path: Path) -> None:
+    """Three chunks of 18, 6 and 18 frames."""
+    key, out = world.footage(), tmp_path / "out.mp4"
+    job = job_of(key, key_interval_s=0.2)
+    assert exported(job, world.store)["report"]["key_interval"] == 6
+    world.store.get_file(job.output_key, out)
+    assert key_frames(out) == [0, 6, 12, 18, 24, 30, 36]
+    job = replace(job, job_id="job-2", edit={**job.edit, "keyInterval": 0.3})
+    assert exported(job, world.store)["report"]["key_interval"] == 9
+    world.store.get_file(job.output_key, out)
+    assert key_frames(out) == [0, 9, 18, 24, 33]
 
 
 def test_one_engine_here_and_on_modal(world: World, tmp_path: Path) -> None:

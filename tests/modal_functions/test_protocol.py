@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from itertools import pairwise
@@ -68,6 +69,7 @@ def test_a_job_comes_back_as_written() -> None:
         encoder="auto",
         quality=21.5,
         preset="fast",
+        key_interval_s=0.5,
         max_containers=3,
         strict=True,
     )
@@ -84,6 +86,16 @@ def test_a_job_comes_back_as_written() -> None:
         ExportJob.from_document(b"{}")
     with pytest.raises(ValueError):
         ExportJob.from_document(b"not JSON")
+
+
+def test_a_job_of_a_caller_that_knows_no_key_interval() -> None:
+    job = ExportJob("job-1", "7", {}, {}, "7/out.mp4", max_containers=3, call_token="a")
+    written = json.loads(job.document())
+    del written["key_interval_s"]
+    assert ExportJob.from_document(json.dumps(written).encode()) == job
+    del written["output_key"]
+    with pytest.raises(LookupError):
+        ExportJob.from_document(json.dumps(written).encode())
 
 
 def test_a_ledger_comes_back_as_written() -> None:

@@ -16,7 +16,7 @@ from tests.clips import numbered_clip
 from tests.disks import fill, small_disk
 from tests.engine.cli.program import framestream, write_edit
 from tests.media import needs_ffmpeg
-from tests.witness import video_stream
+from tests.witness import key_frames, video_stream
 
 
 def test_render_writes_file_and_report(edit: Path, tmp_path: Path) -> None:
@@ -46,6 +46,32 @@ def test_render_passes_encoder_options_on(edit: Path, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert video_stream(out)["has_b_frames"] == 0
+
+
+@needs_ffmpeg
+def test_the_key_interval_is_the_option_s_else_the_edit_s(tmp_path: Path) -> None:
+    numbered_clip(tmp_path / "a.mp4", 24)
+    out, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    clips = {"clips": [{"fileName": "a.mp4"}]}
+    plain = write_edit(tmp_path / "plain.json", clips)
+    often = write_edit(tmp_path / "often.json", {**clips, "keyInterval": 0.3})
+    for edit, words, interval, keys in (
+        (plain, [], 60, [0]),
+        (often, [], 9, [0, 9, 18]),
+        (often, ["--key-interval", "0.5"], 15, [0, 15]),
+    ):
+        done = framestream("render", edit, "-o", out, "-q", "--report", report, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(report.read_text())["key_interval"] == interval
+        assert key_frames(out) == keys
+
+
+@pytest.mark.parametrize("seconds", ["0.09", "61", "-1", "nan", "often"])
+def test_a_key_interval_that_cannot_be_is_named(seconds: str, edit: Path) -> None:
+    out = edit.parent / "out.mp4"
+    done = framestream("render", edit, "-o", out, f"--key-interval={seconds}")
+    assert done.returncode == 2 and not out.exists()
+    assert "key-interval" in done.stderr or "key_interval" in done.stderr
 
 
 def test_any_name_can_be_written_and_reported(
