@@ -63,11 +63,11 @@ class Mapping:
         y = (self.shown.y, self.shown.height, self.box.height, self.display.height, out.offset[1])
         columns_backwards, rows_backwards = self._backwards
         across = _axis_taps(
-            *(y if self.transposed else x), out.step[0], self.coded.width, coded.step[0],
+            *(y if self._transposed else x), out.step[0], self.coded.width, coded.step[0],
             coded.offset[0], columns_backwards, UNIT,
         )  # fmt: skip
         down = _axis_taps(
-            *(x if self.transposed else y), out.step[1], self.coded.height, coded.step[1],
+            *(x if self._transposed else y), out.step[1], self.coded.height, coded.step[1],
             coded.offset[1], rows_backwards, unit,
         )  # fmt: skip
         return PlaneTaps(across, down)
@@ -101,7 +101,7 @@ class Mapping:
         )
 
     @property
-    def transposed(self) -> bool:
+    def _transposed(self) -> bool:
         """Whether coded rows are display columns."""
         return self.rotation_deg in (90, 270)
 
@@ -113,7 +113,7 @@ class Mapping:
     def _to_samples(self, plane: Grid) -> Affine:
         """From display pixels to samples of a coded plane, counted from the first one's centre."""
         display = (self.display.width, self.display.height)
-        along_x, along_y = display[::-1] if self.transposed else display
+        along_x, along_y = display[::-1] if self._transposed else display
         columns_backwards, rows_backwards = self._backwards
         pace_x, x0 = _axis_map(
             along_x, self.coded.width, plane.step[0], plane.offset[0], columns_backwards
@@ -121,7 +121,7 @@ class Mapping:
         pace_y, y0 = _axis_map(
             along_y, self.coded.height, plane.step[1], plane.offset[1], rows_backwards
         )
-        if self.transposed:
+        if self._transposed:
             return Affine(0.0, pace_x, x0, pace_y, 0.0, y0)
         return Affine(pace_x, 0.0, x0, 0.0, pace_y, y0)
 

@@ -143,6 +143,7 @@ def test_other_colours_are_converted_after_the_one_interpolation(source: Colour)
     convert(fine, picture, Box(0, 0, 96, 64))
     got = tilted(frame, rect, 12.5, colour=source)
     assert np.abs(got.buffer.astype(int) - picture.buffer).max() <= 1
+    assert (got.y[0, 0], got.u[0, 0], got.v[0, 0]) == BLACK
 
 
 @settings(max_examples=40, deadline=None)
