@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,11 +213,20 @@ def test_the_file_is_what_players_want(tmp_path: Path) -> None:
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def three_clips(folder: Path) -> Plan:
-    """Eight chunks of clips with B-frames, pan, slow motion, a dissolve and a fade."""
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("footage")
     for name in "abc":
         numbered_clip(folder / f"{name}.mp4", 300, gop=100, sound="bursts", options={"bf": "3"})
-    return three_clips_again(folder)
+    return folder
+
+
+@pytest.fixture
+def three_clips(footage: Path, tmp_path: Path) -> Plan:
+    """Eight chunks of clips with B-frames, pan, slow motion, a dissolve and a fade."""
+    for clip in footage.iterdir():
+        shutil.copy(clip, tmp_path)
+    return three_clips_again(tmp_path)
 
 
 def three_clips_again(folder: Path) -> Plan:
@@ -232,11 +242,10 @@ def three_clips_again(folder: Path) -> Plan:
     )
 
 
-def test_chunks_in_any_order_are_the_same_frames(tmp_path: Path) -> None:
-    plan = three_clips(tmp_path)
-    encoder = encoder_for(plan)
-    whole = export(plan, tmp_path / "whole.mp4", encoder=encoder)
-    chunks = cut_into_chunks(plan, stage_key=lambda _: "bicubic", encoder_key=encoder.key)
+def test_chunks_in_any_order_are_the_same_frames(three_clips: Plan, tmp_path: Path) -> None:
+    encoder = encoder_for(three_clips)
+    whole = export(three_clips, tmp_path / "whole.mp4", encoder=encoder)
+    chunks = cut_into_chunks(three_clips, stage_key=lambda _: "bicubic", encoder_key=encoder.key)
     hashes = {}
     for chunk in np.random.default_rng(7).permutation(np.array(chunks, object)):
         with OpenSources(
@@ -274,9 +283,8 @@ while sys.stdin.readline():  # each line is another try, by a process that start
 """
 
 
-def test_killed_again_and_again_it_ends_in_the_same_film(tmp_path: Path) -> None:
-    plan = three_clips(tmp_path)
-    whole = exported(plan, tmp_path / "whole.mp4")
+def test_killed_again_and_again_it_ends_in_the_same_film(three_clips: Plan, tmp_path: Path) -> None:
+    whole = exported(three_clips, tmp_path / "whole.mp4")
     shown, heard = (seen(tmp_path / "whole.mp4") for seen in (luma_frames, samples))
     target = tmp_path / "killed.mp4"
     moments = np.random.default_rng(3).uniform(0.05, 0.8, 10)
@@ -296,7 +304,7 @@ def test_killed_again_and_again_it_ends_in_the_same_film(tmp_path: Path) -> None
             process.stdin.write("bury\n")
             assert process.stdout.readline() == "ended\n"
             assert not target.exists() or np.array_equal(luma_frames(target), shown)
-    resumed = exported(plan, target)
+    resumed = exported(three_clips, target)
     assert [each.frame_hash for each in resumed.chunks] == [c.frame_hash for c in whole.chunks]
     assert complaints(target) == "" and np.array_equal(luma_frames(target), shown)
     np.testing.assert_allclose(samples(target), heard, atol=0.01)
@@ -305,10 +313,9 @@ def test_killed_again_and_again_it_ends_in_the_same_film(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
-def test_changing_one_clip_renders_only_its_chunks(tmp_path: Path) -> None:
-    plan = three_clips(tmp_path)
-    encoder = encoder_for(plan)
-    export(plan, tmp_path / "out.mp4", encoder=encoder, keep_parts=True)
+def test_changing_one_clip_renders_only_its_chunks(three_clips: Plan, tmp_path: Path) -> None:
+    encoder = encoder_for(three_clips)
+    export(three_clips, tmp_path / "out.mp4", encoder=encoder, keep_parts=True)
     changed = plan_of(
         tmp_path,
         Clip("a.mp4"),
@@ -373,18 +380,17 @@ def test_a_torn_part_is_rendered_again(tmp_path: Path) -> None:
     assert exported(plan, out).frames_resumed == 30
 
 
-def test_cancel_stops_soon_and_keeps_what_is_finished(tmp_path: Path) -> None:
-    plan = three_clips(tmp_path)
+def test_cancel_stops_soon_and_keeps_what_is_finished(three_clips: Plan, tmp_path: Path) -> None:
     seen: list[Progress] = []
     listener = Listener(
         on_progress=seen.append, should_stop=lambda: bool(seen) and seen[-1].frames_done > 400
     )
     out = tmp_path / "out.mp4"
     with pytest.raises(Cancelled):
-        export(plan, out, encoder=encoder_for(plan), listener=listener)
+        export(three_clips, out, encoder=encoder_for(three_clips), listener=listener)
     assert not out.exists()
     assert not list(tmp_path.rglob("*.partial"))
-    again = exported(plan, out)
+    again = exported(three_clips, out)
     assert 0 < again.frames_resumed <= seen[-1].frames_done
 
 
