@@ -9,7 +9,7 @@ damaged is made again.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class SourceCache:
             self._write(self._document_name(source.fingerprint), source.to_document())
         if digest != source.fingerprint or not known:
             self._write(version_name, {"fingerprint": source.fingerprint})
-        return source
+        return source if isinstance(location, Path) else replace(source, probed_etag=location.etag)
 
     def _cached(self, digest: str, location: SourceLocation) -> SourceInfo | None:
         """The source with that fingerprint, None if it is not cached or cannot be understood."""

@@ -162,6 +162,9 @@ class SourceInfo:
     places, so that picture and sound go on."""
     repairs: tuple[str, ...] = ()
     """What is damaged in the file, and how it was repaired. One sentence each, without its name."""
+    probed_etag: str | None = None
+    """The version of the object that was probed, None where a file was: that version has this
+    fingerprint."""
     notes: tuple[str, ...] = ()
     """What of an undamaged file is not shown or heard as it asks for. One sentence each."""
 
@@ -213,6 +216,7 @@ class SourceInfo:
             },
             "knownByOrder": self.known_by_order,
             "clockShifts": [str(shift_s) for shift_s in self.clock_shifts_s],
+            "probedEtag": self.probed_etag,
             "repairs": list(self.repairs),
             "notes": list(self.notes),
         }
@@ -268,6 +272,7 @@ class SourceInfo:
                 ),
                 known_by_order=bool(document["knownByOrder"]),
                 clock_shifts_s=tuple(map(Fraction, document["clockShifts"])),
+                probed_etag=document.get("probedEtag"),
                 repairs=tuple(map(str, document["repairs"])),
                 notes=tuple(map(str, document["notes"])),
             )

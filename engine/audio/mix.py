@@ -25,7 +25,7 @@ from engine.errors import EncoderError
 from engine.files import file_url, whole_file
 from engine.soundtrack import Ramp, SoundSpan, TempoPiece
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 BIT_RATE = 192_000
@@ -46,7 +46,7 @@ def write_sound(
     *,
     on_warning: Callable[[str], None],
     on_step: Callable[[], None],
-    store: Store | None = None,
+    store: ObjectReader | None = None,
 ) -> None:
     """Mixes `spans` and writes them as an MP4 file with one AAC-LC 48 kHz stereo track.
 
@@ -86,7 +86,7 @@ def sound_blocks(
     sources: Sequence[SourceInfo],
     sample_count: int,
     on_warning: Callable[[str], None],
-    store: Store | None = None,
+    store: ObjectReader | None = None,
 ) -> Generator[Stereo]:
     """The track before it is encoded: blocks of shape (2, some), float32, `sample_count` in all.
 
@@ -112,7 +112,7 @@ def _span_blocks(
     span: SoundSpan,
     source: SourceInfo,
     on_warning: Callable[[str], None],
-    store: Store | None,
+    store: ObjectReader | None,
 ) -> Generator[Stereo]:
     if source.sound is None:
         return

@@ -28,7 +28,8 @@ from engine.media.container import (
 )
 from engine.media.sound_track import sound_stream
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage.cached_store import cached
+from engine.storage.objects import ObjectReader
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 HISTORY = SAMPLE_RATE_HZ
@@ -69,7 +70,7 @@ class SoundReader:
         stop: int,
         *,
         on_warning: Callable[[str], None],
-        store: Store | None = None,
+        store: ObjectReader | None = None,
     ) -> None:
         self._location = source.location
         self._on_warning = on_warning
@@ -188,11 +189,11 @@ class _Decoder:
     `damaged`: data before the next block could not be decoded.
     """
 
-    def __init__(self, source: SourceInfo, start: int, store: Store | None) -> None:
+    def __init__(self, source: SourceInfo, start: int, store: ObjectReader | None) -> None:
         if source.sound is None:
             raise ValueError(f"{source.location} has no sound")
         self._location = source.location
-        self._store = store
+        self._store = cached(store)  # the file may be opened more than once
         self._sound = source.sound
         self._origin_s = source.sound.origin_s
         self._source = source

@@ -30,7 +30,7 @@ from engine.media.video_reader import FrameReader
 from engine.pixels.blend import Compositor, HostCompositor
 from engine.pixels.picture import Picture, SourceFrame
 from engine.source import ChromaSiting, Matrix, Primaries, SourceInfo, Transfer
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 
 CODECS = ("h264", "hevc", "vp9")
 """NVDEC decodes these, and all decoders of them give the same bits."""
@@ -41,7 +41,7 @@ host memory."""
 
 
 def decoding_refusal(
-    source: SourceInfo, device: str, *, strict: bool, store: Store | None = None
+    source: SourceInfo, device: str, *, strict: bool, store: ObjectReader | None = None
 ) -> str | None:
     """Why the source is not decoded on the device, None where it can be.
 
@@ -72,7 +72,7 @@ def _unsuitable(source: SourceInfo) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _first_frame_refusal(source: SourceInfo, device: str, store: Store | None) -> str | None:
+def _first_frame_refusal(source: SourceInfo, device: str, store: ObjectReader | None) -> str | None:
     warnings: list[str] = []
     first = [int(source.frame_pts[0])]
     try:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.location import SourceLocation
 from engine.media.container import open_container, packets_of, video_stream
 from engine.media.packet_list import PacketList
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 
 SEEKS_BY_BYTE = {"mpegts", "mpeg", "flv"}
 """Containers without an index of key frames."""
@@ -49,7 +49,7 @@ def key_positions(packets: PacketList) -> dict[int, int]:
 
 
 def frames_by_packets(
-    packets: PacketList, first: av.VideoFrame, location: SourceLocation, store: Store | None
+    packets: PacketList, first: av.VideoFrame, location: SourceLocation, store: ObjectReader | None
 ) -> TriedFrames | None:
     """The frames of a long stream without decoding them all; None where packets are not frames."""
     listed, positions = packets.shown_pts(), key_positions(packets)

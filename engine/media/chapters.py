@@ -11,7 +11,7 @@ from av.container import OutputContainer
 
 from engine.location import SourceLocation
 from engine.media.container import open_container
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ChapterMark:
     stop_s: Fraction
 
 
-def read_chapters(location: SourceLocation, store: Store | None = None) -> list[ChapterMark]:
+def read_chapters(location: SourceLocation, store: ObjectReader | None = None) -> list[ChapterMark]:
     """The chapters of a media file, in its order. An object is read from `store`.
 
     A chapter without a title is called by its number. Raises `SourceError` where the file cannot be

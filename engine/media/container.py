@@ -15,7 +15,7 @@ import av
 from engine.errors import SourceError
 from engine.files import file_url
 from engine.location import ObjectLocation, SourceLocation
-from engine.storage.objects import Store, StoredObject
+from engine.storage.objects import ObjectReader, StoredObject
 from engine.storage.ranged import RangedReader
 
 CONTAINERS = (
@@ -54,7 +54,7 @@ _MOST_LATE_STREAMS = 64
 
 def open_container(
     location: SourceLocation,
-    store: Store | None = None,
+    store: ObjectReader | None = None,
     reader: RangedReader | None = None,
     *,
     late_streams: bool = False,
@@ -93,7 +93,7 @@ def open_container(
         raise SourceError(location, _why_not_opened(beginning)) from None
 
 
-def stored_object(location: ObjectLocation, store: Store | None) -> StoredObject:
+def stored_object(location: ObjectLocation, store: ObjectReader | None) -> StoredObject:
     """The object with its store. Raises SourceError where there is no store."""
     if store is None:
         raise SourceError(location, "is in a store, and no store was given")
@@ -190,7 +190,7 @@ def family_of(container: av.container.InputContainer) -> str:
     return container.format.name.split(",")[0]
 
 
-def read_at(location: SourceLocation, store: Store | None, start: int, length: int) -> bytes:
+def read_at(location: SourceLocation, store: ObjectReader | None, start: int, length: int) -> bytes:
     """Bytes `[start, start + length)`, fewer at the end."""
     if not isinstance(location, Path):
         return stored_object(location, store).read(start, length)

@@ -8,14 +8,14 @@ from hashlib import blake2b
 
 from engine.location import SourceLocation
 from engine.media.container import read_at, size_bytes
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 
 _EDGE_BYTES, _BLOCK_BYTES, _BLOCKS = 1 << 20, 1 << 16, 16
 _SMALL_BYTES = 2 * _EDGE_BYTES + _BLOCKS * _BLOCK_BYTES
 _READS_AT_ONCE = 8
 
 
-def fingerprint(location: SourceLocation, store: Store | None = None) -> str:
+def fingerprint(location: SourceLocation, store: ObjectReader | None = None) -> str:
     """Hex digest of a file's size and a sample of its bytes; its name and age do not matter."""
     size = size_bytes(location)
     if size <= _SMALL_BYTES:

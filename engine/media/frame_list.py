@@ -42,7 +42,7 @@ from engine.media.packet_list import (
     read_packets,
 )
 from engine.source import FieldOrder
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 from engine.timing import round_half_up
 
 TAIL_TOLERANCE_S = Fraction(1, 2)
@@ -96,7 +96,7 @@ def read_frames(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     location: SourceLocation,
-    store: Store | None,
+    store: ObjectReader | None,
     reader: SkimmingReader | None,
 ) -> SourceFrames:
     """Reads the packets of `stream` to the end. Raises SourceError where no frame decodes."""
@@ -156,7 +156,7 @@ def _list_frames(
     stream: av.VideoStream,
     family: str,
     location: SourceLocation,
-    store: Store | None,
+    store: ObjectReader | None,
 ) -> _FrameList:
     """The shown frames: from the packets where those can be trusted, else by decoding."""
     codec = stream.codec.canonical_name
@@ -180,7 +180,7 @@ def _list_frames(
 
 
 def _list_by_decoding(
-    location: SourceLocation, store: Store | None, step: int, family: str
+    location: SourceLocation, store: ObjectReader | None, step: int, family: str
 ) -> _FrameList:
     """Decodes the whole file once for the timestamps of its frames, in the order they are shown.
 
@@ -228,7 +228,7 @@ def _list_by_decoding(
 
 
 def _has_sound_between(
-    location: SourceLocation, store: Store | None, start_s: Fraction, stop_s: Fraction
+    location: SourceLocation, store: ObjectReader | None, start_s: Fraction, stop_s: Fraction
 ) -> bool:
     """Whether the file has sound within a gap of its picture: then it is no jump of the clock."""
     with open_container(location, store) as container:

@@ -28,7 +28,7 @@ from engine.files import file_url
 from engine.geometry import Size
 from engine.location import SourceLocation
 from engine.media.container import open_container, packets_of, time_base_of
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 from engine.timing import SAMPLE_RATE_HZ, FrameRange, round_half_up
 
 NO_TIMESTAMP = int(np.iinfo(np.int64).min)
@@ -319,7 +319,7 @@ class Proof:
     sample_rate_hz: int
 
 
-def read_proof(location: SourceLocation, store: Store | None = None) -> Proof:
+def read_proof(location: SourceLocation, store: ObjectReader | None = None) -> Proof:
     """Counts the frames of a film and reads its tags. An object is read from `store`.
 
     Raises `SourceError` for a file that is not a film.

@@ -29,19 +29,21 @@ from engine.media.mp4_index import SkimmingReader
 from engine.media.orientation import Orientation, orientation_of
 from engine.media.sound_track import choose_sound
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage.cached_store import cached
+from engine.storage.objects import ObjectReader
 from engine.timing import round_half_up
 
 _ALPHA_NOTE = "it has an alpha channel that FFmpeg here cannot decode: what it hides is shown"
 
 
-def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
+def probe(location: SourceLocation, store: ObjectReader | None = None) -> SourceInfo:
     """Reads everything that the engine needs to know about a file.
 
     `store` holds a source that is an object. Of an MP4 or MOV in a store only the index and the
     first frames are downloaded, and the index gives the key frames. Raises SourceError where there
     is no such file or no video in it that can be decoded, StoreError where a store fails.
     """
+    store = cached(store)
     reader = None if isinstance(location, Path) else SkimmingReader(stored_object(location, store))
     with (
         source_errors(location, "cannot be read"),
@@ -65,6 +67,7 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
         return SourceInfo(
             location=location,
             fingerprint=fingerprint(location, store),
+            probed_etag=None if isinstance(location, Path) else location.etag,
             container=family_of(container),
             codec=stream.codec.canonical_name,
             pixel_format=PIXEL_FORMAT if alpha else first.format.name,
@@ -95,7 +98,7 @@ def probe(location: SourceLocation, store: Store | None = None) -> SourceInfo:
 
 
 def _refuse_photo(
-    location: SourceLocation, store: Store | None, reader: SkimmingReader | None
+    location: SourceLocation, store: ObjectReader | None, reader: SkimmingReader | None
 ) -> None:
     """Raises SourceError for a HEIC or AVIF, which FFmpeg opens as it does an MP4."""
     if reader is not None:

@@ -11,7 +11,7 @@ from engine.errors import SourceError
 from engine.location import SourceLocation
 from engine.media.container import open_container, tagged_duration_s, time_base_of
 from engine.source import SoundInfo
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 
 _Disposition = av.stream.Disposition
 _ASIDE = (
@@ -39,7 +39,7 @@ class ChosenSound:
 def choose_sound(
     container: av.container.InputContainer,
     location: SourceLocation,
-    store: Store | None,
+    store: ObjectReader | None,
     origin_s: Fraction,
     *,
     late_streams: bool,

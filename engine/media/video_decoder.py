@@ -24,7 +24,7 @@ from engine.media.h264 import x264_version
 from engine.media.planes import NV12_LIKE, PlaneConverter
 from engine.pixels.picture import DeviceSurface
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 
 
 class DeviceDecoder(Protocol):
@@ -61,7 +61,7 @@ class DecodingRun:
         sequential: bool,
         on_step: Callable[[], None],
         device: DeviceDecoder | None,
-        store: Store | None,
+        store: ObjectReader | None,
     ) -> None:
         self._sequential = sequential
         self._on_step = on_step

@@ -26,7 +26,8 @@ from engine.media.planes import PlaneConverter
 from engine.media.video_decoder import DecodingRun, DecodingRunError, DeviceDecoder
 from engine.pixels.picture import DeviceSurface, SourceFrame
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage.cached_store import cached
+from engine.storage.objects import ObjectReader
 
 HOLD_LIMIT_S = Fraction(1, 2)
 """The picture before a gap is held for up to this long."""
@@ -49,7 +50,7 @@ class FrameReader:
         on_warning: Callable[[str], None],
         on_step: Callable[[], None] = lambda: None,
         device: DeviceDecoder | None = None,
-        store: Store | None = None,
+        store: ObjectReader | None = None,
     ) -> None:
         """`strict`: damage is an error. `on_warning` gets one line for each repair of damage.
 
@@ -61,7 +62,7 @@ class FrameReader:
         self.decoded_frames = 0
         """How many pictures were decoded so far, wanted or not."""
         self._source = source
-        self._store = store
+        self._store = cached(store)  # damage opens the file once more
         self._strict = strict
         self._warn = on_warning
         self._on_step = on_step

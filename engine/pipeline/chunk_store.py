@@ -51,6 +51,8 @@ class ChunkRecord:
     """Seconds each stage was at work for it, by name. Stages overlap."""
     decoded_frames: int = 0
     """Pictures that decoders put out for it, those on the way to a wanted one included."""
+    source_bytes_read: int = 0
+    """Bytes that were downloaded from a store for it."""
 
     def to_document(self) -> dict[str, Any]:
         """What is stored as JSON."""
@@ -132,6 +134,7 @@ class ChunkStore:
         render_s: float = 0,
         stage_s: Mapping[str, float] | None = None,
         decoded_frames: int = 0,
+        source_bytes_read: int = 0,
     ) -> ChunkRecord:
         """Checks a chunk that was just written to `path`, and records it.
 
@@ -149,6 +152,7 @@ class ChunkStore:
             route=encoded.route,
             stage_s={name: round(seconds, 6) for name, seconds in (stage_s or {}).items()},
             decoded_frames=decoded_frames,
+            source_bytes_read=source_bytes_read,
         )
         _check(chunk, record, encoder)
         write_record(self._record_path(chunk), record.to_document())

@@ -17,7 +17,8 @@ from typing import Protocol
 from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
 from engine.pipeline.job import RenderJob
 from engine.pipeline.render import OpenSources, render_chunk
-from engine.storage.objects import Store
+from engine.storage.cached_store import cached
+from engine.storage.objects import ObjectReader
 from engine.timeline.chunks import Chunk
 from engine.upscale.stage import LoadedStages
 
@@ -28,8 +29,8 @@ class RenderContext:
 
     job: RenderJob
     chunk_store: ChunkStore
-    source_store: Store | None = None
-    """Holds the sources that are objects."""
+    source_store: ObjectReader | None = None
+    """Holds the sources that are objects. What a `CachedStore` has counted goes to the records."""
 
     def only(self, chunks: Iterable[Chunk]) -> RenderContext:
         """The same context with only these chunks of its job."""
@@ -114,11 +115,12 @@ def render_in_turn(
     # warnings come from the readers' threads and are passed on from the caller's
     heard: SimpleQueue[str] = SimpleQueue()
     decoded_frames = 0
+    store = cached(context.source_store)
     with OpenSources(
         lambda clip: loaded.of(job.stage_of(clip)),
         strict=job.strict,
         on_warning=heard.put,
-        store=context.source_store,
+        store=store,
     ) as sources:
         for chunk, following in chunks:
             start_s = time.monotonic()
@@ -144,6 +146,7 @@ def render_in_turn(
                 render_s=round(time.monotonic() - start_s, 3),
                 stage_s=sources.clock.taken(),
                 decoded_frames=decoded_frames - before,
+                source_bytes_read=store.taken_bytes() if store else 0,
             )
             yield RenderedChunk(chunk, record)
 

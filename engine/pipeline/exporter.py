@@ -15,6 +15,7 @@ from pathlib import Path
 from engine.destination import FILM_SUFFIXES, beside, from_home, output_file
 from engine.errors import Cancelled, EditError, OutputError, SourceError, StoreError
 from engine.media.chapters import ChapterMark
+from engine.media.container import read_at
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.fingerprint import fingerprint
 from engine.media.join import join
@@ -29,7 +30,8 @@ from engine.pipeline.report import FinishedChunks, Report, export_report
 from engine.pipeline.room import join_room
 from engine.prefetch import Prefetch
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage.cached_store import CachedStore, cached
+from engine.storage.objects import ObjectReader
 from engine.timeline.chunks import Chunk
 from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan
@@ -82,7 +84,7 @@ def export(
     keep_parts: bool = False,
     strict: bool = False,
     listener: Listener | None = None,
-    store: Store | None = None,
+    store: ObjectReader | None = None,
 ) -> Report:
     """Renders `plan` into one MP4 at `destination`, and says what was done.
 
@@ -124,15 +126,18 @@ def export_job(
     work_dir: Path | str | None = None,
     keep_parts: bool = False,
     listener: Listener | None = None,
-    store: Store | None = None,
+    store: ObjectReader | None = None,
 ) -> Report:
     """As `export`, for a job that was decided before, here or elsewhere."""
     film = _film_file(destination, plan)
-    _check_sources(plan, store)
+    shared = cached(store)
+    source_store = shared and shared.counted_apart()
+    _check_sources(plan, source_store)
     chunk_store = ChunkStore(Path(work_dir) if work_dir else beside(film, PARTS))
     run = _ExportRun(
         plan=plan,
-        context=RenderContext(job, chunk_store, store),
+        context=RenderContext(job, chunk_store, shared and shared.counted_apart()),
+        source_store=source_store,
         destination=film,
         executor=executor or InProcess(),
         cache=cache,
@@ -150,12 +155,14 @@ def _film_file(destination: Path | str, plan: Plan) -> Path:
     return output_file(destination, suffixes=FILM_SUFFIXES, keep=sources)
 
 
-def _check_sources(plan: Plan, store: Store | None) -> None:
+def _check_sources(plan: Plan, store: ObjectReader | None) -> None:
     """Refuses files that are others than the plan was made of. Raises `SourceError`."""
-    planned = {clip.source.location: clip.source.fingerprint for clip in plan.clips}
-    for location, planned_fingerprint in planned.items():
+    for location, source in {clip.source.location: clip.source for clip in plan.clips}.items():
         try:
-            unchanged = fingerprint(location, store) == planned_fingerprint
+            if not isinstance(location, Path) and location.etag == source.probed_etag:
+                read_at(location, store, 0, 1)  # raises where the store has another version by now
+                continue
+            unchanged = fingerprint(location, store) == source.fingerprint
         except OSError as error:
             raise SourceError(location, f"cannot be read any more: {error.strerror}") from error
         if not unchanged:
@@ -168,6 +175,8 @@ class _ExportRun:
 
     plan: Plan
     context: RenderContext
+    source_store: CachedStore | None
+    """Counts what is not read for a chunk: for the check of the sources, and for the sound."""
     destination: Path
     executor: Executor
     cache: ChunkCache | None
@@ -210,6 +219,7 @@ class _ExportRun:
             self.executor,
             chunks,
             output=self.destination,
+            source_bytes_read=self.source_store.taken_bytes() if self.source_store else 0,
             wall_s=time.monotonic() - started_s,
             stage_s=self.clock.seconds,
             warnings=self.warnings,
@@ -243,7 +253,7 @@ class _ExportRun:
             self.plan,
             self.context.chunk_store.folder,
             strict=self.context.job.strict,
-            store=self.context.source_store,
+            store=self.source_store,
             clock=self.clock,
             on_step=stop_when_unwanted,
         )

@@ -34,7 +34,7 @@ from engine.media.join import MP4_OPTIONS, Packet, mux_in_order, sound_packets
 from engine.media.video_reader import FrameReader
 from engine.soundtrack import Ramp, SoundSpan, TempoPiece
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage import ObjectReader, cached
 from engine.timing import SAMPLE_RATE_HZ, FrameRange, exact_seconds, round_half_up
 
 TOLERANCE_S = Fraction(1, 1000)
@@ -112,7 +112,7 @@ def extract(
     destination: Path,
     *,
     on_progress: Callable[[int, int], None],
-    store: Store | None = None,
+    store: ObjectReader | None = None,
     key_interval_s: float | Fraction | None = None,
 ) -> Extracted:
     """Writes the range as an MP4 at `destination`, whole or not at all, and says what was done.
@@ -128,6 +128,7 @@ def extract(
     destination = output_file(destination, suffixes=FILM_SUFFIXES, keep=keep)
     cut = planned_cut(source, start_s, stop_s)
     warnings = _past_the_end(source, stop_s)
+    store = cached(store)  # the file is opened several times
     copied = _copied_range(source, cut.frames, store)
     rate = (len(source.frame_pts) / source.duration_s).limit_denominator(1001)
     key_interval = key_interval_frames(key_interval_s, rate)
@@ -190,7 +191,9 @@ class _CopiedRange:
     """Why the other frames of the cut are encoded."""
 
 
-def _copied_range(source: SourceInfo, frames: FrameRange, store: Store | None) -> _CopiedRange:
+def _copied_range(
+    source: SourceInfo, frames: FrameRange, store: ObjectReader | None
+) -> _CopiedRange:
     """What of these frames can be copied."""
 
     def nothing(why: str) -> _CopiedRange:
@@ -213,7 +216,7 @@ def _copied_range(source: SourceInfo, frames: FrameRange, store: Store | None) -
     return _CopiedRange(copied, reorder_frames, why)
 
 
-def _obstacle(source: SourceInfo, store: Store | None) -> str | None:
+def _obstacle(source: SourceInfo, store: ObjectReader | None) -> str | None:
     """Why nothing of this source can be copied, None where it can."""
     if source.codec != "h264":
         return f"the source is {source.codec}, and only H.264 is copied"
@@ -229,7 +232,7 @@ def _obstacle(source: SourceInfo, store: Store | None) -> str | None:
 
 
 def _idr_frames(
-    source: SourceInfo, frames: FrameRange, store: Store | None
+    source: SourceInfo, frames: FrameRange, store: ObjectReader | None
 ) -> tuple[list[int], set[int], int]:
     """Indices of the IDR frames in `[start, stop]`, of all frames with a packet, and the longest
     reordering in frames."""
@@ -247,7 +250,7 @@ def _idr_frames(
 
 
 def _packets(
-    source: SourceInfo, frames: FrameRange, store: Store | None
+    source: SourceInfo, frames: FrameRange, store: ObjectReader | None
 ) -> Iterator[tuple[int, av.Packet[VideoStream]]]:
     """Packets with the indices of their frames, in decoding order: from the key frame at or before
     the range until one after it."""
@@ -281,7 +284,7 @@ class _Writer:
     """Writes the picture and the sound of a cut."""
 
     source: SourceInfo
-    store: Store | None
+    store: ObjectReader | None
     cut: Cut
     copied: _CopiedRange
     rate: Fraction
@@ -421,7 +424,7 @@ class _Writer:
 def _sound_of(
     cut: Cut,
     source: SourceInfo,
-    store: Store | None,
+    store: ObjectReader | None,
     destination: Path,
     warnings: list[str],
     on_step: Callable[[], None],

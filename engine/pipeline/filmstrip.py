@@ -17,7 +17,7 @@ from engine.media.video_reader import FrameReader
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import Picture
 from engine.source import SourceInfo
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 from engine.timing import SAMPLE_RATE_HZ, round_half_up
 
 _BLOCK = 1 << 16
@@ -39,7 +39,7 @@ def filmstrip(
     height: int,
     *,
     on_warning: Callable[[str], None],
-    store: Store | None = None,
+    store: ObjectReader | None = None,
 ) -> Filmstrip:
     """`count` pictures of a clip, `height` pixels high (even), in the order of time.
 
@@ -86,7 +86,7 @@ def sound_peaks(
     count: int,
     *,
     on_warning: Callable[[str], None],
-    store: Store | None = None,
+    store: ObjectReader | None = None,
 ) -> list[float] | None:
     """The largest sample, 0 to 1, within each of `count` equal shares of the clip.
 

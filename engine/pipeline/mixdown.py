@@ -12,7 +12,7 @@ from engine.errors import EngineError
 from engine.files import file_hash
 from engine.pipeline.progress import StageClock
 from engine.records import read_record, write_record
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 from engine.timeline.plan import Plan
 
 SOUND_VERSION = 2
@@ -34,7 +34,7 @@ def mixdown(
     folder: Path,
     *,
     strict: bool,
-    store: Store | None,
+    store: ObjectReader | None,
     clock: StageClock,
     on_step: Callable[[], None],
 ) -> Mixdown:

@@ -29,7 +29,7 @@ from engine.pipeline.progress import StageClock
 from engine.pixels.blend import Compositor, HostCompositor
 from engine.pixels.picture import FinishedPicture
 from engine.prefetch import Prefetch
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 from engine.timeline.chunks import Chunk
 from engine.timeline.plan import Layer, PlannedClip
 from engine.upscale.stage import FrameCrop, Stage
@@ -51,7 +51,7 @@ class OpenSources:
         *,
         strict: bool,
         on_warning: Callable[[str], None],
-        store: Store | None = None,
+        store: ObjectReader | None = None,
         clock: StageClock | None = None,
     ) -> None:
         """`stage_of` gives the loaded stage of a clip; `store` holds sources that are objects."""

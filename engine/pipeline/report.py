@@ -53,6 +53,9 @@ class Report:
     """Distinct source frames the whole export shows."""
     source_frames_decoded: int
     """Frames that decoders put out in this run, those on the way to a wanted one included."""
+    source_bytes_read: int
+    """Bytes of the sources that this run downloaded from a store: their indexes, picture and sound.
+    Files on a disk do not count."""
     device: str
     upscaler: str
     upscaler_why: str
@@ -125,11 +128,15 @@ def export_report(
     chunks: FinishedChunks,
     *,
     output: Path,
+    source_bytes_read: int,
     wall_s: float,
     stage_s: Mapping[str, float],
     warnings: Sequence[str],
 ) -> Report:
-    """The report of an export of `job` that took `wall_s` and is finished."""
+    """The report of an export of `job` that took `wall_s` and is finished.
+
+    `source_bytes_read` are those beside the rendered chunks' own.
+    """
     reports = [chunks.report(chunk) for chunk in job.chunks]
     resumed = sum(each.stop_frame - each.start_frame for each in reports if each.resumed)
     rendered = plan.frame_count - resumed
@@ -143,6 +150,8 @@ def export_report(
         frames_resumed=resumed,
         source_frames=plan.source_frame_count(),
         source_frames_decoded=sum(each.record.decoded_frames for each in chunks.rendered.values()),
+        source_bytes_read=source_bytes_read
+        + sum(each.record.source_bytes_read for each in chunks.rendered.values()),
         device=job.upscaler.device,
         upscaler=job.upscaler.name,
         upscaler_why=job.upscaler.why,

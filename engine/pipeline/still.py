@@ -9,7 +9,7 @@ from itertools import islice
 from engine.pipeline.render import OpenSources, finished_pictures
 from engine.pixels.blend import HostCompositor
 from engine.pixels.picture import Picture
-from engine.storage.objects import Store
+from engine.storage.objects import ObjectReader
 from engine.timeline.chunks import Chunk, chunk_ranges
 from engine.timeline.plan import Layer, Plan
 from engine.timing import TIMESTAMP_TOLERANCE_S, FrameRange
@@ -32,7 +32,7 @@ def render_still(
     *,
     strict: bool = False,
     on_warning: Callable[[str], None] = lambda _: None,
-    store: Store | None = None,
+    store: ObjectReader | None = None,
 ) -> Picture:
     """The picture of output frame `frame`. `store` holds the sources that are objects.
 

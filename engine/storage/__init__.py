@@ -8,11 +8,14 @@
 Stores are values: picklable, cheap to make, safe to share between threads and processes.
 """
 
+from engine.storage.cached_store import CachedStore as CachedStore
+from engine.storage.cached_store import cached as cached
 from engine.storage.keys import checked_key as checked_key
 from engine.storage.keys import folder_prefix as folder_prefix
 from engine.storage.keys import user_key as user_key
 from engine.storage.local import LocalStore as LocalStore
 from engine.storage.objects import ObjectInfo as ObjectInfo
+from engine.storage.objects import ObjectReader as ObjectReader
 from engine.storage.objects import Store as Store
 from engine.storage.objects import StoredObject as StoredObject
 from engine.storage.s3 import S3Settings as S3Settings

@@ -1,4 +1,4 @@
-"""The `Store` protocol, and descriptions of the objects in a store."""
+"""The protocols of stores, and descriptions of the objects in a store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ class ObjectInfo:
     """Aware, UTC."""
 
 
-class Store(Protocol):
+class ObjectReader(Protocol):
+    """Gives bytes of objects: a store, or a cache before one (`CachedStore`)."""
+
+    def read(self, key: str, start: int, length: int, *, etag: str) -> bytes:
+        """Bytes `[start, start + length)` of that version, fewer at its end. Raises StoreError."""
+
+
+class Store(ObjectReader, Protocol):
     """Bytes by key. Keys must pass `keys.checked_key`; `prefix` is a folder of keys.
 
     An object appears under its key whole or not at all, and replaces the previous one at once.
@@ -59,9 +66,6 @@ class Store(Protocol):
 
     def get_bytes(self, key: str, *, etag: str | None = None) -> bytes:
         """A whole object in memory; for small ones."""
-
-    def read(self, key: str, start: int, length: int, *, etag: str) -> bytes:
-        """Bytes `[start, start + length)` of that version, fewer at its end."""
 
     def stat(self, key: str) -> ObjectInfo | None:
         """The object's description, None where there is none."""
@@ -100,7 +104,7 @@ class Store(Protocol):
 class StoredObject:
     """One version of one object, with the store to read it from."""
 
-    store: Store
+    store: ObjectReader
     location: ObjectLocation
 
     def read(self, start: int, length: int) -> bytes:

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 
 from engine.errors import StoreError
+from engine.storage.cached_store import CachedStore
 from engine.storage.objects import StoredObject
 
-BLOCK_BYTES = 2 << 20
-"""Moving a block takes about as long as the request for it."""
-BLOCKS = 8
-"""How many of the most recently used blocks are kept."""
+LEAST_AHEAD_BYTES = 1 << 16
+MOST_AHEAD_BYTES = 4 << 20
+"""Moving so much takes longer than the request for it."""
+
+_AHEAD_SHARE = 4
+"""A quarter of what was read in one go is read ahead: no more than that is ever read in vain."""
+
+_GOING_ON_BYTES = 1 << 20
+"""A read that begins so near the end of the last one goes on with it."""
 
 
 class RangedReader:
     """Reads one version of an object. One thread at a time may use it. It needs no closing.
 
-    After the store has failed once, every read of a new block fails. So a demuxer that takes an
-    error for the end of the file gets the error again.
+    The longer it reads in one go, the further it reads ahead. After the store has failed once,
+    every read fails. So a demuxer that takes an error for the end of the file gets the error again.
     """
 
     def __init__(self, source: StoredObject) -> None:
         self.name = source.location.name
         """FFmpeg guesses the format by it and by the bytes."""
         self.size_bytes = source.location.size_bytes
-        self._source = source
+        self._location = source.location
+        store = source.store
+        self._store = store if isinstance(store, CachedStore) else CachedStore(store)
         self._at = 0
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._went_to = 0
+        """Where the last read ended."""
+        self._run_bytes = 0
+        """How much was read in one go."""
         self._failure: StoreError | None = None
 
     def read(self, size: int = -1) -> bytes:
@@ -38,35 +48,33 @@ class RangedReader:
 
     def read_at(self, start: int, length: int) -> bytes:
         """Bytes `[start, start + length)`, fewer at the end; the position stays."""
-        stop = min(start + length, self.size_bytes)
-        first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
-        data = b"".join(self._block(number) for number in range(first, last + 1))
-        return data[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
+        length = min(length, self.size_bytes - start)
+        if length <= 0:
+            return b""
+        if self._failure:
+            raise self._failure
+        if abs(start - self._went_to) > _GOING_ON_BYTES:
+            self._run_bytes = 0
+        ahead = min(max(self._run_bytes // _AHEAD_SHARE, LEAST_AHEAD_BYTES), MOST_AHEAD_BYTES)
+        ahead = min(ahead, self.size_bytes - start - length)
+        at = self._location
+        try:
+            data = self._store.read_ahead(at.key, start, length, ahead, etag=at.etag)
+        except StoreError as error:
+            self._failure = error
+            raise
+        self._went_to = start + length
+        self._run_bytes += length
+        return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Sets the position, which may lie past the end. Raises ValueError before the beginning."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size_bytes}[whence]
         if base + offset < 0:
-            raise ValueError(f"{self._source.location}: there is no byte {base + offset}")
+            raise ValueError(f"{self._location}: there is no byte {base + offset}")
         self._at = base + offset
         return self._at
 
     def tell(self) -> int:
         """The position of the next byte."""
         return self._at
-
-    def _block(self, number: int) -> bytes:
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
-        if self._failure:
-            raise self._failure
-        try:
-            block = self._source.read(number * BLOCK_BYTES, BLOCK_BYTES)
-        except StoreError as error:
-            self._failure = error
-            raise
-        self._blocks[number] = block
-        if len(self._blocks) > BLOCKS:
-            self._blocks.popitem(last=False)
-        return block
