@@ -98,9 +98,10 @@ def remove_unfinished(folder: Path, stem: str | None = None) -> None:
     """
     name = ".+" if stem is None else re.escape(stem)
     ours = re.compile(rf"\.{name}\.[0-9a-f]{{8}}\.partial")
-    with suppress(OSError):
-        for path in folder.iterdir():
-            if ours.fullmatch(path.name):
+    with suppress(OSError), os.scandir(folder) as found:  # a long film has thousands of chunks
+        for each in found:
+            if ours.fullmatch(each.name):
+                path = folder / each.name
                 with suppress(OSError):  # of a living writer, or of another user
                     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                     try:

@@ -1,4 +1,4 @@
-"""The closed GOPs of a finished file: where they are, and copies of single ones.
+"""The closed GOPs of a finished file: where they are, and copies of them.
 
 Decodes nothing and knows no plan. Frames are counted in order of presentation; the first of a file
 is 0, whenever it is shown.
@@ -65,24 +65,34 @@ def gop_table(path: Path) -> GopTable:
 
 
 def copy_gops(path: Path, destinations: Mapping[FrameRange, Path]) -> Iterator[FrameRange]:
-    """Copies GOPs, each into an MP4 of its own, in one pass; yields each range once it is there.
+    """Copies runs of GOPs, each into an MP4, in one pass; yields each range once it is there.
 
-    The ranges are those of the file's `gop_table`. A file under its final name is whole.
+    A range is that of neighbouring GOPs of the file's `gop_table`. A file under its final name is
+    whole.
     """
+    runs = {frames.start: frames for frames in destinations}
     with av.open(file_url(path)) as container:
         stream = container.streams.video[0]
         fps = stream.average_rate
         assert fps is not None, "its table was read"
         number_of: _FrameNumbers | None = None
+        run: FrameRange | None = None
+        packets: list[VideoPacket] = []
+        places: list[int] = []
         for gop in _gops(container, stream):
             number_of = number_of or _FrameNumbers(path, gop[0].pts, time_base_of(stream) * fps)
             numbers = [number_of(packet.pts) for packet in gop]
             frames = closed_gop(path, numbers, starts_with_key=gop[0].is_keyframe)
-            if frames in destinations:
-                with whole_file(destinations[frames]) as unfinished:
-                    places = [number - frames.start for number in numbers]
-                    _write(unfinished, stream, gop, places, fps)
-                yield frames
+            run = runs.get(frames.start, run)
+            if run is None:
+                continue
+            packets += gop
+            places += [number - run.start for number in numbers]
+            if frames.stop == run.stop:
+                with whole_file(destinations[run]) as unfinished:
+                    _write(unfinished, stream, packets, places, fps)
+                yield run
+                run, packets, places = None, [], []
 
 
 def _gops(container: InputContainer, stream: VideoStream) -> Iterator[list[VideoPacket]]:
@@ -120,16 +130,16 @@ class _FrameNumbers:
 def _write(
     path: Path,
     template: VideoStream,
-    gop: Sequence[VideoPacket],
+    packets: Sequence[VideoPacket],
     numbers: Sequence[int],
     fps: Fraction,
 ) -> None:
-    """Writes the packets of one GOP, whose frames have these numbers from 0."""
+    """Writes the packets of neighbouring GOPs, whose frames have these numbers from 0."""
     delay = reorder_frames(numbers)
     with av.open(file_url(path), "w", format="mp4") as container:
         stream = container.add_stream_from_template(template)
         stream.time_base = 1 / fps
-        for place, (packet, number) in enumerate(zip(gop, numbers, strict=True)):
+        for place, (packet, number) in enumerate(zip(packets, numbers, strict=True)):
             packet.pts, packet.dts, packet.duration = number, place - delay, 1
             packet.time_base = 1 / fps
             packet.stream = stream

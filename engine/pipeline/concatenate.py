@@ -1,13 +1,14 @@
 """Puts finished files end to end: copies packets, and encodes only what a transition touches.
 
-This is an export like any other, of a plan whose chunks are the GOPs of the files. A chunk that
-shows a file unchanged is copied instead of rendered. The exporter does the rest: resume, sound,
-chapters and checks.
+This is an export like any other, of a plan whose chunks begin and end where the GOPs of the files
+do. A chunk that shows a file unchanged is copied instead of rendered. The exporter does the rest:
+resume, sound, chapters and checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -41,6 +42,9 @@ from engine.timing import FrameRange
 from engine.upscale.stage import PlainResampler
 
 CUT = Transition(TransitionType.CUT)
+
+SHORTEST_COPY_S = Fraction(1, 2)
+"""Shorter GOPs are copied together: some films are key frames only, and each copy is a file."""
 
 
 def concatenate(
@@ -84,7 +88,7 @@ def concatenate(
 
 @dataclass(frozen=True, slots=True)
 class PacketCopies:
-    """An `Executor` that copies chunks which are GOPs of a clip. Another one renders the rest."""
+    """An `Executor` that copies the chunks of a plan that can be. Another one renders the rest."""
 
     others: Executor
     """Renders what is not copied."""
@@ -114,10 +118,10 @@ class PacketCopies:
             if chunk.is_copied:
                 clip = chunk.layers[0].clip
                 start = chunk.frames.start - clip.frames.start
-                gop = FrameRange(start, start + len(chunk.frames))
-                copies.setdefault(clip.index, {})[gop] = chunk
-        for by_gop in copies.values():
-            yield from _copied_chunks(by_gop, context, observer)
+                gops = FrameRange(start, start + len(chunk.frames))
+                copies.setdefault(clip.index, {})[gops] = chunk
+        for by_gops in copies.values():
+            yield from _copied_chunks(by_gops, context, observer)
         with closing(
             self.others.render(context.only(c for c in chunks if not c.is_copied), observer)
         ) as rendered:
@@ -125,20 +129,20 @@ class PacketCopies:
 
 
 def _copied_chunks(
-    by_gop: Mapping[FrameRange, Chunk], context: RenderContext, observer: RenderObserver
+    by_gops: Mapping[FrameRange, Chunk], context: RenderContext, observer: RenderObserver
 ) -> Generator[RenderedChunk, None, None]:
     """Copies the GOPs of one file to the places of their chunks."""
-    path = next(iter(by_gop.values())).layers[0].clip.source.location
+    path = next(iter(by_gops.values())).layers[0].clip.source.location
     assert isinstance(path, Path)  # `concatenate` was given files
-    places = {gop: context.chunk_store.path(chunk) for gop, chunk in by_gop.items()}
+    places = {gops: context.chunk_store.path(chunk) for gops, chunk in by_gops.items()}
     clock = StageClock()
-    for gop in clock.timed("copy", copy_gops(path, places)):
-        chunk = by_gop[gop]
-        encoded = EncodedChunk(len(gop), frame_hash=None)
+    for gops in clock.timed("copy", copy_gops(path, places)):
+        chunk = by_gops[gops]
+        encoded = EncodedChunk(len(gops), frame_hash=None)
         record = context.chunk_store.accept(
             chunk, encoded, context.job.encoder, stage_s=clock.taken()
         )
-        observer.frames(len(gop))
+        observer.frames(len(gops))
         yield RenderedChunk(chunk, record)
 
 
@@ -226,16 +230,29 @@ def _refusal(plan: Plan, clip: PlannedClip, table: GopTable | str, codec: str) -
 
 
 def _with_gops(plan: Plan, tables: Mapping[int, GopTable]) -> Plan:
-    """The plan with every GOP that no transition touches as a chunk that is copied."""
-    copied = frozenset(
-        FrameRange(clip.frames.start + gop.start, clip.frames.start + gop.stop)
-        for clip in plan.clips
-        if clip.index in tables
-        for gop in tables[clip.index].gops
-        if (clip.weights[gop.start : gop.stop] == 1).all()
-    )
-    borders = {*plan.borders, *(border for gop in copied for border in (gop.start, gop.stop))}
-    return replace(plan, borders=tuple(sorted(borders)), copied=copied)
+    """The plan with all GOPs that no transition touches in chunks that are copied."""
+    copied: set[FrameRange] = set()
+    for index, table in tables.items():
+        clip = plan.clips[index]
+        untouched = [gop for gop in table.gops if (clip.weights[gop.start : gop.stop] == 1).all()]
+        for run in _runs(untouched, math.ceil(SHORTEST_COPY_S * plan.fps)):
+            copied.add(FrameRange(clip.frames.start + run.start, clip.frames.start + run.stop))
+    borders = {*plan.borders, *(border for run in copied for border in (run.start, run.stop))}
+    return replace(plan, borders=tuple(sorted(borders)), copied=frozenset(copied))
+
+
+def _runs(gops: Sequence[FrameRange], enough: int) -> Iterator[FrameRange]:
+    """GOPs, with neighbours put together until each run has `enough` frames."""
+    run: FrameRange | None = None
+    for gop in gops:
+        if run is not None and run.stop == gop.start and len(run) < enough:
+            run = FrameRange(run.start, gop.stop)
+            continue
+        if run is not None:
+            yield run
+        run = gop
+    if run is not None:
+        yield run
 
 
 def _parameters_of(encoder: Encoder) -> VideoParameters:

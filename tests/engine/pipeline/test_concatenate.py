@@ -262,6 +262,19 @@ def test_copies_are_found_again_by_a_run_that_goes_on(
 
 
 @needs_ffmpeg
+def test_short_gops_are_copied_together(tmp_path: Path) -> None:
+    """A film of key frames only: 15 frames, half a second, are enough for a file."""
+    clip = numbered_clip(tmp_path / "a.mp4", 40, size=(96, 96), gop=1)
+    out = tmp_path / "c.mp4"
+    report = concatenate([clip, clip], out, include_audio=False)
+    assert [(each.start_frame, each.stop_frame) for each in report.chunks] == [
+        (0, 15), (15, 30), (30, 40), (40, 55), (55, 70), (70, 80),
+    ]  # fmt: skip
+    assert packets(out) == packets(clip) * 2
+    assert key_frames(out) == list(range(80))
+
+
+@needs_ffmpeg
 def test_a_gop_longer_than_a_chunk_is_copied(tmp_path: Path) -> None:
     """250 frames are what libx264 writes for everybody else."""
     clip = numbered_clip(tmp_path / "a.mp4", 260, size=(96, 96), gop=250)
