@@ -1,12 +1,14 @@
 // The numbers of what is selected: the clip's title, a keyframe's crop and ease, a speed.
 
 import { app, on } from "./app.js";
+import { MAX_ROTATION_DEG } from "./constants.js";
 import { setCrop } from "./crop.js";
 import { $, h, icon, redraw } from "./dom.js";
 import { aspectOf } from "./keyframes.js";
 import { player } from "./player.js";
 import { retimedDuration } from "./retime.js";
 import { endOf, moveKey, setSpeedEnd } from "./strip.js";
+import { clock } from "./timing.js";
 
 const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4, 8];
 /** How a crop moves to its next keyframe, in words. */
@@ -29,13 +31,21 @@ function clipFields() {
       else delete now.title;
     }),
   });
-  const [start, stop] = app.trim;
-  const plays = app.durationOf(clip)
-    ? `plays ${retimedDuration(app.place.pieces).toNumber().toFixed(2)} s of ${(stop - start).toFixed(2)} s`
-    : "";
+  const turn = (degrees) => app.changeClip((now) => {
+    now.rotation = Math.min(Math.max(degrees, -MAX_ROTATION_DEG), MAX_ROTATION_DEG);
+    if (!now.rotation) delete now.rotation;
+  });
   return h("div", { class: "fields" },
     h("label", { class: "grow" }, "Chapter title", title),
-    h("output", { class: "plays", id: "plays", ariaLabel: "Resulting duration" }, plays));
+    number("rotation", "Turn, °", clip.rotation ?? 0, 0.5, turn),
+    h("output", { class: "plays", id: "plays", ariaLabel: "Resulting duration" }, whatPlays(clip)));
+}
+
+function whatPlays(clip) {
+  if (!app.durationOf(clip)) return "";
+  const [start, stop] = app.trim;
+  const plays = `plays ${retimedDuration(app.place.pieces).toNumber().toFixed(2)} s of ${(stop - start).toFixed(2)} s`;
+  return clip.sourceRange ? `${plays}, from ${clock(app.source.start.toNumber() + start)} of the file on` : plays;
 }
 
 function pickedFields() {

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -23,6 +23,9 @@ from backend.settings import Settings
 from tests.backend.documented import check_answer
 from tests.clips import numbered_clip
 from tests.waiting import join
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL")
 SIZE = {"targetWidth": 64, "targetHeight": 64}
@@ -156,3 +159,33 @@ def wait_for(client: httpx.Client, export_id: str, *statuses: str, **kwargs: Any
             return document
         time.sleep(0.05)
     raise AssertionError(f"{export_id} is still {document}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.backend.page_in_chromium import CHROMIUM
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that must not raise, nor be kept from anything by its own policy."""
+    from tests.backend.page_in_chromium import PATIENCE_MS
+
+    context = browser.new_context(viewport={"width": 1360, "height": 1000}, reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    errors: list[str] = []
+    lines: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: lines.append(line.text))
+    yield page
+    context.close()
+    assert not errors and not [each for each in lines if "Content Security Policy" in each]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import xxhash
-from playwright.sync_api import Browser, Locator, Page, Position, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
 from backend.api_keys import ApiKeys
 from backend.database import Database
@@ -22,47 +20,29 @@ from engine.media.image import png
 from engine.pipeline.exporter import probe_sources
 from engine.pipeline.still import render_still
 from engine.timeline.edit import Clip, Edit
-from engine.timeline.plan import Plan, PlannedClip, build_plan
+from engine.timeline.plan import Plan
 from engine.upscale.stage import PlainResampler
 from tests.backend.conftest import Serve
+from tests.backend.page_in_chromium import (
+    CHROMIUM,
+    document,
+    drag,
+    opened,
+    planned,
+    serious_faults,
+    shown_time_s,
+    with_clips,
+)
 from tests.clips import numbered_clip
 from tests.media import needs_ffmpeg
 from tests.witness import complaints, ffprobe, luma_frames
 
-CHROMIUM = shutil.which("chromium")
 PLAIN = PlainResampler("test")
-PATIENCE_MS = 60_000
 
 pytestmark = [
     needs_ffmpeg,
     pytest.mark.skipif(CHROMIUM is None, reason="the chromium program is not installed"),
 ]
-
-
-expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that must not raise, nor be kept from anything by its own policy."""
-    context = browser.new_context(viewport={"width": 1360, "height": 1000}, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    errors: list[str] = []
-    lines: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: lines.append(line.text))
-    yield page
-    context.close()
-    assert not errors and not [each for each in lines if "Content Security Policy" in each]
 
 
 @pytest.fixture(scope="module")
@@ -71,63 +51,6 @@ def two_clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [
         numbered_clip(folder / "First goal.mp4", 45, size=(160, 96), sound="bursts"),
         numbered_clip(folder / "Save.mp4", 30, size=(160, 96)),
-    ]
-
-
-def opened(page: Page, client: httpx.Client) -> None:
-    page.goto(str(client.base_url))
-    page.locator("body[data-ready]").wait_for()
-
-
-def with_clips(page: Page, clips: list[Path]) -> None:
-    """A reel of a small size, so that it is rendered in a moment."""
-    page.get_by_role("button", name="Paste an edit").click()
-    small = {"clips": [], "targetWidth": 90, "targetHeight": 160}
-    page.locator("#pasted").fill(json.dumps(small))
-    page.get_by_role("button", name="Use it").click()
-    page.locator("#files").set_input_files(clips)
-    expect(page.locator("#sum")).to_contain_text("frames")
-
-
-def drag(page: Page, place: Locator, at: tuple[float, float], by: tuple[int, int]) -> None:
-    """From a place in an element, in shares of its size, so many pixels on."""
-    box = place.bounding_box()
-    assert box is not None
-    inside = Position(x=at[0] * box["width"], y=at[1] * box["height"])
-    place.hover(position=inside)  # waits until it has come to rest
-    box = place.bounding_box()
-    assert box is not None
-    x, y = box["x"] + inside["x"], box["y"] + inside["y"]
-    page.mouse.down()
-    page.mouse.move(x + by[0], y + by[1], steps=4)
-    page.mouse.up()
-
-
-def document(page: Page) -> dict[str, Any]:
-    """The edit as the page keeps it, which is what it copies."""
-    kept: dict[str, Any] = json.loads(page.evaluate("localStorage.getItem('framestream edit')"))
-    return kept
-
-
-def planned(edit: dict[str, Any], clips: list[Path]) -> Plan:
-    """The plan of the page's edit, by the command line's way: its document and its files."""
-    files = dict(zip([clip["fileName"] for clip in edit["clips"]], clips, strict=True))
-    for clip in edit["clips"]:
-        clip["fileName"] = str(files[clip["fileName"]])
-    parsed = Edit.parse(edit, unknown="error")
-    return build_plan(parsed, probe_sources(parsed))
-
-
-def serious_faults(page: Page) -> list[str]:
-    """What axe-core finds on the page that hinders people seriously."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']}: {each['help']}: {node['html'][:120]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
     ]
 
 
@@ -221,11 +144,6 @@ def test_a_reel_is_made_by_hand(
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.emulate_media(color_scheme="dark")
     assert serious_faults(page) == []
-
-
-def shown_time_s(clip: PlannedClip, frame: int) -> float:
-    """When the source frame that a clip shows in an output frame starts."""
-    return float(clip.source.time_of(clip.pts[frame - clip.frames.start]))
 
 
 def check_film(client: httpx.Client, plan: Plan, folder: Path) -> None:
