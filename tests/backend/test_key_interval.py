@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from backend.modal_jobs import export_job
 from backend.models import Job
 from backend.settings import Settings
 from tests.backend.conftest import Serve, edit_of, post
+from tests.clips import numbered_clip
 from tests.media import needs_ffmpeg
 from tests.witness import key_frames
 
@@ -29,6 +31,12 @@ def test_the_key_interval_is_the_edit_s_else_the_server_s(
         assert made.status_code == 200, made.text
         film.write_bytes(client.get(made.json()["presigned_url"]).content)
         assert key_frames(film) == keys
+    clip = numbered_clip(tmp_path / "a.mov", 16, size=(64, 64), codec="mpeg4")  # is not copied
+    form: dict[str, Any] = {"video": (clip.name, clip.read_bytes())}
+    cut = client.post("/api/clips/extract", files=form, data={"start": "0", "end": "9"})
+    assert cut.status_code == 200, cut.text
+    film.write_bytes(client.get(cut.json()["presigned_url"]).content)
+    assert key_frames(film) == [0, 6, 12]
 
 
 def test_an_edit_s_interval_beyond_the_limits_is_refused(serve: Serve, clips: list[Path]) -> None:

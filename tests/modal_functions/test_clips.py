@@ -100,18 +100,19 @@ def test_what_the_backend_calls(world: World) -> None:
         told.append(progress)
 
     keyframes = [{"time": 0, "x": 0, "y": 0, "width": 64, "height": 48}]
-    each_10: dict[str, Any] = {"key_interval_s": 1 / 3}
     made = asyncio.run(
         call_modal_process_clip(
             *("job-1", 0, USER, source, f"{USER}/clip.mp4", keyframes, None),
             **TARGET,
             progress_callback=tell,
-            **each_10,
+            key_interval_s=1 / 3,
         )
     )
     assert made["status"] == "success", made
     joined = asyncio.run(
-        call_modal_concatenate("job-1", USER, [f"{USER}/clip.mp4"], f"{USER}/reel.mp4", **each_10)
+        call_modal_concatenate(
+            "job-1", USER, [f"{USER}/clip.mp4"], f"{USER}/reel.mp4", key_interval_s=1 / 3
+        )
     )
     assert joined["status"] == "success", joined
     assert joined["duration"] == made["duration"] == 1.0

@@ -54,10 +54,11 @@ def test_an_encoder_asked_for_by_name_is_not_replaced() -> None:
 
 
 @pytest.mark.skipif(not has_nvenc, reason="NVENC does not open here")
-def test_nvenc_writes_one_closed_gop(tmp_path: Path) -> None:
-    encoder = choose_encoder(Size(256, 256), F(30), name="h264_nvenc")
+def test_nvenc_writes_closed_gops(tmp_path: Path) -> None:
+    encoder = choose_encoder(Size(256, 256), F(30), name="h264_nvenc", key_interval_s=0.4)
     write(tmp_path / "a.mp4", 30, encoder)
-    assert read_chunk(tmp_path / "a.mp4").frame_count == 30
+    chunk = read_chunk(tmp_path / "a.mp4")
+    assert (chunk.frame_count, chunk.key_frames) == (30, (0, 12, 24))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -146,7 +147,7 @@ def test_what_goes_in_comes_out(size: Size, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 40])
-def test_a_chunk_is_one_closed_gop(count: int, tmp_path: Path) -> None:
+def test_a_chunk_holds_the_frames_that_were_written(count: int, tmp_path: Path) -> None:
     """Also where the picture changes wholly from one frame to the next."""
     encoder = choose_encoder(SIZE, F(30000, 1001), name="libx264")
     write(tmp_path / "a.mp4", count, encoder)
