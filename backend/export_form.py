@@ -191,7 +191,8 @@ def _name_source(
         own_name = own_name or key
     else:
         refuse(422, "key", "must be text")
-    if clip.get("title") is None and isinstance(own_name, str):
+    is_untitled = clip.get("title") is None and clip.get("clipName") is None
+    if is_untitled and isinstance(own_name, str):
         clip["title"] = PurePosixPath(own_name.replace("\\", "/")).stem or None
     clip["fileName"] = name
 

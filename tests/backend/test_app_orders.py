@@ -40,6 +40,7 @@ def keyed(document: dict[str, Any]) -> dict[str, Any]:
         "splits_only",
         "keyframes_by_frame",
         "source_range",
+        "clip_name",
         "reel",
     ],
 )
