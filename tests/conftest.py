@@ -64,11 +64,12 @@ def control_plane(
     _control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ControlPlane]:
     """Modal's client talks to it, with a token that means nothing; empty for every test."""
-    from tests.modal_functions.control_plane import close_clients
+    from tests.modal_functions.control_plane import close_clients, retry_at_once
 
     monkeypatch.setenv("MODAL_SERVER_URL", _control_plane.url)
     monkeypatch.setenv("MODAL_TOKEN_ID", "ak-test")
     monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-test")
+    retry_at_once(monkeypatch)
     yield _control_plane
     _control_plane.forget()
     close_clients()

@@ -156,7 +156,10 @@ def test_a_job_of_stored_clips_needs_no_folder(
 
 
 @needs_ffmpeg
-def test_a_job_waits_for_room_on_the_disk_and_goes_on(clips: list[Path], tmp_path: Path) -> None:
+def test_a_job_waits_for_room_on_the_disk_and_goes_on(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.disk_space.POLL_S", 0.1)
     with small_disk(tmp_path / "disk", 8 << 20) as disk:
         settings = Settings(
             data_dir=disk / "data",

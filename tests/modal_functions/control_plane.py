@@ -25,10 +25,12 @@ from itertools import count
 from typing import Any
 
 import modal
+import pytest
 from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
 from grpclib import GRPCError, Status
 from grpclib.const import Handler
 from grpclib.server import Server, Stream
+from modal._grpc_client import _DEFAULT_RETRY
 from modal._serialization import deserialize, serialize
 from modal.client import _Client
 from modal.exception import InputCancellation
@@ -493,6 +495,11 @@ def serving() -> Iterator[ControlPlane]:
 
 
 _clients_before: list[modal.Client] = []
+
+
+def retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client tries as often as ever, with pauses of a tenth of their length."""
+    monkeypatch.setitem(vars(_DEFAULT_RETRY), "base_delay", _DEFAULT_RETRY.base_delay / 10)
 
 
 def restart_client() -> None:
