@@ -5,9 +5,19 @@ Importing it starts no thread and opens nothing, so that its process can be fork
 
 from __future__ import annotations
 
+import numpy.ma as masked_arrays  # numpy loads them at the first call of `unique`
+
 from backend import export_tasks, inspection_tasks, preview_tasks, worker
 from engine.compiled import load_compiler
+from engine.timeline import document
 
-__all__ = ["export_tasks", "inspection_tasks", "preview_tasks", "worker"]
+__all__ = [
+    "document",
+    "export_tasks",
+    "inspection_tasks",
+    "masked_arrays",
+    "preview_tasks",
+    "worker",
+]
 
 load_compiler()
