@@ -83,7 +83,7 @@ def test_ci_runs_the_command_that_follows_the_mark(tmp_path: Path, developer: bo
     script.write_text((ROOT / ".ci" / "run").read_text())
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("ruff", "mypy", "tests", "ffmpeg", "chromium"):
+    for name in ("ruff", "mypy", "tests", "ffmpeg", "chromium", "npm"):
         (tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >> log\n')
         (tools / name).chmod(0o755)
     (tmp_path / "README.md").write_text(
@@ -95,7 +95,8 @@ def test_ci_runs_the_command_that_follows_the_mark(tmp_path: Path, developer: bo
         (tmp_path / ".venv" / "theirs").touch()
     path = f"{tools}:{os.environ['PATH']}"
     subprocess.run(["bash", script], check=True, env={**os.environ, "PATH": path}, timeout=60)
-    called = (tmp_path / "log").read_text().splitlines()
+    npm, *called = (tmp_path / "log").read_text().splitlines()
+    assert npm.startswith("npm install ") and npm.endswith(" tus-js-client@4.3")
     assert called == ["ruff check .", "ruff format --check .", "mypy ", "tests of everything"]
     left = [found.name for found in (tmp_path / ".venv").rglob("*")]
     assert left == (["theirs"] if developer else [])
