@@ -86,8 +86,8 @@ _RECTS = st.tuples(
     st.integers(-5000, 20_000),
     st.integers(5, 30_000),
     st.integers(5, 30_000),
-)
-"""Tenths of a pixel: x, y, width, height."""
+) | st.tuples(*[st.integers(1, 4000)] * 4)
+"""Tenths of a pixel: x, y, width, height. The second kind lies inside of most frames."""
 _EASES = st.sampled_from([None, *_words("linear", "smooth", "spline", "cut")])
 _KEYFRAMES = st.lists(st.tuples(_SHARES, _OFF_US, _RECTS, _EASES, st.booleans()), max_size=9)
 """When, where, how on from there, and whether the time is written in frames."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import product
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from backend.page_constants import page_constants, page_constants_module
 from engine.errors import EditError
 from engine.source import SourceInfo
 from engine.timeline import validation
-from engine.timeline.clip import APP_EASE, Clip
+from engine.timeline.clip import APP_EASE, Clip, Ease
 from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan, PlannedClip, build_plan
 from engine.timeline.retime import Retiming
@@ -71,6 +72,26 @@ def test_a_long_clip_keeps_step(ask: Ask, rate: float | str, frames: int) -> Non
     edit, plan = planned(case)
     assert plan.frame_count == frames
     check_plan(ask, case, edit, plan)
+
+
+def test_crops_move_alike_whatever_way_follows_another(ask: Ask) -> None:
+    """Every three ways in a row, between crops that a curve swings past or turns inside out."""
+    sides = [(0, 0, 400, 300), (300, 90, 40, 300), (320, 500, 40, 20), (900, 100, 600, 200)]
+    crops = [
+        {"time": time, "x": x, "y": y, "width": width, "height": height}
+        for time, (x, y, width, height) in zip((0.1, 0.3, 0.45, 0.9), sides, strict=True)
+    ]
+    clips = [
+        {
+            "fileName": "a.mp4",
+            "cropKeyframes": [
+                crop | {"ease": ease} for crop, ease in zip(crops, (*ways, None), strict=True)
+            ],
+        }
+        for ways in product(Ease, repeat=3)
+    ]
+    case = Case({"clips": clips}, {"a.mp4": a_source("a.mp4", frames=30)})
+    check_plan(ask, case, *planned(case))
 
 
 @given(
