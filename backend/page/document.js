@@ -2,14 +2,14 @@
 // and gives it back in one: the page's. Null means the same as an absent key.
 
 import {
-  APP_EASE, ASPECT_RATIOS, DEFAULT_FPS, DEFAULT_TRANSITION_S, EASES, FITS, KEY_INTERVALS_S,
-  KEYFRAME_FPS, MAX_CLIPS, MAX_ROTATION_DEG, MAX_TRANSITION_S, SOURCE_SIDES_PX, TARGET_SIDES_PX,
+  APP_EASE, ASPECT_RATIOS, DEFAULT_FPS, DEFAULT_SIZE, DEFAULT_TRANSITION_S, EASES, FITS,
+  KEY_INTERVALS_S, KEYFRAME_FPS, MAX_CLIPS, MAX_ROTATION_DEG, MAX_TRANSITION_S, SOURCE_SIDES_PX, TARGET_SIDES_PX,
   TRANSITION_TYPES,
 } from "./constants.js";
 import { Fraction, ONE, ZERO } from "./fraction.js";
 import { exactRate, exactSeconds, exactSpeed } from "./timing.js";
 import {
-  flag, inOrder, inside, list, needed, noOthers, number, object, read, refuse, seconds, shown, side, text,
+  flag, inOrder, list, needed, noOthers, number, object, path, read, refuse, seconds, side, text,
   wholeNumber, within, word,
 } from "./validation.js";
 
@@ -28,8 +28,8 @@ const ONE_FRAME = ONE.over(Fraction.of(KEYFRAME_FPS));
  */
 export function normalised(given, warn = () => {}) {
   const {
-    clips, transition, targetFps = DEFAULT_FPS, targetWidth, targetHeight, globalAspectRatio = "9:16",
-    fit, includeAudio = true, ease = APP_EASE, keyInterval, ...others
+    clips, transition, targetFps = DEFAULT_FPS, targetWidth, targetHeight, globalAspectRatio, fit,
+    includeAudio = true, ease = APP_EASE, keyInterval, ...others
   } = object("edit", given);
   if (list("clips", needed("clips", clips)).length > MAX_CLIPS) {
     refuse("clips", `must be at most ${MAX_CLIPS}, not ${clips.length}`);
@@ -57,14 +57,12 @@ const present = (keys) =>
   Object.fromEntries(Object.entries(keys).filter(([, value]) => value !== undefined));
 
 function targetSize(width, height, ratio) {
-  if (!Object.hasOwn(ASPECT_RATIOS, ratio)) {
-    refuse("globalAspectRatio", `must be ${Object.keys(ASPECT_RATIOS).join(", ")}, not ${shown(ratio)}`);
-  }
+  const named = optional(ratio, (value) => ASPECT_RATIOS[word("globalAspectRatio", Object.keys(ASPECT_RATIOS), value)]);
   const written = bothSides("target", width, height, TARGET_SIDES_PX);
   for (const [where, extent] of Object.entries(written)) {
     if (extent % 2) refuse(where, `must be even, and ${extent} is odd`);
   }
-  return written.targetWidth === undefined ? ASPECT_RATIOS[ratio] : Object.values(written);
+  return written.targetWidth === undefined ? named ?? DEFAULT_SIZE : Object.values(written);
 }
 
 /** A size as it is written, under its two keys; no key where neither side is given. */
@@ -72,8 +70,8 @@ function bothSides(name, width, height, limits, where = "") {
   if (width === undefined && height === undefined) return {};
   const sides = Object.entries({ [`${name}Width`]: width, [`${name}Height`]: height });
   for (const [key, extent] of sides) {
-    if (extent === undefined) refuse(inside(where, key), "is missing, and the other side is given");
-    side(inside(where, key), extent, limits);
+    if (extent === undefined) refuse(path(where, key), "is missing, and the other side is given");
+    side(path(where, key), extent, limits);
   }
   return Object.fromEntries(sides);
 }
@@ -102,11 +100,11 @@ function transitions(given, joins) {
 function transitionAt(where, given) {
   const { type = CUT.type, duration = CUT.duration, ...others } = object(where, given ?? {});
   noOthers(where, others);
-  seconds(inside(where, "duration"), duration);
+  seconds(path(where, "duration"), duration);
   if (duration > MAX_TRANSITION_S) {
-    refuse(inside(where, "duration"), `must be at most ${MAX_TRANSITION_S} s, not ${duration}`);
+    refuse(path(where, "duration"), `must be at most ${MAX_TRANSITION_S} s, not ${duration}`);
   }
-  return { type: word(inside(where, "type"), TRANSITION_TYPES, type), duration };
+  return { type: word(path(where, "type"), TRANSITION_TYPES, type), duration };
 }
 
 // a clip
@@ -116,7 +114,7 @@ function clipAt(where, given, warn) {
     fileName, title, clipName, clipIndex, key, sourceRange, cropKeyframes = [], rotation, segmentsData,
     segments, trimRange, fit, duration, sourceWidth, sourceHeight, ...others
   } = object(where, given);
-  const at = (name) => inside(where, name);
+  const at = (name) => path(where, name);
   if (!text(at("fileName"), needed(at("fileName"), fileName))) refuse(at("fileName"), "must not be empty");
   optional(duration, (value) => seconds(at("duration"), value));
   const named = title ?? clipName ?? "";
@@ -149,7 +147,7 @@ function keyframesAt(where, given, warn) {
 
 function keyframeAt(where, given) {
   const { time, frame, x, y, width, height, ease, ...others } = object(where, given);
-  const at = (name) => inside(where, name);
+  const at = (name) => path(where, name);
   noOthers(where, others);
   for (const [name, extent] of Object.entries({ x, y, width, height })) {
     number(at(name), needed(at(name), extent));
@@ -186,7 +184,7 @@ function rangeAt(where, given) {
   const isPair = Array.isArray(given) && given.length === 2;
   const { start, end, ...others } = object(where, isPair ? { start: given[0], end: given[1] } : given);
   noOthers(where, others);
-  return rangeOf(start, end, inside(where, "start"), inside(where, "end"));
+  return rangeOf(start, end, path(where, "start"), path(where, "end"));
 }
 
 function rangeOf(start, end, whereStart, whereEnd) {
@@ -216,7 +214,7 @@ function speedsAt(where, given) {
   const {
     trimRange, trim_start: start, trim_end: end, segments, boundaries = [], segmentSpeeds = {}, ...others
   } = object(where, given);
-  const at = (name) => inside(where, name);
+  const at = (name) => path(where, name);
   noOthers(where, others);
   const stored = rangeOf(start, end, at("trim_start"), at("trim_end"));
   if (stored && trimRange !== undefined) {
@@ -240,7 +238,7 @@ function speedsAt(where, given) {
 function byIndex(at, boundaries, speeds) {
   const all = stretches(at("boundaries"), boundaries);
   return speeds.map(([index, speed]) => {
-    const where = inside(at("segmentSpeeds"), index);
+    const where = path(at("segmentSpeeds"), index);
     if (!all.has(index)) refuse(where, `must be one of the ${all.size} stretches, counted from 0`);
     if (speed !== null) read(where, exactSpeed, speed);
     return { ...all.get(index), speed };
@@ -279,8 +277,8 @@ function inOrderOfTime(where, given) {
 function segmentAt(where, given) {
   const { start, end, speed = 1, ...others } = object(where, given);
   noOthers(where, others);
-  const from = seconds(inside(where, "start"), needed(inside(where, "start"), start));
-  optional(end, (value) => inOrder(inside(where, "end"), from, seconds(inside(where, "end"), value)));
-  read(inside(where, "speed"), exactSpeed, speed);
+  const from = seconds(path(where, "start"), needed(path(where, "start"), start));
+  optional(end, (value) => inOrder(path(where, "end"), from, seconds(path(where, "end"), value)));
+  read(path(where, "speed"), exactSpeed, speed);
   return present({ start, end, speed });
 }

@@ -8,7 +8,7 @@ import { exactNumber, exactSeconds } from "./timing.js";
 const IDENTIFIER = /^[\p{L}_][\p{L}\p{N}_]{0,39}$/u;
 
 /** A place in the document that is one key further in: `clips[2].segments["7"]`. */
-export const inside = (where, key) => {
+export const path = (where, key) => {
   if (!IDENTIFIER.test(key)) return `${where}[${shown(key)}]`;
   return where ? `${where}.${key}` : key;
 };
@@ -29,7 +29,7 @@ export function list(where, value) {
 /** Refuses keys that mean nothing where they could make another film. */
 export function noOthers(where, others) {
   const [key] = Object.keys(others);
-  if (key !== undefined) refuse(inside(where, key), "unknown key");
+  if (key !== undefined) refuse(path(where, key), "unknown key");
 }
 
 /** A source time as a fraction, at least 0 when it is rounded to the microsecond. */
