@@ -99,7 +99,7 @@ def numbered_clip(
         voice = _sound_stream(container, path) if sound else None
         packets = []
         for number, tick in enumerate(ticks):
-            frame = _frame(painted(number, size), pix_fmt)
+            frame = frame_of(painted(number, size), pix_fmt)
             frame.pts, frame.time_base = tick, time_base
             packets += stream.encode(frame)
         packets += stream.encode(None)
@@ -114,7 +114,7 @@ def numbered_clip(
     return path
 
 
-def _frame(luma: NDArray[np.uint8], pix_fmt: str) -> av.VideoFrame:
+def frame_of(luma: NDArray[np.uint8], pix_fmt: str) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(luma, "gray")
     if pix_fmt != "gray":  # FFmpeg takes grey for full range; the values stay only without a change
         frame = frame.reformat(format=pix_fmt, src_color_range=2, dst_color_range=2)

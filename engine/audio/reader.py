@@ -252,12 +252,20 @@ class _Decoder:
             if seek is not None and seek.at_byte is not None:
                 container.seek(seek.at_byte, unsupported_byte_offset=True)
             elif seek is not None:
-                container.seek(seek.at_s // time_base_of(stream), stream=stream)
+                by = self._sought_by(container, stream)
+                container.seek(seek.at_s // time_base_of(by), stream=by)
             for packet in self._packets(container, stream):
                 try:
                     yield from packet.decode()
                 except av.FFmpegError:
                     self.damaged = True
+
+    def _sought_by(
+        self, container: av.container.InputContainer, stream: av.AudioStream
+    ) -> av.stream.Stream:
+        """Matroska's index lists the picture's key frames: sound itself is sought by reading."""
+        by_picture = self._source.container == "matroska" and len(self._source.keyframe_pts) > 0
+        return (container.streams.best("video") if by_picture else None) or stream
 
     def _packets(
         self, container: av.container.InputContainer, stream: av.AudioStream

@@ -15,7 +15,7 @@ MOST_AHEAD_BYTES = 4 << 20
 _AHEAD_SHARE = 4
 """A quarter of what was read in one go is read ahead: no more than that is ever read in vain."""
 
-_GOING_ON_BYTES = 1 << 20
+GOING_ON_BYTES = 1 << 20
 """A read that begins so near the end of the last one goes on with it."""
 
 
@@ -36,8 +36,8 @@ class RangedReader:
         self._at = 0
         self._went_to = 0
         """Where the last read ended."""
-        self._run_bytes = 0
-        """How much was read in one go."""
+        self._run_start = 0
+        """Where it began to read in one go."""
         self._failure: StoreError | None = None
 
     def read(self, size: int = -1) -> bytes:
@@ -53,9 +53,10 @@ class RangedReader:
             return b""
         if self._failure:
             raise self._failure
-        if abs(start - self._went_to) > _GOING_ON_BYTES:
-            self._run_bytes = 0
-        ahead = min(max(self._run_bytes // _AHEAD_SHARE, LEAST_AHEAD_BYTES), MOST_AHEAD_BYTES)
+        if abs(start - self._went_to) > GOING_ON_BYTES:
+            self._run_start = start
+        share = (start - self._run_start) // _AHEAD_SHARE
+        ahead = min(max(share, LEAST_AHEAD_BYTES), MOST_AHEAD_BYTES)
         ahead = min(ahead, self.size_bytes - start - length)
         at = self._location
         try:
@@ -64,7 +65,6 @@ class RangedReader:
             self._failure = error
             raise
         self._went_to = start + length
-        self._run_bytes += length
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

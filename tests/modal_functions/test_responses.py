@@ -151,6 +151,9 @@ def test_chunks_that_are_rendered(world: World) -> None:
         assert record["frame_count"] == len(chunk.frames) <= record["decoded_frames"]
         assert {"decode", "crop", "encode"} <= record["stage_s"].keys()
         assert world.store.stat(f"cache/{chunk.digest}.mp4")
+    downloaded = sum(record["source_bytes_read"] for record in response["chunks"])
+    stored = world.store.stat(f"{USER}/raw/match.mp4")
+    assert stored and downloaded == stored.size_bytes  # it is small
     assert render(world, job) == {"status": "success", "chunks": []}
 
 

@@ -27,7 +27,9 @@ from engine.media.encoders import Encoder, choose_encoder
 from engine.media.fingerprint import fingerprint
 from engine.media.mp4_index import SkimmingReader
 from engine.media.probe import probe
+from engine.pipeline.executors import Executor, InProcess
 from engine.pipeline.exporter import export
+from engine.pipeline.processes import LocalProcesses
 from engine.source import SourceInfo
 from engine.storage import LocalStore, S3Store, Store, StoredObject
 from engine.storage.ranged import RangedReader
@@ -153,6 +155,33 @@ def test_a_second_of_a_long_clip_moves_a_small_part_of_it(
     assert (
         0 < moved_by_readers(proxy, size) < size / 3
     )  # the picture, and a second before the sound
+
+
+@pytest.mark.parametrize("executor", [InProcess(), LocalProcesses(2)], ids=["one", "two"])
+def test_the_report_counts_what_the_store_has_sent(
+    store: S3Store, proxy: FaultyProxy, long_clip: Path, tmp_path: Path, executor: Executor
+) -> None:
+    """In this process, in workers, for the sound, and for the check of the source."""
+    store.put_file("u/clip.mp4", long_clip)
+    here = probe(long_clip)
+    for source in (
+        probe(store.source("u/clip.mp4"), store),
+        replace(here, location=store.source("u/clip.mp4")),  # its fingerprint is taken again
+    ):
+        plan, encoder = second_of(source)
+        proxy.forget()
+        report = export(
+            plan,
+            tmp_path / "film.mp4",
+            encoder=encoder,
+            upscaler=choose_upscaler("none"),
+            executor=executor,
+            store=store,
+        )
+        assert 0 < report.source_bytes_read == proxy.body_bytes
+    plan, encoder = second_of(here)
+    report = export(plan, tmp_path / "b.mp4", encoder=encoder, upscaler=choose_upscaler("none"))
+    assert report.source_bytes_read == 0
 
 
 @pytest.mark.parametrize("faults", range(2))
