@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backend.file_cache import FileCache
 from backend.tasks import ExtractTask, RenderTask
 from engine.errors import DecodeError, EditError, ObjectMissingError, SourceError
+from engine.storage import CachedStore
 
 if TYPE_CHECKING:
     from engine.storage import Store
@@ -71,3 +72,8 @@ class Assignment:
     encoder_options: tuple[tuple[str, str], ...] = ()
     key_interval_s: float | None = None
     """From one key frame to the next, where the edit does not say. None: the engine's."""
+    sources: CachedStore = field(init=False)
+    """`store` as sources are read from it: what one step has downloaded, the next need not."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", CachedStore(self.store))

@@ -49,7 +49,7 @@ def _render(assignment: Assignment, task: RenderTask, send_event: SendEvent) -> 
         work_dir=assignment.folder / PARTS_FOLDER,
         keep_parts=True,  # until the job's row says that it is done
         listener=Listener(on_progress=lambda at: send_event("progress", **asdict(at))),
-        store=assignment.store,
+        store=assignment.sources,
     )
     _record_history(plan, report)
     _upload(assignment, output, send_event)
@@ -74,7 +74,7 @@ def _extract(assignment: Assignment, task: ExtractTask, send_event: SendEvent) -
         task.start_s,
         task.stop_s,
         output,
-        store=assignment.store,
+        store=assignment.sources,
         on_progress=_rate_limited(
             lambda done, total: send_event(
                 "progress", phase="frames", frames_done=done, frames_total=total

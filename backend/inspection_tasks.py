@@ -43,7 +43,7 @@ def probe_file(assignment: Assignment) -> dict[str, Any]:
     )
     chapters = [
         {"title": each.title, "start_time": float(each.start_s), "end_time": float(each.stop_s)}
-        for each in read_chapters(location, assignment.store)
+        for each in read_chapters(location, assignment.sources)
     ]
     return {
         "file": {**source_document(source_info(assignment, location)), "path": location.name},

@@ -22,7 +22,7 @@ def source_info(assignment: Assignment, location: SourceLocation) -> SourceInfo:
     Raises `SourceError`, `DecodeError`, `ObjectMissingError`.
     """
     cache = SourceCache(assignment.source_cache, assignment.user_id)
-    return cache.source_info(location, assignment.store)
+    return cache.source_info(location, assignment.sources)
 
 
 def task_source(assignment: Assignment, file_name: str) -> SourceInfo:

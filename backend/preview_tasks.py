@@ -34,7 +34,7 @@ def preview_clip(assignment: Assignment) -> dict[str, Any]:
     document = source.to_document()
     warnings: list[str] = []
     strip = filmstrip(
-        source, STRIP_COUNT, STRIP_HEIGHT_PX, on_warning=warnings.append, store=assignment.store
+        source, STRIP_COUNT, STRIP_HEIGHT_PX, on_warning=warnings.append, store=assignment.sources
     )
     (assignment.folder / FILMSTRIP_FILE).write_bytes(jpeg(strip.strip))
     return {
@@ -46,7 +46,7 @@ def preview_clip(assignment: Assignment) -> dict[str, Any]:
         "timing": {key: document[key] for key in ("timeBase", "framePts", "endPts")},
         "strip": {"count": strip.count, "width": strip.size.width, "height": strip.size.height},
         "peaks": sound_peaks(
-            source, PEAK_COUNT, on_warning=warnings.append, store=assignment.store
+            source, PEAK_COUNT, on_warning=warnings.append, store=assignment.sources
         ),
         "warnings": warnings,
     }
@@ -60,7 +60,7 @@ def preview_frame(assignment: Assignment) -> dict[str, Any]:
     warnings = list(plan.warnings)
     upscaler = choose_upscaler(assignment.upscaler)
     picture = render_still(
-        plan, number, upscaler, on_warning=warnings.append, store=assignment.store
+        plan, number, upscaler, on_warning=warnings.append, store=assignment.sources
     )
     (assignment.folder / FRAME_FILE).write_bytes(png(picture))
     return {
@@ -95,7 +95,7 @@ def estimate_export(assignment: Assignment) -> dict[str, Any]:
 
 def read_back(assignment: Assignment) -> dict[str, Any]:
     """What the finished film at `output_key` holds, read from its file."""
-    proof = read_proof(assignment.store.source(assignment.output_key), assignment.store)
+    proof = read_proof(assignment.store.source(assignment.output_key), assignment.sources)
     return {**asdict(proof), "size": str(proof.size), "fps": str(proof.fps)}
 
 

@@ -21,7 +21,7 @@ from engine.media.fingerprint import fingerprint
 from engine.media.probe import probe
 from engine.records import document_in, record_bytes
 from engine.source import SourceInfo
-from engine.storage import Store
+from engine.storage import ObjectReader
 from engine.version import VERSION
 
 
@@ -35,7 +35,7 @@ class SourceCache:
     files: FileCache
     user_id: str
 
-    def source_info(self, location: SourceLocation, store: Store) -> SourceInfo:
+    def source_info(self, location: SourceLocation, store: ObjectReader) -> SourceInfo:
         """What the source is. Probes it unless a source with the same bytes was probed before.
 
         `store` holds a source that is an object. Raises what `probe` raises.

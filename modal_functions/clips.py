@@ -18,7 +18,7 @@ from engine.pipeline.concatenate import concatenate
 from engine.pipeline.exporter import Listener, export
 from engine.pipeline.progress import Phase, Progress
 from engine.pipeline.report import Report
-from engine.storage import Store
+from engine.storage import CachedStore, Store
 from engine.timeline.clip import APP_EASE
 from engine.timeline.edit import Edit, Transition
 from engine.timeline.plan import build_plan
@@ -55,7 +55,8 @@ def process_clip(
     with ProgressDict() as progress, TemporaryDirectory() as folder:
         phases = PhaseProgress(progress, clip_progress_key(job_id, clip_index))
         phases.report("download", 0, "Reading the clip")
-        plan = build_plan(edit, [probe(store.source(source_key), store)])
+        sources = CachedStore(store)
+        plan = build_plan(edit, [probe(store.source(source_key), sources)])
         phases.report("model", 0, "Loading the model")
         report = export(
             plan,
@@ -65,7 +66,7 @@ def process_clip(
                 plan.size, plan.fps, name=ENCODER, key_interval_s=plan.key_interval_s
             ),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
-            store=store,
+            store=sources,
         )
         upload_film(store, Path(folder) / "clip.mp4", target_key, phases)
     return video_response(output_key, report)

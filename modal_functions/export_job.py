@@ -28,7 +28,7 @@ from engine.pipeline.exporter import Listener, export_job
 from engine.pipeline.job import ChosenUpscaler, RenderJob, decided_job
 from engine.records import document_in, record_bytes
 from engine.source import SourceInfo
-from engine.storage import Store
+from engine.storage import CachedStore, Store
 from engine.timeline.chunks import RENDER_VERSION
 from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan, build_plan
@@ -107,7 +107,8 @@ def _run(job: ExportJob, store: Store, fence: Fence, ledger: CallLedger) -> Vide
         phases = PhaseProgress(progress, export_progress_key(job.job_id))
         phases.report("download", 0, "Reading the clips")
         edit = Edit.parse(job.edit, unknown="warn")
-        plan = build_plan(edit, _sources(edit, job, store))
+        sources = CachedStore(store)
+        plan = build_plan(edit, _sources(edit, job, store, sources))
         phases.report("model", 0, "Waiting for a container")
         renderer = modal.Cls.from_name(APP_NAME, RENDERER)()
         render_job = _render_job(renderer, job, plan, fence, ledger)
@@ -119,7 +120,7 @@ def _run(job: ExportJob, store: Store, fence: Fence, ledger: CallLedger) -> Vide
             out,
             executor=executor,
             cache=StoreCache(store),
-            store=store,
+            store=sources,
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
         progress.delete(chunk_progress_key(job.job_id, chunk.digest) for chunk in report.chunks)
@@ -167,8 +168,8 @@ def _read_job(fence: Fence, user_id: str) -> ExportJob:
     return job
 
 
-def _sources(edit: Edit, job: ExportJob, store: Store) -> list[SourceInfo]:
-    """The sources of the clips. Each file is probed once, where it lies."""
+def _sources(edit: Edit, job: ExportJob, store: Store, sources: CachedStore) -> list[SourceInfo]:
+    """The sources of the clips. Each file is probed once, where it lies, through `sources`."""
     found: dict[str, SourceInfo] = {}
     for index, clip in enumerate(edit.clips):
         if clip.file_name not in job.source_keys:
@@ -176,7 +177,7 @@ def _sources(edit: Edit, job: ExportJob, store: Store) -> list[SourceInfo]:
         key = job.source_keys[clip.file_name]
         if key not in found:
             try:
-                found[key] = probe(store.source(key), store)
+                found[key] = probe(store.source(key), sources)
             except (ObjectMissingError, SourceError) as error:
                 raise EditError(f"clips[{index}].fileName", str(error)) from error
     return [found[job.source_keys[clip.file_name]] for clip in edit.clips]

@@ -108,7 +108,7 @@ def test_another_clip_under_the_same_key_is_another_source(serve: Serve, clips: 
         client.delete("/api/clips/save.mp4")
 
 
-def test_nothing_of_a_known_object_is_read_for_an_estimate(
+def test_nothing_of_a_known_object_is_read_for_an_estimate_and_little_for_an_export(
     s3_address: str, clips: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     proxy = FaultyProxy(s3_address)
@@ -130,8 +130,15 @@ def test_nothing_of_a_known_object_is_read_for_an_estimate(
                 answer = client.post("/api/estimate", json={"edit": EDIT})
                 estimates.append(answer.json()["estimate"]["frames"])
                 gets.append(len(proxy.requests_of("GET")))
+            proxy.forget()
+            form = {"multi_clip_data_json": (None, json.dumps(EDIT)), "export_id": (None, "known")}
+            assert client.post("/api/export/multi-clip", files=form).status_code == 200
+            read = [each.path for each in proxy.requests_of("GET") if "save.mp4" in each.path]
+            report = client.get("/api/exports/known/report").json()
     assert estimates == [18, 18, 18]
     assert gets == [1, 0, 0], "once to find the fingerprint of the object, which is small"
+    size = clips[1].stat().st_size
+    assert (len(read), report["source_bytes_read"]) == (2, 1 + size), "a byte tells of its version"
 
 
 def test_a_source_is_known_under_any_name(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import engine.storage.cached_store
 import engine.storage.ranged
+from engine.audio.reader import SoundReader
 from engine.errors import ObjectChangedError, SourceError, StoreError
 from engine.geometry import Size
 from engine.location import ObjectLocation
@@ -35,6 +36,7 @@ from engine.storage import LocalStore, S3Store, Store, StoredObject
 from engine.storage.ranged import RangedReader
 from engine.timeline.edit import Clip, Edit
 from engine.timeline.plan import Plan, build_plan
+from engine.timing import SAMPLE_RATE_HZ
 from engine.upscale.choice import choose_upscaler
 from tests.clips import burst_samples, numbered_clip
 from tests.media import MEDIA_FOLDER, real_media
@@ -312,6 +314,33 @@ def test_skimming_moves_the_index_and_the_first_frames(
     assert_same(probed(pinned(store, "u/clip.mp4")), probe(clip))
     size = clip.stat().st_size
     assert 0 < sum(length for length in store.lengths if length != size) < size / 5
+
+
+def test_sound_in_the_middle_of_matroska_moves_a_small_part_of_the_file(
+    tmp_path: Path, long_clip: Path
+) -> None:
+    clip = tmp_path / "clip.mkv"
+    with av.open(str(long_clip)) as given, av.open(str(clip), "w") as container:
+        streams = {each: container.add_stream_from_template(each) for each in given.streams}
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream]
+                container.mux(packet)
+    store = Counting(tmp_path / "store")
+    store.put_file("u/clip.mkv", clip)
+    there = pinned(store, "u/clip.mkv")
+    source = probed(there)
+    store.lengths.clear()
+    start, stop = 15 * SAMPLE_RATE_HZ, 16 * SAMPLE_RATE_HZ
+    warnings: list[str] = []
+    reader = SoundReader(source, start, stop, on_warning=warnings.append, store=store)
+    heard = reader.read(start, stop)
+    reader.close()
+    assert 0 < sum(store.lengths) < clip.stat().st_size / 4
+    here = SoundReader(probe(clip), start, stop, on_warning=warnings.append)
+    assert np.array_equal(heard, here.read(start, stop)) and np.abs(heard).max() > 0.4
+    here.close()
+    assert not warnings
 
 
 @dataclass(frozen=True)
