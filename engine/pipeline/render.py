@@ -29,6 +29,7 @@ from engine.pipeline.progress import StageClock
 from engine.pixels.blend import Compositor, HostCompositor
 from engine.pixels.picture import FinishedPicture
 from engine.prefetch import Prefetch
+from engine.storage.cached_store import cached
 from engine.storage.objects import ObjectReader
 from engine.timeline.chunks import Chunk
 from engine.timeline.plan import Layer, PlannedClip
@@ -59,7 +60,7 @@ class OpenSources:
         self.clock = clock or StageClock()
         self._strict = strict
         self._on_warning = on_warning
-        self._store = store
+        self._store = cached(store)
         self._readers: dict[int, FrameReader] = {}
         self._refusals: dict[int, str] = {}
         """Why clips are not decoded on the device of their stage."""
