@@ -156,6 +156,8 @@ def test_what_renderers_measure_is_in_the_report(world: World, tmp_path: Path, l
     here = rendered_here(world, job, tmp_path)
     report = result["report"]
     assert report["source_frames_decoded"] == here.source_frames_decoded >= here.source_frames
+    downloaded = sum(record["source_bytes_read"] for record in records_in(world))
+    assert report["source_bytes_read"] == downloaded > 0  # the sound is where the probe has read
     assert report["stage_s"].keys() == here.stage_s.keys()
     assert report["retries"] == 0 and report["frames_resumed"] == 0
     records = records_in(world)
