@@ -148,6 +148,10 @@ def test_a_second_of_a_long_clip_moves_a_small_part_of_it(
     assert_same(there, here)
     size = long_clip.stat().st_size
     assert 0 < moved_by_readers(proxy, size) < size / 10
+    version = store.source("u/clip.mp4")
+    assert isinstance(version, ObjectLocation)
+    again = SourceInfo.from_document(json.loads(json.dumps(there.to_document())), version)
+    assert (again.probed_etag, here.probed_etag) == (version.etag, None)
     document = json.loads(json.dumps(here.to_document()))
     described = SourceInfo.from_document(document, there.location)
     proxy.forget()
@@ -244,15 +248,17 @@ def test_a_clip_that_changed_since_the_plan_is_refused(
     store: S3Store, long_clip: Path, tmp_path: Path
 ) -> None:
     store.put_file("u/clip.mp4", long_clip)
-    plan, encoder = second_of(probe(store.source("u/clip.mp4"), store))
+    clip = probe(store.source("u/clip.mp4"), store)
+    plan, encoder = second_of(clip)
     store.put_bytes("u/clip.mp4", long_clip.read_bytes()[::-1])
     with pytest.raises(ObjectChangedError):
         export(plan, tmp_path / "out.mp4", encoder=encoder, store=store)
     store.put_file("u/other.mp4", numbered_clip(tmp_path / "other.mp4", 40))
-    other = replace(probe(long_clip), location=store.source("u/other.mp4"))
-    plan, encoder = second_of(other)
-    with pytest.raises(SourceError, match="has changed since the export was planned"):
-        export(plan, tmp_path / "out.mp4", encoder=encoder, store=store)
+    for described in (clip, probe(long_clip)):
+        other = replace(described, location=store.source("u/other.mp4"))
+        plan, encoder = second_of(other)
+        with pytest.raises(SourceError, match="has changed since the export was planned"):
+            export(plan, tmp_path / "out.mp4", encoder=encoder, store=store)
 
 
 # Probing
