@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Locator, Page, Position, expect
+from playwright.sync_api import FloatRect, Locator, Page, Position, expect
 
 from engine.pipeline.exporter import probe_sources
 from engine.timeline.edit import Edit
@@ -40,16 +40,24 @@ def with_clips(page: Page, clips: list[Path]) -> None:
 
 def drag(page: Page, place: Locator, at: tuple[float, float], by: tuple[int, int]) -> None:
     """From a place in an element, in shares of its size, so many pixels on."""
-    box = place.bounding_box()
-    assert box is not None
+    box = box_of(page, place)
     inside = Position(x=at[0] * box["width"], y=at[1] * box["height"])
     place.hover(position=inside)  # waits until it has come to rest
-    box = place.bounding_box()
-    assert box is not None
+    box = box_of(page, place)
     x, y = box["x"] + inside["x"], box["y"] + inside["y"]
     page.mouse.down()
     page.mouse.move(x + by[0], y + by[1], steps=4)
     page.mouse.up()
+
+
+def box_of(page: Page, place: Locator) -> FloatRect:
+    """Where an element is. The page may be drawing it anew at the moment."""
+    for _ in range(200):
+        box = place.bounding_box()
+        if box is not None:
+            return box
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{place} is not shown")
 
 
 def document(page: Page) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def test_the_golden_edits_are_planned_alike_over_http(stocked: httpx.Client, nam
 
 def test_an_order_moves_along_the_curve_unless_it_says_otherwise(stocked: httpx.Client) -> None:
     places = ((0, 0), (1, 16), (2, 16), (3, 0))
-    keyframes = [{"time": t, "x": x, "y": 0, "width": 64, "height": 64} for t, x in places]
+    size: dict[str, Any] = {"y": 0, "width": 64, "height": 64}
+    keyframes = [{"time": t, "x": x, **size} for t, x in places]
     edit = {"clips": [{"key": "game.mp4", "cropKeyframes": keyframes}], **SIZE}
 
     def frame_at_half_way(**more: Any) -> bytes:
@@ -95,10 +96,10 @@ def test_every_warning_is_in_the_answer_the_job_and_the_report(
         assert "/" not in other.replace("video_0/", "")
 
     later = {"Prefer": "respond-async"}
-    accepted = post(client, clips, export_id="warned", headers=later, **fields)
+    accepted = post(client, clips, headers=later, export_id="warned", **fields)
     assert accepted.status_code == 202, accepted.text
     check(accepted.json()["warnings"])
-    answer = post(client, clips, export_id="warned", **fields)
+    answer = post(client, clips, headers=None, export_id="warned", **fields)
     assert answer.status_code == 200, answer.text
     check(answer.json()["warnings"])
     check(client.get("/api/exports/warned").json()["warnings"])

@@ -51,7 +51,8 @@ def key_command(folder: Path) -> Callable[..., Result]:
 
 @pytest.fixture
 def make_key(key_command: Callable[..., Result]) -> Callable[[str], str]:
-    return lambda user: key_command(user).stdout.strip()
+    # a server that starts meanwhile may write to the same stream: the key is the last line
+    return lambda user: key_command(user).stdout.split()[-1]
 
 
 def log_in(client: httpx.Client, key: str) -> str:
