@@ -8,8 +8,8 @@ from backend.assignment import Assignment
 from backend.planning import plan_task, source_info, task_source
 from backend.tasks import RenderTask
 from engine.media.chapters import read_chapters
+from engine.pipeline.cut import planned_cut
 from engine.pipeline.documents import source_document
-from engine.pipeline.extract import planned_cut
 
 
 def check(assignment: Assignment) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def _extract_with_progress(
 ) -> Extracted:
     """Cuts, and shows progress on stderr. Ctrl-C stops it between two frames."""
     from engine.cli.progress_view import progress_view
-    from engine.pipeline.extract import extract, planned_cut
+    from engine.pipeline.cut import planned_cut
+    from engine.pipeline.extract import extract
     from engine.pipeline.progress import Phase, ProgressMeter
 
     frame_count = len(planned_cut(source, start_s, end_s).frames)

@@ -8,7 +8,6 @@ result says why. The sound is always cut to the sample and encoded again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
@@ -24,45 +22,31 @@ from av.video.stream import VideoStream
 
 from engine.audio.mix import encode_sound, sound_blocks
 from engine.destination import FILM_SUFFIXES, output_file
-from engine.errors import EditError, EncoderError
+from engine.errors import EncoderError
 from engine.files import file_url, temporary_file, whole_file
-from engine.media.container import open_container, packets_of, video_stream
+from engine.media.container import open_container, video_stream
 from engine.media.encoders import key_interval_frames
-from engine.media.h264 import from_start_codes, has_usual_lengths, is_idr, parameter_sets
+from engine.media.h264 import from_start_codes, parameter_sets
 from engine.media.inspect import check_presentation_times, inspect_file
 from engine.media.join import MP4_OPTIONS, Packet, mux_in_order, sound_packets
 from engine.media.video_reader import FrameReader
+from engine.pipeline.cut import (
+    TOLERANCE_S,
+    CopiedRange,
+    Cut,
+    copied_range,
+    packets_around,
+    planned_cut,
+    presentation_times_s,
+)
 from engine.soundtrack import Ramp, SoundSpan, TempoPiece
 from engine.source import SourceInfo
 from engine.storage import ObjectReader, cached
-from engine.timing import SAMPLE_RATE_HZ, FrameRange, exact_seconds, round_half_up
-
-TOLERANCE_S = Fraction(1, 1000)
-"""Container timestamps are rounded. A plan chooses the frame to show with the same tolerance."""
+from engine.timing import SAMPLE_RATE_HZ, FrameRange, round_half_up
 
 _ENCODER = "libx264"
 _OPTIONS = {"preset": "fast", "crf": "16", "bf": "0", "sc_threshold": "0", "forced-idr": "1"}
 """A little better than what is copied, because it is a second generation. Without reordering."""
-
-_COPIED_FORMATS = {"yuv420p", "yuvj420p"}
-_COPIED_CONTAINERS = {"mov", "matroska"}
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The part of a source that a range of time covers."""
-
-    frames: FrameRange
-    """Indices into the source's `frame_pts`."""
-    start_s: Fraction
-    """When the first frame appears, in source time."""
-    stop_s: Fraction
-    """When the last frame disappears, in source time."""
-
-    @property
-    def duration_s(self) -> Fraction:
-        """How long the frames are shown."""
-        return self.stop_s - self.start_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +62,6 @@ class Extracted:
     """When the first frame appears, in source time."""
     duration_s: float
     warnings: tuple[str, ...]
-
-
-def planned_cut(source: SourceInfo, start_s: Fraction | str, stop_s: Fraction | str | None) -> Cut:
-    """The frames that are shown in `[start_s, stop_s)`, in source presentation time.
-
-    The first is the one on screen at `start_s`. No end, or one after the end of the file, means the
-    end of the file. Raises `EditError` for a range without a frame.
-    """
-    start = exact_seconds(Fraction(start_s))
-    stop = None if stop_s is None else exact_seconds(Fraction(stop_s))
-    if stop is not None and stop <= start:
-        raise EditError("end", f"must be after the start at {float(start):g} s")
-    if start >= source.duration_s:
-        raise EditError("start", f"must be before the end at {float(source.duration_s):.3f} s")
-    ticks = source.frame_pts
-
-    def first_after(time_s: Fraction) -> int:
-        """Index of the first frame that is not shown yet at `time_s`."""
-        tick = int(ticks[0]) + math.floor(time_s / source.time_base)
-        return int(np.searchsorted(ticks, tick, side="right"))
-
-    first = max(0, first_after(start + TOLERANCE_S) - 1)
-    last = len(ticks) - 1 if stop is None else max(first, first_after(stop - TOLERANCE_S) - 1)
-    frames = FrameRange(first, last + 1)
-    return Cut(frames, source.time_of(ticks[first]), _time_at(source, frames.stop))
 
 
 def extract(
@@ -127,9 +86,9 @@ def extract(
     keep = {} if needed is None else {needed: "the source"}
     destination = output_file(destination, suffixes=FILM_SUFFIXES, keep=keep)
     cut = planned_cut(source, start_s, stop_s)
-    warnings = _past_the_end(source, stop_s)
+    warnings = _warnings(source, stop_s)
     store = cached(store)  # the file is opened several times
-    copied = _copied_range(source, cut.frames, store)
+    copied = copied_range(source, cut.frames, store)
     rate = (len(source.frame_pts) / source.duration_s).limit_denominator(1001)
     key_interval = key_interval_frames(key_interval_s, rate)
     writer = _Writer(source, store, cut, copied, rate, key_interval, warnings, on_progress)
@@ -146,7 +105,7 @@ def extract(
             ) as sound,
         ):
             writer.write(path, sound)
-            times_s = _presentation_times_s(source, cut)
+            times_s = presentation_times_s(source, cut)
             check_presentation_times(inspect_file(path), destination, times_s, TOLERANCE_S)
     except FFmpegError as error:
         raise EncoderError(f"{destination}: cannot be written: {error.strerror}") from error
@@ -161,113 +120,16 @@ def extract(
     )
 
 
-def _past_the_end(source: SourceInfo, stop_s: Fraction | str | None) -> list[str]:
-    """A warning where the range ends after the file, by more than its times are rounded."""
+def _warnings(source: SourceInfo, stop_s: Fraction | str | None) -> list[str]:
+    """What had to be repaired in the source, and an end that is past its own."""
+    repairs = [f"{source.location}: {each}" for each in source.repairs]
     if stop_s is None or Fraction(stop_s) <= source.duration_s + TOLERANCE_S:
-        return []
+        return repairs
     return [
+        *repairs,
         f"end: {float(Fraction(stop_s)):g} s is past the end of the file; "
-        f"clamped to {float(source.duration_s):.3f} s"
+        f"clamped to {float(source.duration_s):.3f} s",
     ]
-
-
-def _time_at(source: SourceInfo, index: int) -> Fraction:
-    """When the frame appears, or the end of the file for the index after the last frame."""
-    inside = index < len(source.frame_pts)
-    return source.time_of(source.frame_pts[index] if inside else source.end_pts)
-
-
-# what can be copied
-
-
-@dataclass(frozen=True, slots=True)
-class _CopiedRange:
-    """The frames whose packets are copied: from one IDR to another, or none."""
-
-    frames: FrameRange
-    reorder_frames: int
-    """How many frames a decoder must hold back to put them in order of presentation."""
-    why: str
-    """Why the other frames of the cut are encoded."""
-
-
-def _copied_range(
-    source: SourceInfo, frames: FrameRange, store: ObjectReader | None
-) -> _CopiedRange:
-    """What of these frames can be copied."""
-
-    def nothing(why: str) -> _CopiedRange:
-        return _CopiedRange(FrameRange(frames.start, frames.start), 0, f"all frames: {why}")
-
-    if (obstacle := _obstacle(source, store)) is not None:
-        return nothing(obstacle)
-    borders, seen, reorder_frames = _idr_frames(source, frames, store)
-    if frames.stop == len(source.frame_pts):
-        borders.append(frames.stop)
-    if len(borders) < 2:
-        return nothing("no whole closed GOP lies in the range")
-    copied = FrameRange(borders[0], borders[-1])
-    if not seen.issuperset(copied):
-        return nothing("some are missing in the file, and are made good")
-    if copied == frames:
-        why = "nothing: the range begins and ends at key frames"
-    else:
-        why = "frames before the first and after the last key frame of the range"
-    return _CopiedRange(copied, reorder_frames, why)
-
-
-def _obstacle(source: SourceInfo, store: ObjectReader | None) -> str | None:
-    """Why nothing of this source can be copied, None where it can."""
-    if source.codec != "h264":
-        return f"the source is {source.codec}, and only H.264 is copied"
-    if source.container not in _COPIED_CONTAINERS or not len(source.keyframe_pts):
-        return f"key frames of this {source.container} file cannot be relied on"
-    if source.pixel_format not in _COPIED_FORMATS or source.interlaced:
-        return "only progressive 8-bit 4:2:0 is copied"
-    with open_container(source.location, store) as container:
-        extradata = video_stream(container, source.location).codec_context.extradata or b""
-    if not has_usual_lengths(extradata):
-        return "its parameter sets are not kept as usual"
-    return None
-
-
-def _idr_frames(
-    source: SourceInfo, frames: FrameRange, store: ObjectReader | None
-) -> tuple[list[int], set[int], int]:
-    """Indices of the IDR frames in `[start, stop]`, of all frames with a packet, and the longest
-    reordering in frames."""
-    found: list[int] = []
-    seen: set[int] = set()
-    delay = decoded = 0
-    for index, packet in _packets(source, frames, store):
-        seen.add(index)
-        if index in range(frames.start, frames.stop + 1) and is_idr(bytes(packet)):
-            found.append(index)
-            decoded = index
-        if found:
-            delay, decoded = max(delay, decoded - index), decoded + 1
-    return found, seen, delay
-
-
-def _packets(
-    source: SourceInfo, frames: FrameRange, store: ObjectReader | None
-) -> Iterator[tuple[int, av.Packet[VideoStream]]]:
-    """Packets with the indices of their frames, in decoding order: from the key frame at or before
-    the range until one after it."""
-    keys = np.searchsorted(source.frame_pts, source.keyframe_pts)
-    place = int(np.searchsorted(keys, frames.start, side="right")) - 1
-    with open_container(source.location, store) as container:
-        stream = video_stream(container, source.location)
-        container.seek(int(source.frame_pts[keys[max(0, place)]]), stream=stream)
-        for packet in packets_of(container, stream):
-            if packet.size and packet.pts is not None:
-                index = int(np.searchsorted(source.frame_pts, packet.pts))
-                yield index, packet
-                if packet.is_keyframe and index >= frames.stop:
-                    return
-
-
-# writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +148,7 @@ class _Writer:
     source: SourceInfo
     store: ObjectReader | None
     cut: Cut
-    copied: _CopiedRange
+    copied: CopiedRange
     rate: Fraction
     """Average frames per second of the source."""
     key_interval: int
@@ -345,7 +207,7 @@ class _Writer:
     def _copies(self) -> Iterator[_Coded]:
         """The copied packets; the first has the source's parameter sets in front."""
         copied = self.copied.frames
-        for index, packet in _packets(self.source, copied, self.store):
+        for index, packet in packets_around(self.source, copied, self.store):
             if copied.start <= index < copied.stop:
                 data = bytes(packet)
                 if index == copied.start:
@@ -441,9 +303,3 @@ def _sound_of(
         blocks = sound_blocks([span], [source], sample_count, warnings.append, store)
         encode_sound(blocks, path, on_step)
         yield path
-
-
-def _presentation_times_s(source: SourceInfo, cut: Cut) -> list[Fraction]:
-    """When each frame of the cut is shown, counted from its first frame."""
-    ticks = source.frame_pts[cut.frames.start : cut.frames.stop].tolist()
-    return [(tick - ticks[0]) * source.time_base for tick in ticks]

@@ -10,8 +10,9 @@ import pytest
 from engine.errors import Cancelled, EditError
 from engine.geometry import Size
 from engine.media.probe import probe
+from engine.pipeline.cut import planned_cut
 from engine.pipeline.exporter import export, probe_sources
-from engine.pipeline.extract import Extracted, extract, planned_cut
+from engine.pipeline.extract import Extracted, extract
 from engine.timeline.edit import Clip, Edit
 from engine.timeline.plan import build_plan
 from tests.clips import numbered_clip, read_number
@@ -22,6 +23,7 @@ from tests.witness import (
     ffprobe,
     key_frames,
     luma_frames,
+    run,
     samples,
 )
 
@@ -178,3 +180,14 @@ def test_a_cut_can_be_stopped_while_its_sound_is_encoded(tmp_path: Path) -> None
         extract(source, "0", None, tmp_path / "cut.mp4", on_progress=stop)
     assert seen == [(0, 30)]
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_what_was_repaired_in_the_source_is_told(tmp_path: Path) -> None:
+    clip = numbered_clip(tmp_path / "a.mp4", 30, size=(64, 64), options={"bf": "0"})
+    odd = tmp_path / "odd.mkv"
+    later = "setts=pts=PTS+if(eq(N\\,10)\\,400\\,0):dts=PTS+if(eq(N\\,10)\\,400\\,0)"
+    run("ffmpeg", "-v", "fatal", "-i", clip, "-c", "copy", "-bsf:v", later, odd)
+    source = probe(odd)
+    assert source.repairs
+    made = extract(source, "0", "0.5", tmp_path / "cut.mp4", on_progress=lambda *_: None)
+    assert made.warnings == tuple(f"{odd}: {each}" for each in source.repairs)
