@@ -291,12 +291,12 @@ def test_modal_is_lost_in_the_middle_and_the_job_is_rendered_here(
 ) -> None:
     """The call ends once Modal is back, and does not touch the film that was made here."""
     gate = world.deploy_gated()
-    world.monkeypatch.setattr(modal_client, "UNREACHABLE_S", 0.1)
-    world.monkeypatch.setattr(modal_client, "REQUEST_S", 0.3)
     here = settings.model_copy(update={"modal_fallback": ModalFallback.LOCAL})
     with serving(here) as client:
         sent(client, clips)
         wait_until(world.noted_renderers)
+        world.monkeypatch.setattr(modal_client, "UNREACHABLE_S", 0.1)
+        world.monkeypatch.setattr(modal_client, "REQUEST_S", 0.3)
         world.plane.reachable = False
         told = wait_for(client, "far", "done", "failed")
         assert told["result"]["modal_used"] is False
