@@ -29,11 +29,15 @@ _SEEK = """([film, time, patience]) => new Promise((resolve, reject) => {
   const video = document.querySelectorAll("video")[film];
   const seeked = new Promise((done) => video.addEventListener("seeked", done, { once: true }));
   const start = performance.now();
-  video.requestVideoFrameCallback(async (_, frame) => {
+  const before = video.shown ?? 0;
+  const wait = () => video.requestVideoFrameCallback(async (_, frame) => {
     const taken = performance.now() - start;
+    if (frame.mediaTime === before) return wait();  // the frame before may not be drawn yet
+    video.shown = frame.mediaTime;
     await seeked;
     resolve([taken, frame.mediaTime]);
   });
+  wait();
   setTimeout(() => reject(new Error(`no frame for ${time} s in film ${film}`)), patience);
   video.currentTime = time;
 })"""
@@ -52,7 +56,8 @@ class Player:
     def seek(self, film: int, frame: int) -> float:
         """Milliseconds from `currentTime = ...` until the page is told that the frame is shown.
 
-        Raises RuntimeError where another frame is shown, by its time in the film.
+        It must be another frame than the one before. Raises RuntimeError where another frame is
+        shown, by its time in the film.
         """
         time_s = float((frame + Fraction(1, 2)) / self.fps)
         taken_ms, shown_s = self.page.evaluate(_SEEK, [film, time_s, PATIENCE_MS])
