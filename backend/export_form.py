@@ -40,7 +40,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character, which JSON can write and UTF-8 cannot."""
 _RENDER_FIELDS = {
     "export_id", "project_id", "project_name", "target_fps", "target_width", "target_height",
-    "export_mode", "include_audio", "user_id",
+    "export_mode", "include_audio",
 }  # fmt: skip
 """The fields of a form that renders, besides those of its route."""
 _MAX_NAME = 200

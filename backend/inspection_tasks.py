@@ -8,7 +8,7 @@ from backend.assignment import Assignment
 from backend.planning import plan_task, source_info, task_source
 from backend.tasks import RenderTask
 from engine.media.chapters import read_chapters
-from engine.pipeline.cut import planned_cut
+from engine.pipeline.cut import cut_warnings, planned_cut
 from engine.pipeline.documents import source_document
 
 
@@ -26,11 +26,12 @@ def check(assignment: Assignment) -> dict[str, Any]:
             "warnings": list(plan.warnings),
         }
     assert task is not None
-    cut = planned_cut(task_source(assignment, task.file_name), task.start_s, task.stop_s)
+    source = task_source(assignment, task.file_name)
+    cut = planned_cut(source, task.start_s, task.stop_s)
     return {
         "frames": len(cut.frames),
         "duration_s": float(cut.duration_s),
-        "warnings": list(task.warnings),
+        "warnings": [*task.warnings, *cut_warnings(source, task.stop_s)],
     }
 
 

@@ -137,11 +137,13 @@ function keyframesAt(where, given, warn) {
   const keyframes = list(where, given).map((each, place) => keyframeAt(`${where}[${place}]`, each));
   const times = keyframes.map(({ time }) => exactSeconds(time).toNumber());
   const lastAt = new Map(times.map((time, place) => [time, place]));
-  times.forEach((time, place) => {
-    const later = lastAt.get(time);
-    if (JSON.stringify(keyframes[later]) === JSON.stringify(keyframes[place])) return;
-    warn(`${where}[${place}]: cropKeyframes[${later}] is at the same time, ${time} s; the later one counts`);
-  });
+  const differ = (place, later) => JSON.stringify(keyframes[later]) !== JSON.stringify(keyframes[place]);
+  const [place, ...more] = [...times.keys()].filter((each) => differ(each, lastAt.get(times[each])));
+  if (place !== undefined) {
+    const [time, others] = [times[place], more.length ? ` (and ${more.length} more)` : ""];
+    const later = `cropKeyframes[${lastAt.get(time)}]`;
+    warn(`${where}[${place}]${others}: ${later} is at the same time, ${time} s; the later one counts`);
+  }
   return [...lastAt.values()].map((place) => keyframes[place]).sort((a, b) => a.time - b.time);
 }
 
@@ -167,10 +169,8 @@ function timeOfKeyframe(at, time, frame) {
     return time;
   }
   const shownAt = Fraction.of(wholeNumber(at("frame"), frame)).times(ONE_FRAME);
-  if (time === undefined) {
-    if (shownAt.isBelow(ZERO)) refuse(at("time"), `must not be negative, and is ${shownAt.toNumber()}`);
-    return exactSeconds(shownAt.toNumber()).toNumber();
-  }
+  if (shownAt.isBelow(ZERO)) refuse(at("frame"), `must not be negative, and is ${frame}`);
+  if (time === undefined) return exactSeconds(shownAt.toNumber()).toNumber();
   const written = seconds(at("time"), time);
   if (written.plus(ONE_FRAME).isBelow(shownAt) || shownAt.plus(ONE_FRAME).isBelow(written)) {
     const there = `${shownAt.toNumber()} s, at ${KEYFRAME_FPS} frames a second`;

@@ -70,6 +70,18 @@ def planned_cut(source: SourceInfo, start_s: Fraction | str, stop_s: Fraction | 
     return Cut(frames, source.time_of(ticks[first]), _time_at(source, frames.stop))
 
 
+def cut_warnings(source: SourceInfo, stop_s: Fraction | str | None) -> list[str]:
+    """What had to be repaired in the source, and an end that is past its own."""
+    repairs = [f"{source.location}: {each}" for each in source.repairs]
+    if stop_s is None or Fraction(stop_s) <= source.duration_s + TOLERANCE_S:
+        return repairs
+    return [
+        *repairs,
+        f"end: {float(Fraction(stop_s)):g} s is past the end of the file; "
+        f"clamped to {float(source.duration_s):.3f} s",
+    ]
+
+
 def _time_at(source: SourceInfo, index: int) -> Fraction:
     """When the frame appears, or the end of the file for the index after the last frame."""
     inside = index < len(source.frame_pts)

@@ -35,6 +35,7 @@ from engine.pipeline.cut import (
     CopiedRange,
     Cut,
     copied_range,
+    cut_warnings,
     packets_around,
     planned_cut,
     presentation_times_s,
@@ -86,7 +87,7 @@ def extract(
     keep = {} if needed is None else {needed: "the source"}
     destination = output_file(destination, suffixes=FILM_SUFFIXES, keep=keep)
     cut = planned_cut(source, start_s, stop_s)
-    warnings = _warnings(source, stop_s)
+    warnings = cut_warnings(source, stop_s)
     store = cached(store)  # the file is opened several times
     copied = copied_range(source, cut.frames, store)
     rate = (len(source.frame_pts) / source.duration_s).limit_denominator(1001)
@@ -118,18 +119,6 @@ def extract(
         duration_s=float(cut.duration_s),
         warnings=tuple(dict.fromkeys(warnings)),
     )
-
-
-def _warnings(source: SourceInfo, stop_s: Fraction | str | None) -> list[str]:
-    """What had to be repaired in the source, and an end that is past its own."""
-    repairs = [f"{source.location}: {each}" for each in source.repairs]
-    if stop_s is None or Fraction(stop_s) <= source.duration_s + TOLERANCE_S:
-        return repairs
-    return [
-        *repairs,
-        f"end: {float(Fraction(stop_s)):g} s is past the end of the file; "
-        f"clamped to {float(source.duration_s):.3f} s",
-    ]
 
 
 @dataclass(frozen=True, slots=True)

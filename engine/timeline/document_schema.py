@@ -97,7 +97,10 @@ class _Keyframe(DocumentObject):
             if self.time is None:
                 raise EditError("time", "is missing")
             return self.time
-        time_s = Fraction(validation.whole_number(self.frame, "frame"), KEYFRAME_FPS)
+        number = validation.whole_number(self.frame, "frame")
+        if number < 0:
+            raise EditError("frame", f"must not be negative, and is {number}")
+        time_s = Fraction(number, KEYFRAME_FPS)
         if self.time is None:
             return time_s
         if abs(validation.seconds(self.time, "time") - time_s) > Fraction(1, KEYFRAME_FPS):
@@ -228,12 +231,18 @@ class ClipObject(DocumentObject):
     @cached_property
     def warnings(self) -> list[str]:
         """What is left out of the clip, and why."""
+        left_out = [
+            place
+            for place, keyframe in enumerate(self._keyframes)
+            if keyframe != self._keyframes[self._last_at[keyframe.time_s]]
+        ]
+        if not left_out:
+            return []
+        time_s = self._keyframes[left_out[0]].time_s
+        others = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
         return [
-            f"cropKeyframes[{place}]: cropKeyframes[{later}] is at the same time, "
-            f"{validation.shown(keyframe.time_s)} s; the later one counts"
-            for place, keyframe in enumerate(self._keyframes())
-            if (later := self._last_at[keyframe.time_s]) != place
-            and keyframe != self._keyframes()[later]
+            f"cropKeyframes[{left_out[0]}]{others}: cropKeyframes[{self._last_at[time_s]}] is at "
+            f"the same time, {validation.shown(time_s)} s; the later one counts"
         ]
 
     def _clip(self, key: str, speeds: _Segments | None) -> Clip:
@@ -242,7 +251,7 @@ class ClipObject(DocumentObject):
         try:
             return Clip(
                 self.file_name,
-                crop_keyframes=[self._keyframes()[place] for place in self._last_at.values()],
+                crop_keyframes=[self._keyframes[place] for place in self._last_at.values()],
                 trim_start_s=trim_range.start if trim_range else None,
                 trim_stop_s=trim_range.end if trim_range else None,
                 speed_segments=speeds.value if speeds else (),
@@ -278,13 +287,14 @@ class ClipObject(DocumentObject):
         stored = {"trimRange.start": "trim_start", "trimRange.end": "trim_end"}
         return f"{key}.{where if speeds.trim_range else stored[where]}"
 
+    @cached_property
     def _keyframes(self) -> list[CropKeyframe]:
         return [keyframe.value for keyframe in self.crop_keyframes or ()]
 
     @cached_property
     def _last_at(self) -> dict[Fraction, int]:
         """The place of the last keyframe at each time."""
-        return {keyframe.time_s: place for place, keyframe in enumerate(self._keyframes())}
+        return {keyframe.time_s: place for place, keyframe in enumerate(self._keyframes)}
 
 
 class _Transition(DocumentObject):

@@ -194,12 +194,13 @@ def _clip_retiming(index: int, clip: Clip, source: SourceInfo, warnings: list[st
         (part.start_s, length_s if part.stop_s is None else part.stop_s, part.speed)
         for part in clip.speed_segments
     ]
-    for place, (segment_start_s, _, speed) in enumerate(segments):
-        if segment_start_s >= length_s and speed != 1:
-            warnings.append(
-                f"{where}.segments: speed segment {place + 1} starts at "
-                f"{float(segment_start_s):g} s, past the end of {whose} ({float(length_s):.3f} s)"
-            )
+    past_it = [a for a, _, speed in segments if a >= length_s and speed != 1]
+    if past_it:
+        others = f" (and {len(past_it) - 1} more)" if len(past_it) > 1 else ""
+        warnings.append(
+            f"{where}.segments: the speed segment at {float(past_it[0]):g} s{others} "
+            f"starts past the end of {whose} ({float(length_s):.3f} s)"
+        )
     return retiming(
         first_s + start_s, first_s + stop_s, [(first_s + a, first_s + b, v) for a, b, v in segments]
     )

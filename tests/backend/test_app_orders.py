@@ -145,3 +145,19 @@ def test_one_clip_s_fields_may_be_spelt_in_every_way(
         answer = client.post("/api/export/upscale", data=fields, files=video)
         assert answer.status_code == 200, answer.text
         assert (answer.json()["frames"], answer.json()["warnings"]) == (frames, [])
+
+
+def test_a_cut_past_the_end_is_told_from_the_start(client: httpx.Client, clips: list[Path]) -> None:
+    order = {"start": "0.3", "end": "99", "export_id": "cut", "colour": "red"}
+    video = {"video": (clips[0].name, clips[0].read_bytes())}
+    expected = [
+        '"colour": unknown field of the form; it is left out',
+        "end: 99 s is past the end of the file; clamped to 0.800 s",
+    ]
+    for prefer in ("respond-async", ""):
+        answer = client.post(
+            "/api/clips/extract", data=order, files=video, headers={"Prefer": prefer}
+        )
+        assert answer.status_code in (200, 202), answer.text
+        assert answer.json()["warnings"] == expected
+    assert client.get("/api/exports/cut").json()["warnings"] == expected

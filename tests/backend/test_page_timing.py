@@ -326,7 +326,7 @@ KEYFRAME = {"time": 0, "x": 0, "y": 0, "width": 9, "height": 16}
         (clip_with(cropKeyframes=[KEYFRAME | {"frame": 2}]), "clips[0].cropKeyframes[0].frame"),
         (clip_with(cropKeyframes=[KEYFRAME | {"frame": 0.5}]), "clips[0].cropKeyframes[0].frame"),
         (clip_with(cropKeyframes=[KEYFRAME | {"time": None, "frame": -1}]),
-         "clips[0].cropKeyframes[0].time"),
+         "clips[0].cropKeyframes[0].frame"),
         (clip_with(cropKeyframes={}), "clips[0].cropKeyframes"),
         (clip_with(cropKeyframes=[7]), "clips[0].cropKeyframes[0]"),
         (clip_with(rotation=20.5), "clips[0].rotation"),

@@ -250,6 +250,17 @@ def test_equal_keyframes_at_one_time_are_one() -> None:
     assert [each.time_s for each in clip.crop_keyframes] == [1, 2]
 
 
+def test_of_many_keyframes_at_one_time_the_last_counts_with_one_warning() -> None:
+    keyframes = [keyframe(x=x, time=3 if x % 2 else 1) for x in range(100)]
+    edit = Edit.parse(one_clip(cropKeyframes=keyframes))
+    (clip,) = edit.clips
+    assert [(float(each.time_s), each.rect.x) for each in clip.crop_keyframes] == [(1, 98), (3, 99)]
+    assert edit.warnings == (
+        "clips[0].cropKeyframes[0] (and 97 more): cropKeyframes[98] is at the same time, 1 s; "
+        "the later one counts",
+    )
+
+
 def test_crops_may_leave_the_frame_and_lie_between_pixels() -> None:
     (clip,) = Edit.parse(one_clip(cropKeyframes=[keyframe(x=-3.25, y=1e6)])).clips
     assert clip.crop_keyframes[0].rect == Rect(-3.25, 1e6, 9, 16)
@@ -332,6 +343,10 @@ def test_a_malformed_document_is_refused_in_one_line(fault: str) -> None:
         ({"duration": 10**400}, "clips[0].duration: must be between -1e9 and 1e9, not a huge"),
         ({"sourceWidth": 1920}, "clips[0].sourceHeight: is missing, and the other side is given"),
         ({"sourceWidth": 0, "sourceHeight": 9}, "clips[0].sourceWidth: must be from 1 to"),
+        (
+            {"cropKeyframes": [keyframe(time=None, frame=-1)]},
+            "clips[0].cropKeyframes[0].frame: must not be negative, and is -1",
+        ),
         ({"trimRange": {"end": 0}}, "clips[0].trimRange.end: must be after its start at 0 s"),
         ({"trimRange": {"stop": 0}}, "clips[0].trimRange.stop: unknown key"),
         ({"trimRange": [0, 4, 8]}, "clips[0].trimRange: must be an object, not a list"),
@@ -617,7 +632,9 @@ def test_a_written_document_reads_back_as_the_same_edit(edit: Edit) -> None:
     assert Edit.parse(text) == edit
 
 
-DOCUMENTS = [json.loads(path.read_text()) for path in sorted(EDITS.glob("*.json"))]
+DOCUMENTS = [json.loads(path.read_text()) for path in sorted(EDITS.glob("*.json"))] + [
+    json.loads(path.read_text())["document"] for path in sorted(EDITS.glob("golden/*.json"))
+]
 KEYS = sorted(set(re.findall(r'"(\w+)":', json.dumps(DOCUMENTS))))
 
 scalars = (

@@ -56,6 +56,17 @@ def test_an_end_past_the_file_is_clamped_with_a_warning() -> None:
     )
 
 
+def test_a_speed_for_what_comes_after_the_file_is_told() -> None:
+    late = [SpeedSegment(9, 10, 2), SpeedSegment(10, 11, 2), SpeedSegment(12, None, 0.5)]
+    plan = planned(Clip("a.mp4", speed_segments=late))
+    assert plan.frame_count == 285
+    assert plan.warnings == (
+        "clips[0].segments: the speed segment at 10 s (and 1 more) starts past the end of a.mp4 "
+        "(10.000 s)",
+    )
+    assert planned(Clip("a.mp4", speed_segments=[SpeedSegment(10, None)])).warnings == ()
+
+
 def test_a_start_past_the_file_is_an_error_that_names_the_clip() -> None:
     with pytest.raises(EditError, match=r"clips\[1\]\.trimRange\.start: 10 s is past the end of b"):
         planned(Clip("a.mp4"), Clip("b.mp4", trim_start_s=10))
