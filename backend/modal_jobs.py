@@ -31,6 +31,7 @@ from backend.models import Job
 from backend.public_errors import without_paths
 from backend.settings import Settings
 from backend.tasks import ExportMode, RenderTask, task_adapter
+from backend.threads import run_to_end
 from backend.worker_pool import WorkerDiedError
 from engine.storage import Store
 
@@ -133,7 +134,7 @@ async def _start(job: Job, export: ExportJob, jobs: Jobs, store: Store) -> str:
         call_id = await start_export(export, store)
         return call_id
     finally:
-        await run_in_threadpool(jobs.call_started, job.user_id, job.id, call_id)
+        await run_to_end(jobs.call_started, job.user_id, job.id, call_id)
 
 
 def _task(job: Job) -> RenderTask:
