@@ -40,11 +40,13 @@ def jobs(database: Database) -> Jobs:
     return Jobs(database, limit=9, limit_per_user=9)
 
 
-def running_job(jobs: Jobs) -> Callable[[], str]:
-    """Adds a job as if the first server were running it. The result tells its status.
+def running_job(jobs: Jobs, log: list[str]) -> Callable[[], str]:
+    """Adds a job as if the first server, which writes `log`, ran it. The result tells its status.
 
-    It is never queued: the server would take it, and find no clips.
+    It is never queued: the server would take it, and find no clips. So it is added after the server
+    has looked for jobs that an earlier one has left.
     """
+    wait_until(lambda: any('"jobs_resumed"' in line for line in list(log)))
     requested = order("a")
     with jobs._database.begin() as session:
         session.add(
@@ -70,8 +72,9 @@ def running_job(jobs: Jobs) -> Callable[[], str]:
 
 def test_the_second_server_is_refused(jobs: Jobs, database_url: str, tmp_path: Path) -> None:
     second = [sys.executable, "-m", "engine", "serve", "--data-dir", str(tmp_path / "two")]
-    with server(tmp_path / "one", DATABASE_URL=database_url):
-        status = running_job(jobs)
+    log: list[str] = []
+    with server(tmp_path / "one", log=log, DATABASE_URL=database_url):
+        status = running_job(jobs, log)
         refused = subprocess.run(
             second,
             env={**os.environ, "DATABASE_URL": database_url},
@@ -120,7 +123,7 @@ def test_a_lost_lock_is_taken_again(jobs: Jobs, database_url: str, tmp_path: Pat
         wait_until(lambda: holder(admin) not in (None, first))
         assert client.get("/api/ready").json()["ready"] is True
         # the next time another server is quicker: this one ends, and leaves its jobs to it
-        status = running_job(jobs)
+        status = running_job(jobs, log)
         with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
             take = f"SELECT pg_advisory_lock({server_lock._SERVING}, hashtext(current_schema()))"
             other.execute(text(f"SELECT pg_terminate_backend({holder(admin)})"))
