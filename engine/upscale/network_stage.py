@@ -11,24 +11,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
 from itertools import groupby, islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import UpscalerError
-from engine.geometry import Box, Fit, Framing, Rect, Size
+from engine.geometry import Box, Fit, Framing, Size
 from engine.gpu.frames import DeviceFrame, cut
 from engine.gpu.pictures import DevicePicture
 from engine.gpu.streams import DeviceStreams
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import FinishedPicture, Picture, SourceFrame
-from engine.source import Colour, Matrix, SourceInfo, Transfer
+from engine.source import SourceInfo
+from engine.upscale.host_pictures import host_pictures
 from engine.upscale.inference import Runner
-from engine.upscale.regions import Region, covering
+from engine.upscale.regions import UpscaleRegion, covering
 from engine.upscale.stage import FrameCrop
 from engine.upscale.tensors import (
     i420_of_ycc,
@@ -38,35 +37,8 @@ from engine.upscale.tensors import (
     ycc_of_rgb,
 )
 
-_UPSCALED = Colour(Matrix.BT709, full_range=False, transfer=Transfer.SDR, assumed=False)
-_DEPTH = 14
-"""Bits of an upscaled sample that the sampler is given, on the CPU."""
-
 Pending = Callable[[], Sequence[FinishedPicture]]
 """Waits for a batch that was begun, and gives its pictures in order."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class UpscaleRegion:
-    """A region of a source frame, upright and in BT.709, with the rectangles shown of it."""
-
-    region: Region
-    pixels: Tensor
-    """I420, uint8 (h * 3 / 2, w), in host memory or on the device."""
-    rects: list[NDArray[np.float64]]
-    """Each of shape (4,): x, y, width, height in display pixels of the source frame, tilted."""
-    frame: Size
-    """The source frame's, in display pixels."""
-
-    def enlarged(self, rect: NDArray[np.float64], scale: int) -> Rect:
-        """A rectangle of the source frame in the region enlarged `scale` times."""
-        x, y, width, height = (float(value) for value in rect)
-        inside = (x - self.region.x, y - self.region.y, width, height)
-        return Rect(*(value * scale for value in inside))
-
-    def enlarged_frame(self, scale: int) -> Rect:
-        """Where the whole source frame lies in the region enlarged `scale` times."""
-        return self.enlarged(np.array([0.0, 0.0, self.frame.width, self.frame.height]), scale)
 
 
 class NetworkStage:
@@ -150,31 +122,7 @@ class NetworkStage:
     def _on_host(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
         """Takes the exact rectangles by the integer sampler: far faster than torch on a CPU."""
 
-        def sampled() -> list[Picture]:
-            codes = ycc_of_rgb(made).mul_(1 << _DEPTH - 8).round_()
-            planes = codes.to(torch.uint16).numpy()
-            scale = self._runner.shape.scale
-            pictures = []
-            for each, (y, cb, cr) in zip(batch, planes, strict=True):
-                size = Size(y.shape[1], y.shape[0])
-                frame = SourceFrame(0, (y, cb, cr), _DEPTH, (1, 1), (0.0, 0.0), planes)
-                sampler = CropSampler(
-                    display_size=size,
-                    rotation_deg=0,
-                    colour=_UPSCALED,
-                    target=framing.target,
-                    fit=framing.fit,
-                    tilt_deg=framing.tilt_deg,
-                    whole=each.enlarged_frame(scale),
-                )
-                for rect in each.rects:
-                    picture = Picture(framing.target)
-                    place = astuple(each.enlarged(rect, scale))
-                    sampler.sample(frame, np.array(place), picture)
-                    pictures.append(picture)
-            return pictures
-
-        return sampled
+        return lambda: host_pictures(made, batch, framing, self._runner.shape.scale)
 
     def _on_device(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
         """Takes the exact rectangles in torch, where the pictures are."""

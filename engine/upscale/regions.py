@@ -1,14 +1,18 @@
-"""Which whole pixels of a source frame a network is given. Pure arithmetic; knows no network."""
+"""Which whole pixels of a source frame a network is given. Knows no network."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.geometry import Rect, Size, tilted_to_upright
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BUCKET_PX = 16
 """Sides are rounded up to a multiple of this, so that a zoom gives batches of few sizes."""
@@ -33,6 +37,29 @@ class Region:
     def size(self) -> Size:
         """Its width and height."""
         return Size(self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UpscaleRegion:
+    """A region of a source frame, upright and in BT.709, with the rectangles shown of it."""
+
+    region: Region
+    pixels: Tensor
+    """I420, uint8 (h * 3 / 2, w), in host memory or on the device."""
+    rects: list[NDArray[np.float64]]
+    """Each of shape (4,): x, y, width, height in display pixels of the source frame, tilted."""
+    frame: Size
+    """The source frame's, in display pixels."""
+
+    def enlarged(self, rect: NDArray[np.float64], scale: int) -> Rect:
+        """A rectangle of the source frame in the region enlarged `scale` times."""
+        x, y, width, height = (float(value) for value in rect)
+        inside = (x - self.region.x, y - self.region.y, width, height)
+        return Rect(*(value * scale for value in inside))
+
+    def enlarged_frame(self, scale: int) -> Rect:
+        """Where the whole source frame lies in the region enlarged `scale` times."""
+        return self.enlarged(np.array([0.0, 0.0, self.frame.width, self.frame.height]), scale)
 
 
 def covering(

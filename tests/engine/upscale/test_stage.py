@@ -29,8 +29,8 @@ from engine.timeline.plan import build_plan
 from engine.upscale.choice import QUALITY, UPSCALERS, choose_upscaler, network_for
 from engine.upscale.inference import Precision, Runner
 from engine.upscale.network import CompactShape, Network, RRDBShape, load_network
-from engine.upscale.network_stage import NetworkStage, Pending, UpscaleRegion
-from engine.upscale.regions import BUCKET_PX, covering
+from engine.upscale.network_stage import NetworkStage, Pending
+from engine.upscale.regions import BUCKET_PX, UpscaleRegion, covering
 from engine.upscale.stage import FrameCrop, PlainResampler, Stage, StageSpec
 from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
