@@ -38,7 +38,7 @@ from engine import Clip, CropKeyframe, Ease, Edit, Listener, build_plan, export,
 from engine.errors import UpscalerError
 from engine.geometry import Fit, Framing, Rect, Size
 from engine.pixels.picture import Picture
-from engine.upscale.inference import Precision, Runner, best_precision
+from engine.upscale.inference import Precision, Runner, best_precision, torch_compiled
 from engine.upscale.models import MODELS, Model
 from engine.upscale.network import Network, Shape
 from engine.upscale.network_stage import NetworkStage
@@ -143,7 +143,8 @@ class _Bench:
         return best_precision(self.device)
 
     def runner(self) -> Runner:
-        return Runner(self.network, self.device, self.precision, compiled=self.compiled)
+        how = (self.network, self.device, self.precision)
+        return Runner(*how, compiled=torch_compiled(*how) if self.compiled else None)
 
     def stage(self, batch: int) -> NetworkStage:
         return NetworkStage(self.runner(), batch=batch)

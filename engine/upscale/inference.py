@@ -7,7 +7,9 @@ finite is computed again in float32. No picture is lost in silence: it comes out
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -56,6 +58,44 @@ def best_precision(device: torch.device) -> Precision:
     return Precision.BF16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else Precision.FP32
 
 
+class CompiledNetwork(Protocol):
+    """A network that something else than torch's modules computes."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the batches that it takes."""
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether each new shape of a batch costs much time, so that a short batch is padded."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """A batch (n, 3, h, w), as `Network` takes it, enlarged: any float type."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TorchCompiled:
+    """A `CompiledNetwork` by `torch.compile`, which takes a minute for every new input size.
+
+    It is not the default until `bench/upscale.py` has shown on a CUDA machine that it pays.
+    """
+
+    network: Network
+    dtype: torch.dtype
+    fixed_shapes = True
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `CompiledNetwork`."""
+        return self.network(images)
+
+
+def torch_compiled(network: Network, device: torch.device, precision: Precision) -> TorchCompiled:
+    """The network compiled by torch, on the device. It compiles when it is first called."""
+    module = network.to(device, precision.dtype).module
+    compiled = torch.compile(module, dynamic=False)
+    return TorchCompiled(Network(network.shape, compiled), precision.dtype)  # type: ignore[arg-type]
+
+
 class Runner:
     """A network on a device. Threads may share it; it computes for one at a time."""
 
@@ -65,11 +105,11 @@ class Runner:
         device: torch.device,
         precision: Precision,
         *,
-        compiled: bool = False,
+        compiled: CompiledNetwork | None = None,
     ) -> None:
-        """`compiled`: by `torch.compile`, which takes a minute for every new input size.
+        """`compiled`: computes batches in place of `network`, in about `precision`.
 
-        It is not the default until `bench/upscale.py` has shown on a CUDA machine that it pays.
+        What it makes that is not finite is still computed again by `network`, in float32.
         """
         self.shape = network.shape
         self.device = device
@@ -79,14 +119,13 @@ class Runner:
         self.events: list[str] = []
         """What had to be done about memory or precision, one line each."""
         self._full = network
-        self._fast = network.to(device, precision.dtype)
-        if compiled:
-            self._fast = Network(network.shape, torch.compile(self._fast.module, dynamic=False))  # type: ignore[arg-type]
+        self._fast = compiled or network.to(device, precision.dtype)
+        self._takes = compiled.dtype if compiled else precision.dtype
         self._most = 1 << 30
         """The largest batch that may be tried: it shrinks when memory runs out."""
         self._planned: dict[Size, int] = {}
         """Batch sizes by the size of a picture, as they were first planned."""
-        self._pads = device.type == "cuda" or compiled
+        self._pads = device.type == "cuda" or bool(compiled and compiled.fixed_shapes)
         """Whether a new batch size costs more than computing a few pictures in vain."""
         self._fullest: dict[torch.Size, int] = {}
         """The most pictures of one size that were in a batch."""
@@ -189,7 +228,7 @@ class Runner:
         )
 
     def _forward(self, images: Tensor) -> Tensor:
-        fast = images.to(self.precision.dtype, memory_format=self.shape.memory_format)
+        fast = images.to(self._takes, memory_format=self.shape.memory_format)
         return self._fast(fast).float()
 
     def _free(self) -> None:

@@ -34,7 +34,7 @@ from engine.pixels.blend import blend
 from engine.pixels.picture import Picture, SourceFrame
 from engine.source import Colour, Matrix, SourceInfo, Transfer
 from engine.upscale.choice import choose_upscaler
-from engine.upscale.inference import Precision, Runner
+from engine.upscale.inference import Precision, Runner, torch_compiled
 from engine.upscale.network import Network
 from engine.upscale.network_stage import NetworkStage
 from engine.upscale.stage import PlainResampler
@@ -137,7 +137,8 @@ def test_compiled_it_is_the_same_network(name: str) -> None:
     network = Network(SHAPES[name], seeded_module(SHAPES[name], 1).eval())
     images = torch.rand(2, 3, 64, 48, device=CUDA)
     eager = Runner(network, CUDA, Precision.FP16)(images)
-    compiled = Runner(network, CUDA, Precision.FP16, compiled=True)(images)
+    by_torch = torch_compiled(network, CUDA, Precision.FP16)
+    compiled = Runner(network, CUDA, Precision.FP16, compiled=by_torch)(images)
     assert psnr_db(compiled.cpu(), eager.cpu()) > 45
 
 

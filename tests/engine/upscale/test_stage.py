@@ -108,9 +108,14 @@ def stage(network: Network, batch: int | None = None, *, on_device: bool = False
 
 def forwarded(upscaler: NetworkStage) -> list[int]:
     """Batch sizes of every forward pass."""
-    module = upscaler._runner._fast.module
-    assert isinstance(module, Nearest)
-    return module.calls
+    return nearest(upscaler._runner).calls
+
+
+def nearest(runner: Runner) -> Nearest:
+    """The copy of the network that the runner computes with."""
+    network = runner._fast
+    assert isinstance(network, Network) and isinstance(network.module, Nearest)
+    return network.module
 
 
 def a_frame(seed: int, size: Size = FRAME) -> SourceFrame:
@@ -429,9 +434,7 @@ def test_the_last_batch_is_padded_where_larger_ones_came_before() -> None:
     for count, height, width in sizes:
         images = torch.rand(count, 3, height, width)
         assert torch.equal(runner(images), Nearest(4)(images))
-    module = runner._fast.module
-    assert isinstance(module, Nearest)
-    assert (module.calls, runner.images) == ([2, 4, 4, 3, 4], 14)
+    assert (nearest(runner).calls, runner.images) == ([2, 4, 4, 3, 4], 14)
 
 
 def test_a_batch_is_not_padded_beyond_what_fits() -> None:
@@ -440,8 +443,34 @@ def test_a_batch_is_not_padded_beyond_what_fits() -> None:
     for count in (4, 1):
         images = torch.rand(count, 3, 16, 16)
         assert torch.equal(runner(images), Nearest(4)(images))
-    module = runner._fast.module
-    assert isinstance(module, Nearest) and module.calls == [2, 2, 2]
+    assert nearest(runner).calls == [2, 2, 2]
+
+
+class Repeats:
+    """A `CompiledNetwork` of another library: it repeats pixels, in its own type."""
+
+    dtype = torch.float64
+    fixed_shapes = True
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def __call__(self, images: Tensor) -> Tensor:
+        assert images.dtype == self.dtype
+        self.calls.append(len(images))
+        made: Tensor = Nearest(4)(images)
+        return made
+
+
+def test_a_compiled_network_computes_in_place_of_torch() -> None:
+    """Batches have its type and are padded to its shapes; the torch network isn't asked."""
+    compiled, unasked = Repeats(), Network(TINY, Overflowing(4))
+    runner = Runner(unasked, CPU, Precision.BF16, compiled=compiled)
+    for count in (3, 1):
+        images = torch.rand(count, 3, 16, 16)
+        made = runner(images)
+        assert made.dtype == torch.float32 and torch.equal(made, Nearest(4)(images))
+    assert compiled.calls == [3, 3]
 
 
 def test_the_network_sees_each_source_frame_once() -> None:
