@@ -5,6 +5,7 @@ A refusal is one readable reason for the report. What a check refuses goes throu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ import torch
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from engine.errors import EngineError
+from engine.errors import Cancelled, EngineError
 from engine.files import file_url
 from engine.geometry import Size
 from engine.gpu.encoder_frames import DeviceFrameSink
@@ -41,15 +42,21 @@ host memory."""
 
 
 def decoding_refusal(
-    source: SourceInfo, device: str, *, strict: bool, store: ObjectReader | None = None
+    source: SourceInfo,
+    device: str,
+    *,
+    strict: bool,
+    store: ObjectReader | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> str | None:
     """Why the source is not decoded on the device, None where it can be.
 
-    Its first frame is decoded there and must be the CPU's, bit for bit.
+    Its first frame is decoded there and must be the CPU's, bit for bit. `on_step` is called for
+    every packet; what it raises to stop must be `Cancelled`.
     """
     if strict:
         return "strict, and NVDEC does not tell of damage"
-    return _unsuitable(source) or _first_frame_refusal(source, device, store)
+    return _unsuitable(source) or _first_frame_refusal(source, device, store, on_step)
 
 
 def _unsuitable(source: SourceInfo) -> str | None:
@@ -72,20 +79,30 @@ def _unsuitable(source: SourceInfo) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _first_frame_refusal(source: SourceInfo, device: str, store: ObjectReader | None) -> str | None:
-    warnings: list[str] = []
+def _first_frame_refusal(
+    source: SourceInfo, device: str, store: ObjectReader | None, on_step: Callable[[], None]
+) -> str | None:
+    def reader(decoder: SurfaceDecoder | None) -> FrameReader:
+        return FrameReader(
+            source,
+            strict=False,
+            on_warning=lambda _: None,  # what is refused here is read, and warned of, again
+            on_step=on_step,
+            device=decoder,
+            store=store,
+        )
+
     first = [int(source.frame_pts[0])]
     try:
-        decoder = SurfaceDecoder(device)
-        with FrameReader(
-            source, strict=False, on_warning=warnings.append, device=decoder, store=store
-        ) as there:
+        with reader(SurfaceDecoder(device)) as there:
             made = next(there.surfaces(first))
             if not isinstance(made, DeviceFrame):
-                return warnings[0] if warnings else "its first frame came from the CPU"
+                return there.device_failure
             luma, chroma = made.luma.cpu().numpy(), made.chroma.cpu().numpy()
-        with FrameReader(source, strict=False, on_warning=warnings.append, store=store) as here:
+        with reader(None) as here:
             wanted = next(here.frames(first))
+    except Cancelled:
+        raise
     except (EngineError, FFmpegError, RuntimeError, ValueError, TypeError) as error:
         return f"its first frame did not come: {error}"
     return None if _same(luma, chroma, wanted) else "its first frame is not that of the CPU"
@@ -110,22 +127,28 @@ def encoder_input(encoder: Encoder, device: str) -> tuple[Compositor, FrameSink,
     return DeviceCompositor(there), sink, f"encoded on {device}, no copy"
 
 
-@cache
 def encoding_refusal(encoder: Encoder, device: str) -> str | None:
     """Why the encoder takes no frames on the device, None where it does.
 
     A few pictures are encoded from the device and from host memory. Both must give a stream with
-    the same parameter sets, and pictures that look the same.
+    the same parameter sets, and pictures that look the same. What came out is remembered. Where
+    none came, as from a device that has no memory left now, the next call tries again.
     """
     if device.startswith("cuda") and not encoder.is_on_cuda:
         return f"{encoder.name}: {encoder.why}"
     try:
-        with TemporaryDirectory() as folder:
-            there = DeviceFrameSink(encoder.size, torch.device(device))
-            by_device = _trial_chunk(encoder, Path(folder) / "device.mp4", there)
-            by_host = _trial_chunk(encoder, Path(folder) / "host.mp4", HostFrameSink())
-    except (EngineError, FFmpegError, RuntimeError, ValueError, TypeError) as error:
+        return _difference(encoder, device)
+    except (EngineError, FFmpegError, OSError, RuntimeError, ValueError, TypeError) as error:
         return f"frames on the device are refused: {error}"
+
+
+@cache
+def _difference(encoder: Encoder, device: str) -> str | None:
+    """What is wrong with pictures that are encoded from the device; None for nothing."""
+    with TemporaryDirectory() as folder:
+        there = DeviceFrameSink(encoder.size, torch.device(device))
+        by_device = _trial_chunk(encoder, Path(folder) / "device.mp4", there)
+        by_host = _trial_chunk(encoder, Path(folder) / "host.mp4", HostFrameSink())
     if by_device[0] != by_host[0]:
         return "frames on the device make a stream that does not join with others"
     apart = np.abs(by_device[1].astype(int) - by_host[1]).mean((1, 2))

@@ -21,6 +21,11 @@ class SurfaceDecoder:
 
     device: str
 
+    @property
+    def name(self) -> str:
+        """What decodes, for people."""
+        return "NVDEC" if self.device.startswith("cuda") else "the CPU"
+
     def open(self, stream: av.VideoStream) -> VideoCodecContext:
         """A decoder of the stream's packets. Raises FFmpegError where there is none."""
         if not self.device.startswith("cuda"):

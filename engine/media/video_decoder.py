@@ -1,7 +1,8 @@
 """One run of decoding: from a key frame or the beginning of the file on.
 
 It tells which frame of the source each picture is. It stops where the stream is damaged, unless it
-is a sequential run, whose pictures do not depend on where it began.
+is a sequential run, whose pictures do not depend on where it began. A run on a device stops at
+whatever goes wrong there, which says nothing of the stream.
 """
 
 from __future__ import annotations
@@ -34,23 +35,35 @@ class DeviceDecoder(Protocol):
     def device(self) -> str:
         """The device's name in torch, such as `cuda:0`."""
 
+    @property
+    def name(self) -> str:
+        """What decodes, such as `NVDEC`."""
+
     def open(self, stream: av.VideoStream) -> VideoCodecContext:
-        """A decoder of the stream's packets. Raises FFmpegError or RuntimeError."""
+        """A decoder of the stream's packets. Raises one of `DEVICE_ERRORS`."""
 
     def surface(self, picture: av.VideoFrame, pts: int) -> DeviceSurface:
-        """The decoded picture on the device, without a copy."""
+        """The decoded picture on the device, without a copy. Raises one of `DEVICE_ERRORS`."""
 
 
-class DecodingRunError(Exception):
-    """A run cannot go on: the stream is damaged, so that the picture depends on where the run
-    began, or a device does not decode it."""
+DEVICE_ERRORS = (av.FFmpegError, RuntimeError, ValueError, TypeError, BufferError)
+"""What FFmpeg, PyAV and torch raise where a device does not do what it should."""
+
+
+class DamagedStreamError(Exception):
+    """The stream is damaged, so that the picture depends on where the run began."""
+
+
+class DeviceDecodingError(Exception):
+    """The device does not open, or stopped, or gave other pictures than it should. The text says
+    what decodes there and why it stopped. Whether the stream is damaged is not known."""
 
 
 class DecodingRun:
     """One run of decoding: an open file, at its beginning or at a key frame, and its pictures.
 
     A `sequential` run decodes on one thread, from the beginning. In any other run damage raises
-    `DecodingRunError`.
+    `DamagedStreamError`. On a `device`, whatever goes wrong raises `DeviceDecodingError`.
     """
 
     def __init__(
@@ -93,9 +106,9 @@ class DecodingRun:
     def _open_on(self, device: DeviceDecoder) -> VideoCodecContext:
         try:
             return device.open(self._stream)
-        except (av.FFmpegError, RuntimeError) as error:
+        except DEVICE_ERRORS as error:
             self._container.close()
-            raise DecodingRunError(f"NVDEC does not open: {error}") from error
+            raise DeviceDecodingError(f"{device.name} does not open: {_text(error)}") from error
 
     def _packets_from_start(self) -> Iterator[av.Packet[av.VideoStream]]:
         packets = packets_of(self._container, self._stream)
@@ -122,10 +135,10 @@ class DecodingRun:
             else:
                 place = int(places[np.searchsorted(keys, key)])
                 packets = seek_to_byte(self._container, self._stream, place)
-            self._decoder.flush_buffers()
             landing = next(packets)
         except (av.FFmpegError, StopIteration):
             return False
+        self._flush()
         if self._needed_first:
             landing = _with_prefix(self._needed_first, landing)
         first = -1 if landing.pts is None else int(np.searchsorted(pts, landing.pts))
@@ -135,6 +148,15 @@ class DecodingRun:
         self.start = first + 1 if self._source.interlaced else first
         self.pictures = self._run(chain([landing], packets), first)
         return True
+
+    def _flush(self) -> None:
+        """Makes the decoder forget what it was given before a seek."""
+        try:
+            self._decoder.flush_buffers()
+        except DEVICE_ERRORS as error:
+            if self._device is None:
+                raise
+            self._stop(_text(error))
 
     def _run(
         self, packets: Iterator[av.Packet[av.VideoStream]], first: int
@@ -158,28 +180,33 @@ class DecodingRun:
                 if packet.pts is not None:
                     latest = packet.pts if latest is None else max(latest, packet.pts)
                     self._latest_decoded[packet.pts] = latest
-                try:
-                    for frame in self._decoder.decode(packet):
-                        self._check_surface(frame)
-                        yield frame
-                except av.FFmpegError as error:
-                    if self._device is not None and not isinstance(error, av.InvalidDataError):
-                        raise
-                    self._report_damage()
+                yield from self._pictures_of(packet)
         except av.FFmpegError as error:
-            if self._device is not None and not isinstance(error, av.InvalidDataError):
-                where = self._device.device
-                raise DecodingRunError(f"decoding on {where} failed: {error}") from error
             if not is_damage(error):
                 raise SourceError(location, f"cannot be read: {error.strerror}") from error
-            self._report_damage()
+            self._stop(_text(error))
         except OSError as error:
             raise SourceError(location, f"cannot be read: {error.strerror}") from error
 
-    def _report_damage(self) -> None:
+    def _pictures_of(self, packet: av.Packet[av.VideoStream]) -> Iterator[av.VideoFrame]:
+        """What the decoder puts out when it is given a packet."""
+        try:
+            frames = self._decoder.decode(packet)
+        except DEVICE_ERRORS as error:
+            if self._device is None and not isinstance(error, av.FFmpegError):
+                raise
+            self._stop(_text(error))
+            return
+        for frame in frames:
+            self._check_surface(frame)
+            yield frame
+
+    def _stop(self, reason: str) -> None:
         """Ends the run, unless it is sequential: there the lost frames are found missing."""
+        if self._device is not None:
+            raise DeviceDecodingError(f"decoding by {self._device.name} stopped: {reason}")
         if not self._sequential:
-            raise DecodingRunError("the stream is damaged")
+            raise DamagedStreamError
 
     def _check_surface(self, frame: av.VideoFrame) -> None:
         """Ends a device's run at a frame of another size or format; the CPU converts those."""
@@ -187,7 +214,7 @@ class DecodingRun:
             return
         size, bits = self._source.coded_size, frame.sw_format or frame.format
         if (frame.width, frame.height) != (size.width, size.height) or bits.name not in NV12_LIKE:
-            raise DecodingRunError(f"frames are {frame.width}x{frame.height} {bits.name} now")
+            self._stop(f"frames are {frame.width}x{frame.height} {bits.name} now")
 
     def _match_frames(self, frames: Iterator[av.VideoFrame], first: int) -> Iterator[av.VideoFrame]:
         """The source's frames from index `first` on, with their timestamps from `frame_pts`.
@@ -200,11 +227,11 @@ class DecodingRun:
             index = last + 1 if by_order else self._index_of(frame)
             if last < index < len(pts):
                 if frame.is_corrupt or index > last + 1:
-                    self._report_damage()
+                    self._stop("a picture is damaged or missing")
                 last, frame.pts = index, int(pts[index])
                 yield frame
         if last + 1 < len(pts):
-            self._report_damage()
+            self._stop("the last pictures are missing")
 
     def _index_of(self, frame: av.VideoFrame) -> int:
         """Index of the frame in `frame_pts`, -1 where it is not there."""
@@ -243,6 +270,11 @@ class DecodingRun:
                 output.pts = round(output.pts * output.time_base / self._source.time_base)
                 output.time_base = self._source.time_base
                 yield output
+
+
+def _text(error: Exception) -> str:
+    """What went wrong, without the number and the function that FFmpeg's errors name, too."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _with_prefix(prefix: bytes, packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:

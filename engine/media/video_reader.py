@@ -7,30 +7,33 @@ the beginning of the file, on one thread, and uses the pictures of that run. (Da
 decoder does not report goes unnoticed: most of it in HEVC, and inside the slices that NVDEC
 decodes.)
 
-Frames that are decoded on a device stay there. At the first damage the CPU takes over.
+Frames that are decoded on a device stay there. Whatever goes wrong on the device, the CPU takes
+over where it stopped, as if there had been no device. Whether the stream is damaged, it finds out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
 import av
 import numpy as np
 
-from engine.errors import DecodeError
 from engine.media.container import source_errors
+from engine.media.damage import DamageReport
 from engine.media.planes import PlaneConverter
-from engine.media.video_decoder import DecodingRun, DecodingRunError, DeviceDecoder
+from engine.media.video_decoder import (
+    DEVICE_ERRORS,
+    DamagedStreamError,
+    DecodingRun,
+    DeviceDecoder,
+    DeviceDecodingError,
+)
 from engine.pixels.picture import DeviceSurface, SourceFrame
 from engine.source import SourceInfo
 from engine.storage.cached_store import cached
 from engine.storage.objects import ObjectReader
-
-HOLD_LIMIT_S = Fraction(1, 2)
-"""The picture before a gap is held for up to this long."""
 
 _SEEK_WORTH_FRAMES = 16
 """Decoding this many frames costs about as much as a seek, which refills the decoder's threads."""
@@ -59,12 +62,14 @@ class FrameReader:
         found that it can decode this source. `store` holds a source that is an object.
         """
         self._device = device
+        self.device_failure: str | None = None
+        """Why the device was left; None where there is none, and while it decodes."""
         self.decoded_frames = 0
         """How many pictures were decoded so far, wanted or not."""
         self._source = source
         self._store = cached(store)  # damage opens the file once more
-        self._strict = strict
         self._warn = on_warning
+        self._damage = DamageReport(source, strict=strict, on_warning=on_warning)
         self._on_step = on_step
         self._keys = np.searchsorted(source.frame_pts, source.keyframe_pts)  # their indices
         self._planes = PlaneConverter(source, on_warning)
@@ -76,7 +81,6 @@ class FrameReader:
         self._picture: av.VideoFrame | None = None  # that picture
         self._next: tuple[int, av.VideoFrame | None] | None = None  # after it, where known
         self._needed_from = 0  # damage before this index does not affect the wanted frames
-        self._concealed: range | None = None  # a stretch of damaged frames, not reported yet
 
     def __enter__(self) -> Self:
         return self
@@ -97,8 +101,7 @@ class FrameReader:
     def close(self) -> None:
         """Closes the file. Frames that were given out stay valid."""
         self._closed = True
-        if self._run:
-            self._run.close()
+        self._end_run()
 
     def frames(self, wanted: Iterable[int]) -> Iterator[SourceFrame]:
         """One frame for each timestamp in `wanted`, in that order.
@@ -108,47 +111,70 @@ class FrameReader:
         it may not be held, ValueError for a timestamp that the file does not have.
         """
         with source_errors(self._source.location, "cannot be decoded"):
-            for pts, picture in self._pictures(wanted):
-                yield self._planes.source_frame(picture, pts)
+            for index in self._indices(wanted):
+                yield self._frame_at(index)
 
     def surfaces(self, wanted: Iterable[int]) -> Iterator[SourceFrame | DeviceSurface]:
         """Like `frames`, but the frames are on the reader's device as long as it has one."""
         with source_errors(self._source.location, "cannot be decoded"):
-            for pts, picture in self._pictures(wanted):
-                if self._device is None:
-                    yield self._planes.source_frame(picture, pts)
-                else:
-                    yield self._device.surface(picture, pts)
+            for index in self._indices(wanted):
+                surface = self._surface_at(index)
+                yield self._frame_at(index) if surface is None else surface
 
-    def _pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _indices(self, wanted: Iterable[int]) -> Iterator[int]:
         known = self._source.frame_pts
         try:
             for pts in wanted:
                 index = int(np.searchsorted(known, pts))
                 if index == len(known) or known[index] != pts:
                     raise ValueError(f"{self._source.location} has no frame with timestamp {pts}")
-                yield int(pts), self._picture_at(index)
+                yield index
         finally:
-            self._warn_of_concealed()
+            self._damage.end_stretch()
+
+    def _frame_at(self, index: int) -> SourceFrame:
+        return self._planes.source_frame(
+            self._picture_at(index), int(self._source.frame_pts[index])
+        )
+
+    def _surface_at(self, index: int) -> DeviceSurface | None:
+        """The frame where it lies on the device; None where the CPU decodes."""
+        picture = self._picture_at(index)
+        if self._device is None:
+            return None
+        try:
+            return self._device.surface(picture, int(self._source.frame_pts[index]))
+        except DEVICE_ERRORS as error:
+            self._leave_device(f"the pictures of {self._device.name} cannot be used: {error}")
+            return None
 
     def _picture_at(self, wanted: int) -> av.VideoFrame:
         if self._closed:
             raise ValueError(f"the reader of {self._source.location} is closed")
-        try:
-            self._approach(wanted)
-            self._advance(wanted)
-        except DecodingRunError as error:
-            if self._device is not None:
-                self._warn(f"{self._source.location}: {error}; decoded on the CPU from here on")
-                self._device = None
-            self._sequential, self._can_seek = True, False
-            self._switch_to(self._new_run())
-            self._advance(wanted)
+        while True:
+            try:
+                self._approach(wanted)
+                self._advance(wanted)
+                break
+            except DeviceDecodingError as error:
+                self._leave_device(str(error))
+            except DamagedStreamError:
+                self._sequential, self._can_seek = True, False
+                self._end_run()
         if self._index < wanted:
-            self._check_hold()
+            assert self._next
+            self._damage.check_hold(range(self._index + 1, self._next[0]))
         if self._picture is None:
-            raise self._error(wanted, "is missing, and there is no picture before it to hold")
+            raise self._damage.error(
+                wanted, "is missing, and there is no picture before it to hold"
+            )
         return self._picture
+
+    def _leave_device(self, reason: str) -> None:
+        """Lets the CPU decode from here on."""
+        self._warn(f"{self._source.location}: {reason}; decoded on the CPU from here on")
+        self._device, self.device_failure = None, reason
+        self._end_run()
 
     def _approach(self, wanted: int) -> None:
         """Seeks where that is faster than to go on decoding; the run is not past `wanted` then."""
@@ -178,10 +204,15 @@ class FrameReader:
             store=self._store,
         )
 
+    def _end_run(self) -> None:
+        if self._run:
+            self._run.close()
+        self._run, self._index, self._picture, self._next = None, -1, None, None
+
     def _switch_to(self, run: DecodingRun) -> None:
         """Goes on with the pictures of `run`, from its start."""
-        if self._run and self._run is not run:
-            self._run.close()
+        if self._run is not run:
+            self._end_run()
         self._run = run
         self._index, self._picture, self._next = run.start - 1, None, None
 
@@ -200,63 +231,8 @@ class FrameReader:
         """The next picture's index and the picture; at the end the number of frames and None."""
         index, picture = next(run.pictures, (len(self._source.frame_pts), None))
         self.decoded_frames += picture is not None
-        if index > self._index + 1:
-            self._report_missing(range(self._index + 1, index))
+        if index > self._index + 1 and index > self._needed_from:
+            self._damage.missing(range(self._index + 1, index))
         if picture is not None and picture.is_corrupt and index >= self._needed_from:
-            self._note_concealed(index)
+            self._damage.concealed(index)
         return index, picture
-
-    # Damage
-
-    def _report_missing(self, gap: range) -> None:
-        if gap.stop <= self._needed_from:
-            return
-        if self._strict:
-            raise self._error(
-                gap.start, f"{float(self._length_s(gap)):.3f} s of the picture are missing"
-            )
-        if self._length_s(gap) <= HOLD_LIMIT_S:
-            self._warn(f"{self._span(gap)}: missing, the picture before it is held")
-
-    def _check_hold(self) -> None:
-        """Raises DecodeError where the gap after the last picture is too long to hold it."""
-        assert self._next
-        gap = range(self._index + 1, self._next[0])
-        if self._length_s(gap) <= HOLD_LIMIT_S:
-            return
-        at_end = gap.stop == len(self._source.frame_pts)
-        what = "the file ends before its index says" if at_end else "the picture is missing"
-        start_s, stop_s = float(self._time_s(gap.start)), float(self._time_s(gap.stop))
-        works = f"ends at {start_s:.3f} s" + ("" if at_end else f" or starts at {stop_s:.3f} s")
-        length_s = float(self._length_s(gap))
-        raise self._error(
-            gap.start,
-            f"{what} ({length_s:.3f} s, too long to hold); a trim that {works} would work",
-        )
-
-    def _note_concealed(self, index: int) -> None:
-        """Notes a picture in which the decoder concealed errors."""
-        if self._strict:
-            raise self._error(index, "the picture is damaged")
-        if self._concealed and self._concealed.stop != index:
-            self._warn_of_concealed()
-        self._concealed = range(self._concealed.start if self._concealed else index, index + 1)
-
-    def _warn_of_concealed(self) -> None:
-        if self._concealed:
-            self._warn(f"{self._span(self._concealed)}: damaged, shown as the decoder repaired it")
-            self._concealed = None
-
-    def _time_s(self, index: int) -> Fraction:
-        pts = self._source.frame_pts
-        return self._source.time_of(pts[index] if index < len(pts) else self._source.end_pts)
-
-    def _length_s(self, gap: range) -> Fraction:
-        return self._time_s(gap.stop) - self._time_s(gap.start)
-
-    def _span(self, gap: range) -> str:
-        start_s, stop_s = float(self._time_s(gap.start)), float(self._time_s(gap.stop))
-        return f"{self._source.location}: {start_s:.3f} to {stop_s:.3f} s"
-
-    def _error(self, index: int, reason: str) -> DecodeError:
-        return DecodeError(self._source.location, self._time_s(index), reason)

@@ -98,7 +98,7 @@ class OpenSources:
         index = clip.index
         device = self._readers[index].device
         if device is None:
-            why = self._refusals.get(index, "see the warnings")
+            why = self._readers[index].device_failure or self._refusals[index]
             return f"clips[{index}]: decoded on the CPU ({why}), one upload per frame"
         decoder = "NVDEC" if device.startswith("cuda") else "the CPU"
         return f"clips[{index}]: decoded by {decoder}, frames stay on {device}"
@@ -161,7 +161,9 @@ class OpenSources:
         from engine.gpu.checks import decoding_refusal
         from engine.gpu.nvdec import SurfaceDecoder
 
-        refusal = decoding_refusal(clip.source, device, strict=self._strict, store=self._store)
+        refusal = decoding_refusal(
+            clip.source, device, strict=self._strict, store=self._store, on_step=self._check
+        )
         if refusal is not None:
             self._refusals[clip.index] = refusal
             return None

@@ -17,10 +17,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from engine.errors import EncoderError
+from engine.errors import Cancelled, EncoderError
 from engine.geometry import Size
 from engine.gpu import encoder_frames
-from engine.gpu.checks import decoding_refusal, encoder_input, encoding_refusal
+from engine.gpu.checks import _difference, decoding_refusal, encoder_input, encoding_refusal
 from engine.gpu.encoder_frames import PITCH_BYTES, DeviceFrameSink
 from engine.media.chunk_writer import ChunkWriter
 from engine.media.encoders import choose_encoder
@@ -159,18 +159,30 @@ def test_the_trial_sees_pictures_that_come_out_wrong(
         spoiled(slot)
 
     monkeypatch.setattr(encoder_frames, "_fill", fill_and_spoil)
-    encoding_refusal.cache_clear()
+    _difference.cache_clear()
     encoder = choose_encoder(SIZE, F(30), name="libx264")
     assert encoding_refusal(encoder, "cpu") == "pictures come out wrong"
-    encoding_refusal.cache_clear()
+    _difference.cache_clear()
 
 
 def test_the_trial_tells_why_an_encoder_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeviceFrameSink, "_frame_of", lambda *_: av.VideoFrame(2, 2, "gray"))
-    encoding_refusal.cache_clear()
+    _difference.cache_clear()
     refusal = encoding_refusal(choose_encoder(SIZE, F(30), name="libx264"), "cpu")
-    encoding_refusal.cache_clear()
+    _difference.cache_clear()
     assert refusal is not None
+
+
+def test_a_trial_that_could_not_be_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encoder = choose_encoder(Size(64, 48), F(30), name="libx264")
+    with monkeypatch.context() as at_first:
+        at_first.setattr(DeviceFrameSink, "_frame_of", without_memory)
+        refusal = encoding_refusal(encoder, "cpu")
+        assert refusal is not None and "CUDA out of memory" in refusal
+    assert encoding_refusal(encoder, "cpu") is None
 
 
 def a_clip(folder: Path) -> SourceInfo:
@@ -216,3 +228,22 @@ def test_a_first_frame_that_is_not_the_cpu_s_is_refused(
     info = a_clip(tmp_path)
     monkeypatch.setattr("engine.gpu.checks._same", lambda *_: False)
     assert decoding_refusal(info, "cpu", strict=False) == "its first frame is not that of the CPU"
+
+
+def test_a_decoder_that_does_not_open_is_refused_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise av.ExternalError(1, "Cannot load libnvcuvid.so.1")
+
+    monkeypatch.setattr("engine.gpu.nvdec.nvdec_context", refuse)
+    refusal = decoding_refusal(a_clip(tmp_path), "cuda", strict=False)
+    assert refusal == "NVDEC does not open: Cannot load libnvcuvid.so.1"
+
+
+def test_a_trial_of_a_decoder_can_be_stopped(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        decoding_refusal(a_clip(tmp_path), "cpu", strict=False, on_step=stop)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatch
 from fractions import Fraction as F
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -119,7 +121,8 @@ def test_a_damaged_file_is_left_to_the_cpu_and_looks_as_there(tmp_path: Path) ->
         frames = list(reader.surfaces(info.frame_pts))
         assert reader.device is None
     assert warnings == [
-        f"{info.location}: the stream is damaged; decoded on the CPU from here on",
+        f"{info.location}: decoding by the CPU stopped: Invalid data found when processing "
+        "input; decoded on the CPU from here on",
         *of_cpu,
     ]
     kinds = [isinstance(frame, DeviceFrame) for frame in frames]
@@ -130,49 +133,126 @@ def test_a_damaged_file_is_left_to_the_cpu_and_looks_as_there(tmp_path: Path) ->
 
 
 class Failing:
-    """A decoder of the CPU in NVDEC's place. It fails at a packet."""
+    """A decoder of the CPU in NVDEC's place. It fails at a packet, or at a seek."""
 
-    def __init__(self, stream: av.VideoStream, at_packet: int) -> None:
-        self._decoder, self._left = stream.codec_context, at_packet
+    def __init__(
+        self, stream: av.VideoStream, at_packet: int = 10**6, at_seek: int = 10**6
+    ) -> None:
+        self._decoder, self._packets, self._seeks = stream.codec_context, at_packet, at_seek
 
     def flush_buffers(self) -> None:
+        self._seeks -= 1
+        if self._seeks < 0:
+            raise av.ExternalError(1, "CUDA_ERROR_ILLEGAL_ADDRESS")
         self._decoder.flush_buffers()
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
-        self._left -= 1
-        if self._left < 0:
+        self._packets -= 1
+        if self._packets < 0:
             raise av.ExternalError(1, "CUDA_ERROR_ILLEGAL_ADDRESS")
         return self._decoder.decode(packet)
 
 
-def test_a_decoder_that_fails_on_the_way_is_replaced_and_told_of(
+class Losing(Failing):
+    """It loses the picture of a packet, and does not say so."""
+
+    def decode(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+        self._packets -= 1
+        frames = self._decoder.decode(packet)
+        return frames[1:] if self._packets < 0 else frames
+
+
+def refuse(*_: object) -> None:
+    raise av.ExternalError(1, "Cannot load libnvcuvid.so.1")
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> SourceInfo:
+    path = tmp_path_factory.mktemp("long") / "a.mp4"
+    return probe(numbered_clip(path, 400, size=(64, 48), gop=25))
+
+
+WANTED = [*range(30), *range(340, 350), *range(60, 64)]
+
+
+@pytest.mark.parametrize(
+    ("opens", "reason", "at_most"),
+    [
+        (refuse, "NVDEC does not open: *libnvcuvid", 0),
+        (lambda stream, _: Failing(stream, 0), "decoding by NVDEC stopped: *CUDA_ERROR", 0),
+        (lambda stream, _: Failing(stream, 27), "decoding by NVDEC stopped: *CUDA_ERROR", 27),
+        (lambda stream, _: Failing(stream, 40), "decoding by NVDEC stopped: *CUDA_ERROR", 34),
+        (lambda stream, _: Failing(stream, at_seek=0), "decoding by NVDEC stopped: *CUDA_ERR", 30),
+        (lambda stream, _: Losing(stream, 20), "decoding by NVDEC stopped: a picture is *miss", 20),
+    ],
+    ids=["does not open", "at once", "early", "after a jump", "at a seek", "loses one"],
+)
+def test_what_fails_on_the_device_goes_on_as_if_there_were_none(
+    opens: Callable[..., Any],
+    reason: str,
+    at_most: int,
+    long_clip: SourceInfo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same frames, with a jump and no way back to the start of the file."""
+    pts = long_clip.frame_pts[WANTED]
+    with FrameReader(long_clip, strict=True, on_warning=pytest.fail) as alone:
+        wanted = list(alone.frames(pts))
+    monkeypatch.setattr("engine.gpu.nvdec.nvdec_context", opens)
+    warnings: list[str] = []
+    with on_device(long_clip, "cuda", warnings.append) as reader:
+        frames = list(reader.surfaces(pts))
+        assert reader.device is None and fnmatch(reader.device_failure or "", f"{reason}*")
+    assert warnings == [
+        f"{long_clip.location}: {reader.device_failure}; decoded on the CPU from here on"
+    ]
+    on_host = [isinstance(frame, SourceFrame) for frame in frames]
+    assert on_host == sorted(on_host) and on_host.count(False) <= at_most
+    for frame, same in zip(frames, wanted, strict=True):
+        for made, plane in zip(planes_of(frame), same.planes, strict=True):
+            np.testing.assert_array_equal(made, plane)
+    # what was decoded on the device is at most one GOP and what it holds back
+    assert reader.decoded_frames <= alone.decoded_frames + 25 + 16
+
+
+def test_a_picture_that_cannot_be_used_comes_from_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = probe(numbered_clip(tmp_path / "a.mp4", 40))
+    def refuse_the_fifth(picture: av.VideoFrame, pts: int) -> DeviceFrame:
+        if pts == info.frame_pts[5]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return device_frame(picture, pts)
+
+    info = probe(numbered_clip(tmp_path / "a.mp4", 20))
+    monkeypatch.setattr("engine.gpu.nvdec.device_frame", refuse_the_fifth)
     wanted, warnings = host_planes(info, []), list[str]()
-    monkeypatch.setattr("engine.gpu.nvdec.nvdec_context", lambda stream, _: Failing(stream, 25))
-    with on_device(info, "cuda", warnings.append) as reader:
+    with on_device(info, "cpu", warnings.append) as reader:
         frames = list(reader.surfaces(info.frame_pts))
+    assert [isinstance(frame, DeviceFrame) for frame in frames] == [True] * 5 + [False] * 15
     (warning,) = warnings
-    assert "decoding on cuda failed" in warning and "CUDA_ERROR_ILLEGAL_ADDRESS" in warning
-    assert 0 < sum(isinstance(frame, DeviceFrame) for frame in frames) < 40
+    assert "the pictures of the CPU cannot be used: CUDA error: an illegal" in warning
     for frame, planes in zip(frames, wanted, strict=True):
         for made, plane in zip(planes_of(frame), planes, strict=True):
             np.testing.assert_array_equal(made, plane)
 
 
-def test_a_decoder_that_does_not_open_is_replaced_and_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_packet", [3, 32, 60])
+def test_a_damaged_file_looks_the_same_when_the_device_fails_too(
+    at_packet: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise av.PermissionError(1, "Operation not permitted")
-
-    info, warnings = probe(numbered_clip(tmp_path / "a.mp4", 3)), list[str]()
-    monkeypatch.setattr("engine.gpu.nvdec.nvdec_context", refuse)
+    """Before, at and after the first damage."""
+    info = damaged_h264(tmp_path / "a.mp4")
+    of_cpu, warnings = list[str](), list[str]()
+    wanted = host_planes(info, of_cpu)
+    monkeypatch.setattr(
+        "engine.gpu.nvdec.nvdec_context", lambda stream, _: Failing(stream, at_packet)
+    )
     with on_device(info, "cuda", warnings.append) as reader:
-        assert len(host_only(reader, info)) == 3
-    (warning,) = warnings
-    assert "NVDEC does not open" in warning and "decoded on the CPU from here on" in warning
+        frames = list(reader.surfaces(info.frame_pts))
+    assert "decoding by NVDEC stopped" in warnings[0] and warnings[1:] == of_cpu
+    for frame, planes in zip(frames, wanted, strict=True):
+        for made, plane in zip(planes_of(frame), planes, strict=True):
+            np.testing.assert_array_equal(made, plane)
 
 
 def test_frames_that_change_size_are_left_to_the_cpu(tmp_path: Path) -> None:
@@ -184,7 +264,7 @@ def test_frames_that_change_size_are_left_to_the_cpu(tmp_path: Path) -> None:
     with on_device(info, "cpu", warnings.append) as reader:
         sizes = {frame.planes[0].shape for frame in host_only(reader, info)}
     assert sizes == {(96, 160)}
-    assert warnings[0] == f"{both}: frames are 96x64 yuv420p now; decoded on the CPU from here on"
+    assert warnings[0].startswith(f"{both}: decoding by the CPU stopped: frames are 96x64 yuv420p")
 
 
 def host_only(reader: FrameReader, info: SourceInfo) -> list[SourceFrame]:

@@ -108,10 +108,11 @@ def test_damage_on_the_way_leaves_the_clip_to_the_cpu(tmp_path: Path) -> None:
     )
     assert hashes(resident) == hashes(copied)
     left, *others = resident.warnings
-    assert left.endswith("the stream is damaged; decoded on the CPU from here on")
+    stopped = "decoding by the CPU stopped: Invalid data found when processing input"
+    assert left.endswith(f"{stopped}; decoded on the CPU from here on")
     assert others == list(copied.warnings)
     assert resident.chunks[0].route[0] == (
-        "clips[0]: decoded on the CPU (see the warnings), one upload per frame"
+        f"clips[0]: decoded on the CPU ({stopped}), one upload per frame"
     )
 
 
