@@ -120,11 +120,10 @@ def test_a_damaged_file_is_left_to_the_cpu_and_looks_as_there(tmp_path: Path) ->
     with on_device(info, "cpu", warnings.append) as reader:
         frames = list(reader.surfaces(info.frame_pts))
         assert reader.device is None
-    assert warnings == [
-        f"{info.location}: decoding by the CPU stopped: Invalid data found when processing "
-        "input; decoded on the CPU from here on",
-        *of_cpu,
-    ]
+    assert fnmatch(
+        warnings[0], "*: decoding by the CPU stopped: *; decoded on the CPU from here on"
+    )
+    assert warnings[1:] == of_cpu
     kinds = [isinstance(frame, DeviceFrame) for frame in frames]
     assert kinds[0] and not kinds[-1] and kinds == sorted(kinds, reverse=True)
     for frame, planes in zip(frames, wanted, strict=True):
