@@ -106,6 +106,12 @@ _PROFILES: Final[Mapping[str, _Profile]] = {
     ),
 }
 
+_NVENC_REFUSALS: Final[Mapping[type[FFmpegError], str]] = {
+    av.error.PermissionError: "no NVIDIA driver with NVENC",
+    av.error.ExternalError: "no GPU here opens it",
+}
+"""What FFmpeg's errors mean where NVENC does not open: their own words do not tell."""
+
 ENCODERS = tuple(_PROFILES)
 """The names that `choose_encoder` takes besides `auto`."""
 
@@ -211,8 +217,8 @@ def refusal_of(encoder: Encoder) -> str | None:
     try:
         context.open()
     except FFmpegError as error:
-        if "nvenc" in encoder.name and isinstance(error, av.error.PermissionError):
-            return "no NVIDIA driver with NVENC"
+        if "nvenc" in encoder.name and type(error) in _NVENC_REFUSALS:
+            return _NVENC_REFUSALS[type(error)]
         return f"{error.strerror}" if error.strerror else str(error)
     return None
 
