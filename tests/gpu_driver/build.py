@@ -22,12 +22,15 @@ def compiler() -> str | None:
 
 def build(compiler: str, folder: Path) -> None:
     """Writes the libraries into `folder`. A warning is an error."""
+    options = [
+        *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"),
+        "-Wl,-z,nodelete",  # FFmpeg unloads the driver, whose lists must stay
+        "-Wl,-rpath,$ORIGIN",
+    ]
     for name, sources in LIBRARIES.items():
-        used = [] if name == "libcuda.so.1" else [folder / "libcuda.so.1"]
-        command = [
-            *(compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
-            *("-pthread", "-fvisibility=default", f"-Wl,-soname,{name}", "-Wl,-rpath,$ORIGIN"),
-            "-Wl,-z,nodelete",  # FFmpeg unloads the driver, whose lists must stay
-            *("-o", folder / name, *(HERE / source for source in sources), *used),
-        ]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        files = [str(HERE / source) for source in sources]
+        if name != "libcuda.so.1":
+            files.append(str(folder / "libcuda.so.1"))
+        command = [compiler, *options, f"-Wl,-soname,{name}", "-o", str(folder / name), *files]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

@@ -71,8 +71,11 @@ def _driver() -> Iterator[Driver]:
 
 
 @pytest.fixture(autouse=True)
-def driver(_driver: Driver) -> Iterator[Driver]:
-    """The stand-in driver. The test fails where it has to complain."""
+def driver(_driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:  # noqa: ARG001
+    """The stand-in driver. The test fails where it has to complain.
+
+    What a test patches stays so until all was given back.
+    """
     _driver.begin()
     yield _driver
     _driver.end()

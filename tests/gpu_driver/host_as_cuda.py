@@ -50,7 +50,7 @@ class Memory:
         with self._lock:
             pointer = self._free[size].pop() if self._free[size] else self._allocated(size)
         buffer = (ctypes.c_uint8 * size).from_address(pointer)
-        weakref.finalize(buffer, self._freed, pointer, size)
+        weakref.finalize(buffer, self._freed, pointer, size).atexit = False
         return np.ctypeslib.as_array(buffer)
 
     def empty_cache(self) -> None:
@@ -96,20 +96,16 @@ def declared(capsule: Any, device_type: int) -> Any:
 
 def declare_host_memory_as_cuda(patch: pytest.MonkeyPatch, memory: Memory) -> None:
     """Torch's functions, as far as the engine calls them for a device of CUDA, work on `memory`."""
-    of_torch = SimpleNamespace(
-        empty=torch.empty,
-        zeros=torch.zeros,
-        to=torch.Tensor.to,
-        take=torch.utils.dlpack.from_dlpack,
-    )
+    empty_here, to_here = torch.empty, torch.Tensor.to
+    take_here = torch.utils.dlpack.from_dlpack
 
     def is_cuda(device: object) -> bool:
         return isinstance(device, str | torch.device) and torch.device(device).type == "cuda"
 
     def empty(*shape: Any, device: Any = None, **options: Any) -> torch.Tensor:
         if not is_cuda(device):
-            return of_torch.empty(*shape, device=device, **options)
-        model = of_torch.empty(*shape, device="meta", **options)
+            return empty_here(*shape, device=device, **options)
+        model = empty_here(*shape, device="meta", **options)
         there = torch.from_numpy(memory.empty(model.nbytes)).view(model.dtype).view(model.shape)
         return there.as_subclass(CudaTensor)
 
@@ -118,11 +114,11 @@ def declare_host_memory_as_cuda(patch: pytest.MonkeyPatch, memory: Memory) -> No
 
     def to(tensor: torch.Tensor, *target: Any, **options: Any) -> torch.Tensor:
         if not (target and is_cuda(target[0])):
-            return of_torch.to(tensor, *target, **options)
+            return to_here(tensor, *target, **options)
         return empty(tensor.shape, dtype=tensor.dtype, device=target[0]).copy_(tensor)
 
     def from_dlpack(capsule: Any) -> torch.Tensor:
-        return of_torch.take(declared(capsule, HOST)).as_subclass(CudaTensor)
+        return take_here(declared(capsule, HOST)).as_subclass(CudaTensor)
 
     patch.setattr(torch, "empty", empty)
     patch.setattr(torch, "zeros", zeros)

@@ -1,4 +1,4 @@
-"""FFmpeg's NVENC code on the stand-in driver: settings, pictures by both ways in, chunks that join."""
+"""FFmpeg's NVENC code on the stand-in driver: settings, pictures by both ways in, and joins."""
 
 from __future__ import annotations
 

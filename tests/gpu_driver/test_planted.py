@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from av.video.frame import CudaContext
@@ -14,8 +16,10 @@ from engine.errors import EncoderError
 from engine.geometry import Size
 from engine.gpu import encoder_frames
 from engine.gpu.encoder_frames import DeviceFrameSink
+from engine.pixels.picture import FinishedPicture
+from tests.engine.gpu.test_frames import on_device
 from tests.gpu_driver.conftest import Driver
-from tests.gpu_driver.test_decoding import a_clip, on_device
+from tests.gpu_driver.test_decoding import a_clip
 from tests.gpu_driver.test_encoding import CUDA, SIZE, an_encoder, written
 
 
@@ -44,7 +48,7 @@ def test_a_wrong_pitch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: 
 class FreesAtOnce(DeviceFrameSink):
     """No slot waits for its packet."""
 
-    def frame(self, picture: encoder_frames.FinishedPicture) -> encoder_frames.av.VideoFrame:
+    def frame(self, picture: FinishedPicture) -> av.VideoFrame:
         made = super().frame(picture)
         self._free.append(self._held.pop())
         return made
@@ -94,7 +98,8 @@ def test_a_context_not_made_current(
 def test_a_context_of_ffmpegs_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: Driver
 ) -> None:
-    monkeypatch.setattr(encoder_frames, "_cuda_context", lambda index: CudaContext(index, False))
+    own = cache(lambda index: CudaContext(index, primary_ctx=False, current_ctx=False))
+    monkeypatch.setattr(encoder_frames, "_cuda_context", own)
     a_chunk(tmp_path)
     assert_complains(driver, "the memory belongs to another context")
 
