@@ -2,8 +2,8 @@
 
     bundle ─▶ chunks that are not in the cache ─▶ render ─▶ cache, one by one
 
-The loop is that of one process (`executors.render_in_turn`). A finished chunk is stored before the
-next one begins.
+The loop is that of one process (`executors.render_in_turn`). A finished chunk is stored while the
+next one is rendered, and counts as rendered once it is stored.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from engine.geometry import Size
 from engine.media.encoders import choose_encoder
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.chunk_store import ChunkStore
-from engine.pipeline.executors import RenderContext, render_in_turn
+from engine.pipeline.executors import RenderContext, RenderedChunk, render_in_turn
 from engine.timeline.chunks import Chunk
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.spec import stage_document
 from engine.upscale.stage import LoadedStages
+from engine.write_behind import WriteBehind
 from modal_functions.bucket import open_bucket
 from modal_functions.chunk_bundle import get_bundle
 from modal_functions.clips import device
@@ -42,6 +43,8 @@ from modal_functions.responses import error_response
 
 MAX_ATTEMPTS = 3
 """How often a chunk may be begun. Modal itself restarts a container that dies without end."""
+UNSTORED_CHUNKS = 2
+"""How many finished chunks may wait to be stored, the one that is being stored included."""
 
 
 class RendererState:
@@ -109,26 +112,49 @@ class RendererState:
             for digest in digests
             if job.strict or store.stat(f"{cache.prefix}/{digest}.json") is None
         ]
-        records: list[dict[str, Any]] = []
         with ProgressDict() as progress, TemporaryDirectory() as folder:
             call = _CallProgress(progress, job_id)
             for digest in set(digests) - {chunk.digest for chunk in missing}:
-                call.stored(digest)
+                call.stored(by_digest[digest])
             context = RenderContext(job, ChunkStore(Path(folder)), store)
+            storing = _Storing(cache, context.chunk_store, call)
             try:
-                for each in render_in_turn(call.each(missing), context, call, self._stages):
-                    cache.offer(each.chunk.digest, context.chunk_store.folder)
-                    context.chunk_store.path(each.chunk).unlink()
-                    call.stored(each.chunk.digest)
-                    records.append(each.record.to_document())
+                with WriteBehind(storing.store, UNSTORED_CHUNKS, "store chunks") as stored:
+                    for each in render_in_turn(call.each(missing), context, call, self._stages):
+                        stored.put(each)
             except Exception as error:
+                digest = storing.failed.get(error, call.digest)
                 return {
                     **error_response(error),
-                    "chunks": records,
-                    "digest": call.digest,
-                    "attempts": call.attempts,
+                    "chunks": storing.records,
+                    "digest": digest,
+                    "attempts": call.attempts(digest),
                 }
-        return {"status": "success", "chunks": records}
+        return {"status": "success", "chunks": storing.records}
+
+
+class _Storing:
+    """Stores the chunks of one call, in a thread of its own."""
+
+    def __init__(self, cache: StoreCache, chunk_store: ChunkStore, call: _CallProgress) -> None:
+        self.records: list[dict[str, Any]] = []
+        """Those of the chunks that are stored."""
+        self.failed: dict[Exception, str] = {}
+        """The digest of the chunk that could not be stored, by the error."""
+        self._cache = cache
+        self._chunk_store = chunk_store
+        self._call = call
+
+    def store(self, each: RenderedChunk) -> None:
+        """Moves a chunk to the cache."""
+        try:
+            self._cache.offer(each.chunk.digest, self._chunk_store.folder)
+        except Exception as error:
+            self.failed[error] = each.chunk.digest
+            raise
+        self._chunk_store.path(each.chunk).unlink()
+        self._call.stored(each.chunk)
+        self.records.append(each.record.to_document())
 
 
 class _CallProgress:
@@ -140,12 +166,11 @@ class _CallProgress:
         self._progress = progress
         self._job_id = job_id
         self._frames = 0
-        self._starts = 1
+        self._starts: dict[str, int] = {}
 
-    @property
-    def attempts(self) -> int:
-        """How often this call has begun the chunk it is at."""
-        return min(self._starts, MAX_ATTEMPTS)
+    def attempts(self, digest: str) -> int:
+        """How often this call has begun a chunk."""
+        return min(self._starts.get(digest, 1), MAX_ATTEMPTS)
 
     def each(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Chunk | None]]:
         """Each chunk with the following one.
@@ -161,11 +186,11 @@ class _CallProgress:
         key, call = chunk_progress_key(self._job_id, digest), modal.current_function_call_id()
         before = self._read(key) or ChunkEntry()
         again = call is not None and before.call == call
-        self._starts = before.starts + 1 if again else 1
+        starts = self._starts[digest] = before.starts + 1 if again else 1
         self.digest, self._frames = digest, 0
-        if self._starts > MAX_ATTEMPTS:
+        if starts > MAX_ATTEMPTS:
             raise EngineError(f"its container died {MAX_ATTEMPTS} times")
-        self._progress.set_now(key, ChunkEntry(0, self._starts, call))
+        self._progress.set_now(key, ChunkEntry(0, starts, call))
 
     def _read(self, key: str) -> ChunkEntry | None:
         try:
@@ -173,18 +198,17 @@ class _CallProgress:
         except ProgressUnreadableError:
             return None  # the function's own time limit ends what dies again and again
 
-    def stored(self, digest: str) -> None:
-        """Tells that the chunk is in the cache."""
-        self._progress.set(
-            chunk_progress_key(self._job_id, digest), ChunkEntry(self._frames, stored=True)
-        )
+    def stored(self, chunk: Chunk) -> None:
+        """Tells that a chunk is in the cache. May be called from another thread."""
+        key = chunk_progress_key(self._job_id, chunk.digest)
+        self._progress.set(key, ChunkEntry(len(chunk.frames), stored=True))
 
     def frames(self, count: int) -> None:
         """See `RenderObserver`."""
         self._frames += count
         self._progress.set(
             chunk_progress_key(self._job_id, self.digest),
-            ChunkEntry(self._frames, self._starts, modal.current_function_call_id()),
+            ChunkEntry(self._frames, self._starts[self.digest], modal.current_function_call_id()),
         )
 
     def warn(self, warning: str) -> None:

@@ -37,9 +37,13 @@ from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.stage import Upscaler
+from engine.write_behind import WriteBehind
 
 PARTS = ".parts"
 """What the name of the folder of chunks has more than that of its film."""
+
+UNOFFERED_CHUNKS = 2
+"""How many finished chunks may wait until the cache has them, the one it is given included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,12 +276,19 @@ class _ExportRun:
         missing = [chunk for digest, chunk in once.items() if digest not in found]
         self.meter.keep(self.plan.frame_count - sum(len(chunk.frames) for chunk in missing))
         rendered = {}
-        with closing(self.executor.render(self.context.only(missing), self)) as results:
+        with (
+            WriteBehind(self._offer, UNOFFERED_CHUNKS, "offer chunks") as offers,
+            closing(self.executor.render(self.context.only(missing), self)) as results,
+        ):
             for each in results:
                 rendered[each.chunk.digest] = each
                 self.clock.add(each.record.stage_s)
                 self.meter.finished(places[each.chunk.digest])
-                self._offer(each.chunk)
+                with self._working_cache() as cache:
+                    if cache is not None:
+                        offers.put(each.chunk.digest, self.step)
+            with self._working_cache():
+                offers.finish(self.step)
         return FinishedChunks(found, rendered)
 
     def _found(self, chunk: Chunk) -> ChunkRecord | None:
@@ -297,10 +308,10 @@ class _ExportRun:
                 self.warn(f"chunk {chunk.digest} in the cache is not whole; it is rendered again")
         return None
 
-    def _offer(self, chunk: Chunk) -> None:
-        with self._working_cache() as cache:
-            if cache is not None:
-                cache.offer(chunk.digest, self.context.chunk_store.folder)
+    def _offer(self, digest: str) -> None:
+        """Called in a thread of its own."""
+        if (cache := self.cache) is not None:
+            cache.offer(digest, self.context.chunk_store.folder)
 
     @contextmanager
     def _working_cache(self) -> Iterator[ChunkCache | None]:

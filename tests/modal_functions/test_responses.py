@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import modal
 import pytest
 
-from engine.errors import EngineError
+from engine.errors import EngineError, StoreError
 from engine.media.encoders import choose_encoder
 from engine.media.probe import probe
+from engine.pipeline.cache import StoreCache
 from engine.pipeline.job import RenderJob, plan_job
 from engine.pipeline.render import render_chunk
 from engine.timeline.edit import Edit
@@ -24,6 +27,7 @@ from tests.modal_functions.control_plane import ControlPlane
 from tests.modal_functions.world import USER, World, job_of
 from tests.waiting import wait_until
 
+WAIT_S = 30
 OPTIONS = {"upscaler": "none", "encoder": "libx264", "quality": None, "preset": "ultrafast"}
 
 
@@ -172,6 +176,47 @@ def test_a_chunk_that_fails(world: World) -> None:
     assert response["digest"] == failing.digest and response["attempts"] == 1
     assert [record["digest"] for record in response["chunks"]] == [job.chunks[0].digest]
     assert set(response) == {"status", "error", "digest", "attempts", "chunks"}
+
+
+def test_a_chunk_is_stored_while_the_next_one_is_rendered(world: World) -> None:
+    job = render_job(world)
+    second_rendered = threading.Event()
+    offer = StoreCache.offer
+
+    def watch_second(chunk: Any, *args: Any, **kwargs: Any) -> Any:
+        encoded = render_chunk(chunk, *args, **kwargs)
+        if chunk.digest == job.chunks[1].digest:
+            second_rendered.set()
+        return encoded
+
+    def offer_late(self: StoreCache, digest: str, folder: Path) -> None:
+        assert second_rendered.wait(WAIT_S), "the second chunk waits for the first to be stored"
+        offer(self, digest, folder)
+
+    world.monkeypatch.setattr("engine.pipeline.executors.render_chunk", watch_second)
+    world.monkeypatch.setattr(StoreCache, "offer", offer_late)
+    response = render(world, job)
+    assert response["status"] == "success", response
+    assert [record["digest"] for record in response["chunks"]] == [c.digest for c in job.chunks]
+    assert all(world.store.stat(f"cache/{chunk.digest}.mp4") for chunk in job.chunks)
+
+
+def test_a_chunk_that_cannot_be_stored_is_the_one_that_failed(world: World) -> None:
+    job = render_job(world)
+    offer = StoreCache.offer
+
+    def refuse_second(self: StoreCache, digest: str, folder: Path) -> None:
+        if digest == job.chunks[1].digest:
+            raise StoreError("the bucket", "is full")
+        offer(self, digest, folder)
+
+    world.monkeypatch.setattr(StoreCache, "offer", refuse_second)
+    response = render(world, job)
+    assert response["status"] == "error" and response["error"] == "the bucket: is full"
+    assert (response["digest"], response["attempts"]) == (job.chunks[1].digest, 1)
+    assert [record["digest"] for record in response["chunks"]] == [job.chunks[0].digest]
+    stored = [world.store.stat(f"cache/{chunk.digest}.json") for chunk in job.chunks]
+    assert [each is not None for each in stored] == [True, False, False]
 
 
 def test_a_bundle_that_is_not_the_one_that_was_meant(world: World) -> None:

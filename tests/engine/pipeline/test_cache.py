@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +14,15 @@ import pytest
 from engine.geometry import Size
 from engine.media.encoders import Encoder, choose_encoder
 from engine.pipeline.cache import StoreCache, Swept
-from engine.pipeline.exporter import export, probe_sources
+from engine.pipeline.exporter import Listener, export, probe_sources
+from engine.pipeline.progress import Progress
 from engine.records import record_bytes
 from engine.storage import LocalStore
 from engine.timeline.edit import Clip, Edit
 from engine.timeline.plan import Plan, build_plan
 from tests.clips import numbered_clip
 
+WAIT_S = 30
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 DIGESTS = [f"{number:032x}" for number in range(4)]
 
@@ -163,3 +166,31 @@ def test_a_sweep_touches_nothing_else(cache: StoreCache) -> None:
         cache.store.put_bytes(key, b"mine")
     assert cache.sweep(max_bytes=0, max_age=timedelta(0)) == Swept(0, 0, 0, 0)
     assert len(list(cache.store.list())) == 2
+
+
+class LateCache(StoreCache):
+    """It keeps the first chunk only once the second is rendered."""
+
+    rendered = threading.Event()
+
+    def offer(self, digest: str, folder: Path) -> None:
+        assert self.rendered.wait(WAIT_S), "the second chunk waits until the first is kept"
+        super().offer(digest, folder)
+
+
+def test_a_chunk_is_kept_while_the_next_one_is_rendered(clips: Clips, cache: StoreCache) -> None:
+    late = LateCache(cache.store)
+    plan = planned(clips.folder, "a.mp4", "b.mp4")
+
+    def note(progress: Progress) -> None:
+        if progress.frames_done > 10:
+            late.rendered.set()
+
+    report = export(
+        plan,
+        clips.folder / "x.mp4",
+        encoder=encoder_for(plan),
+        cache=late,
+        listener=Listener(on_progress=note),
+    )
+    assert report.warnings == () and len(clips.files) == 2 * 2
