@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.geometry import Size
 from engine.gpu.pictures import DevicePicture, on_device
+from engine.gpu.streams import streams_of
 from engine.pixels.picture import FinishedPicture, Picture
 
 PITCH_BYTES = 256
@@ -79,7 +80,7 @@ class DeviceFrameSink:
         planes = slot[:height], slot[height:]
         if self._device.type != "cuda":
             return av.VideoFrame.from_dlpack(planes, "nv12", width, height)
-        torch.cuda.current_stream(self._device).synchronize()  # the encoder waits for no stream
+        streams_of(self._device).wait_for_default_stream()  # the encoder waits for no stream
         context = _cuda_context(self._device.index or 0)
         return av.VideoFrame.from_dlpack(planes, "nv12", width, height, cuda_context=context)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from engine.geometry import Size
+from engine.gpu.streams import streams_of
 from engine.pixels.blend import WEIGHT_STEPS, fixed_point_weights
 from engine.pixels.picture import BLACK, FinishedPicture, Picture
 
@@ -30,20 +30,8 @@ class DevicePicture:
 
     def download(self) -> Callable[[], Picture]:
         """Starts to copy it to host memory. Calling the result waits for the copy and gives it."""
-        if not self.buffer.is_cuda:
-            return lambda: Picture(self.size, self.buffer.numpy())
-        host = torch.empty(self.buffer.shape, dtype=torch.uint8, pin_memory=True)
-        stream = _download_stream(self.buffer.device)
-        stream.wait_stream(torch.cuda.default_stream(self.buffer.device))
-        with torch.cuda.stream(stream):
-            host.copy_(self.buffer, non_blocking=True)
-            done = stream.record_event()
-
-        def waited() -> Picture:
-            done.synchronize()
-            return Picture(self.size, host.numpy())  # the closure keeps the buffer until here
-
-        return waited
+        copied = streams_of(self.buffer.device).download(self.buffer)
+        return lambda: Picture(self.size, copied().numpy())
 
 
 class DeviceCompositor:
@@ -69,9 +57,7 @@ def on_device(picture: FinishedPicture, device: torch.device) -> DevicePicture:
 def uploaded(picture: Picture, device: torch.device) -> DevicePicture:
     """A copy of the picture on the device."""
     buffer = torch.from_numpy(picture.buffer)
-    if device.type != "cuda":
-        return DevicePicture(picture.size, buffer.clone())
-    return DevicePicture(picture.size, buffer.pin_memory().to(device, non_blocking=True))
+    return DevicePicture(picture.size, streams_of(device).to_device(buffer))
 
 
 def blended(layers: Sequence[tuple[DevicePicture, float]]) -> DevicePicture:
@@ -86,8 +72,3 @@ def blended(layers: Sequence[tuple[DevicePicture, float]]) -> DevicePicture:
     sums[: first.size.height] += rest * BLACK[0]
     sums[first.size.height :] += rest * BLACK[1]
     return DevicePicture(first.size, (sums >> 16).to(torch.uint8))
-
-
-@cache
-def _download_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

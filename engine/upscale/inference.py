@@ -1,12 +1,12 @@
 """Runs a network on batches of pictures, in the precision that suits the device.
 
-When memory runs out, the batch is halved, and then the picture is tiled. A result that is not
-finite is computed again in float32. No picture is lost in silence: it comes out or an error does.
+Where memory runs out, it makes do with less, in either precision: see `fitting.py`.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -14,12 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.errors import UpscalerError
 from engine.geometry import Size
+from engine.upscale.fitting import FittingForward
 from engine.upscale.network import Network
-from engine.upscale.tiling import halvings, in_tiles
+from engine.upscale.tuning import TUNED, Tuning
 
-LEAST_TILE_PX = 64
 MOST_IMAGES = 8
 """Larger batches gain nothing on pictures of some hundred thousand pixels."""
 MEMORY_SHARE = 0.5
@@ -106,6 +105,7 @@ class Runner:
         precision: Precision,
         *,
         compiled: CompiledNetwork | None = None,
+        tuning: Tuning = TUNED,
     ) -> None:
         """`compiled`: computes batches in place of `network`, in about `precision`.
 
@@ -118,11 +118,17 @@ class Runner:
         """Pictures upscaled so far, each counted once however often it was computed."""
         self.events: list[str] = []
         """What had to be done about memory or precision, one line each."""
-        self._full = network
+        self.tuning = tuning
+        self._network = network
         self._fast = compiled or network.to(device, precision.dtype)
-        self._takes = compiled.dtype if compiled else precision.dtype
-        self._most = 1 << 30
-        """The largest batch that may be tried: it shrinks when memory runs out."""
+        self._fitting = FittingForward(
+            self._forward(self._fast, compiled.dtype if compiled else precision.dtype),
+            self.shape,
+            device,
+            self.events,
+        )
+        self._fitting_in_full: FittingForward | None = None
+        """The same in float32, from when it is first needed."""
         self._planned: dict[Size, int] = {}
         """Batch sizes by the size of a picture, as they were first planned."""
         self._pads = device.type == "cuda" or bool(compiled and compiled.fixed_shapes)
@@ -138,7 +144,7 @@ class Runner:
         where it is not known what a picture takes.
         """
         if asked is not None:
-            return min(asked, self._most)
+            return min(asked, self._fitting.most_images)
         pixel_bytes = self.shape.bytes_per_pixel
         if self.device.type != "cuda" or pixel_bytes is None:
             return 1
@@ -147,32 +153,60 @@ class Runner:
             image_bytes = size.width * size.height * pixel_bytes
             fitting = int(MEMORY_SHARE * free_bytes / image_bytes)
             self._planned[size] = max(1, min(fitting, MOST_IMAGES))
-        return min(self._planned[size], self._most)
+        return min(self._planned[size], self._fitting.most_images)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """The upscaled `images`: float32 (n, 3, h * scale, w * scale), not clamped, not checked.
+        """The upscaled `images`, (n, 3, h * scale, w * scale): not clamped, not checked.
 
-        `images`: float32 (n, 3, h, w) in [0, 1]. Raises `UpscalerError` where not even a small
-        tile fits into memory.
+        `images`: float32 (n, 3, h, w) in [0, 1]. The result is float32, or float16 where the
+        network computes in that. Raises `UpscalerError` where not even a small tile fits into
+        memory.
         """
         with self._lock:
             self.images += len(images)
-            return self._in_parts(self._padded(images))[: len(images)]
+            return self._fitting(self._padded(images))[: len(images)]
 
     @torch.inference_mode()
     def in_full_precision(self, images: Tensor) -> Tensor:
-        """The same computed in float32, for results that were not finite.
+        """The same in float32, for pictures whose result was not finite.
 
-        Raises `UpscalerError` where the result is not finite in float32 either.
+        Raises `UpscalerError` where not even a small tile fits into memory.
         """
         with self._lock:
-            self.events.append("a result was not finite and was computed again in float32")
-            network = self._full.to(self.device)
-            made = torch.cat([network(image) for image in torch.split(images, 1)])
-        if not bool(made.isfinite().all()):
-            raise UpscalerError("the network's result is not finite, in float32 either")
-        return made
+            return self._full()(images)
+
+    def not_finite(self) -> None:
+        """Is told that a batch was not finite, and is computed again in float32."""
+        self.events.append("a result was not finite and was computed again in float32")
+
+    def out_of_memory(self, images: int, *, in_full_precision: bool = False) -> None:
+        """Is told that a batch of `images` pictures did not fit. The next are half as large."""
+        with self._lock:
+            (self._full() if in_full_precision else self._fitting).halve(images)
+
+    def _full(self) -> FittingForward:
+        if self._fitting_in_full is None:
+            network = self._network.to(self.device)
+            self._fitting_in_full = FittingForward(
+                self._forward(network, torch.float32),
+                self.shape,
+                self.device,
+                self.events,
+                lack="out of memory in float32",
+                most_images=max(1, self._fitting.most_images // 2),  # it takes twice as much
+            )
+        return self._fitting_in_full
+
+    def _forward(
+        self, network: Callable[[Tensor], Tensor], dtype: torch.dtype
+    ) -> Callable[[Tensor], Tensor]:
+        def forward(images: Tensor) -> Tensor:
+            made = network(images.to(dtype, memory_format=self.shape.memory_format))
+            half = made.dtype == torch.float16 and self.tuning.half_results
+            return made if half else made.float()
+
+        return forward
 
     def _padded(self, images: Tensor) -> Tensor:
         """Fills the last batch of a run up to the size of those before it, with copies.
@@ -184,53 +218,7 @@ class Runner:
             return images
         size = images.shape[-2:]
         most = self._fullest[size] = max(self._fullest.get(size, 0), len(images))
-        lacking = min(most, self._most) - len(images)
+        lacking = min(most, self._fitting.most_images) - len(images)
         return (
             images if lacking <= 0 else torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])
         )
-
-    def out_of_memory(self, images: int) -> None:
-        """Is told that a batch of `images` pictures did not fit. The next are half as large."""
-        fitting = max(1, images // 2)
-        if fitting < self._most:
-            self._most = fitting
-            self.events.append(f"out of memory: batches of {fitting} from here on")
-        self._free()
-
-    def _in_parts(self, images: Tensor) -> Tensor:
-        parts = [self._in_memory(part) for part in torch.split(images, self._most)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _in_memory(self, images: Tensor) -> Tensor:
-        try:
-            return self._forward(images)
-        except torch.OutOfMemoryError:
-            self._free()
-        if len(images) == 1:
-            return self._tiled(images)
-        self.out_of_memory(len(images))
-        return self._in_parts(images)
-
-    def _tiled(self, image: Tensor) -> Tensor:
-        shape = self.shape
-        if not shape.can_be_tiled:
-            raise UpscalerError(f"{self.device} has not enough memory, and the network cannot tile")
-        radius = shape.receptive_radius if shape.tiles_exactly else None
-        for side in halvings(max(image.shape[-2:]), LEAST_TILE_PX):
-            tile = max(1, side // shape.multiple) * shape.multiple
-            self.events.append(f"out of memory: in tiles of {tile} pixels from here on")
-            try:
-                return in_tiles(self._forward, image, shape.scale, tile, radius, shape.multiple)
-            except torch.OutOfMemoryError:
-                self._free()
-        raise UpscalerError(
-            f"{self.device} has not enough memory for a tile of {LEAST_TILE_PX} pixels"
-        )
-
-    def _forward(self, images: Tensor) -> Tensor:
-        fast = images.to(self._takes, memory_format=self.shape.memory_format)
-        return self._fast(fast).float()
-
-    def _free(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()

@@ -20,23 +20,21 @@ from torch import Tensor
 from engine.errors import UpscalerError
 from engine.geometry import Box, Fit, Framing, Size
 from engine.gpu.frames import DeviceFrame, cut
+from engine.gpu.memory import first_line, is_out_of_memory
 from engine.gpu.pictures import DevicePicture
-from engine.gpu.streams import DeviceStreams
+from engine.gpu.streams import DeviceStreams, streams_of
 from engine.pixels.crop import CropSampler
 from engine.pixels.picture import FinishedPicture, Picture, SourceFrame
 from engine.source import SourceInfo
+from engine.upscale.device_pictures import picture_plans
 from engine.upscale.host_pictures import host_pictures
 from engine.upscale.inference import Runner
 from engine.upscale.regions import UpscaleRegion, covering
 from engine.upscale.stage import FrameCrop
-from engine.upscale.tensors import (
-    i420_of_ycc,
-    join_range,
-    rgb_of_i420,
-    split_range,
-    ycc_of_rgb,
-)
+from engine.upscale.tensors import join_range, rgb_of_i420, split_range
 
+Finish = Callable[[Tensor, Tensor], "Pending"]
+"""Begins the pictures of a network's result and of what lay outside of its input's range."""
 Pending = Callable[[], Sequence[FinishedPicture]]
 """Waits for a batch that was begun, and gives its pictures in order."""
 
@@ -51,18 +49,20 @@ class NetworkStage:
         batch: int | None = None,
         keep_on_device: bool | None = None,
         name: str = "network",
+        streams: DeviceStreams | None = None,
     ) -> None:
         """`batch`: regions at a time, by default as many as fit. `name`: of the model, for events.
 
         `keep_on_device`: frames are taken from the device and pictures left on it. By default this
-        is so on CUDA.
+        is so on CUDA. `streams`: by default those of the device.
         """
         self._name = name
         self._cuda = runner.device.type == "cuda"
         stays = self._cuda if keep_on_device is None else keep_on_device
         self.frames_on = str(runner.device) if stays else None
         self._runner = runner
-        self._streams = DeviceStreams(runner.device)
+        self._tuning = runner.tuning
+        self._streams = streams or streams_of(runner.device)
         self._batch = batch
 
     @property
@@ -75,7 +75,7 @@ class NetworkStage:
     ) -> Iterator[FinishedPicture]:
         """See `Stage`."""
         begun: deque[Pending] = deque()
-        ahead = 1 if self._cuda else 0
+        ahead = self._tuning.batches_ahead if self._streams.asynchronous else 0
         regions = self._regions(crops, source, framing.tilt_deg)
         for batch in _batches(regions, lambda size: self._runner.batch_size(size, self._batch)):
             begun.append(self._begin(batch, framing))
@@ -84,59 +84,86 @@ class NetworkStage:
         while begun:
             yield from begun.popleft()()
 
-    def _begin(self, batch: list[UpscaleRegion], framing: Framing) -> Pending:
+    def _begin(
+        self, batch: list[UpscaleRegion], framing: Framing, *, in_full_precision: bool = False
+    ) -> Pending:
         """Begins a batch, or two halves where it and its pictures do not fit into memory."""
         try:
-            return self._begin_whole(batch, framing)
-        except torch.OutOfMemoryError as error:
+            return self._begin_whole(batch, framing, in_full_precision=in_full_precision)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if len(batch) == 1:
-                raise UpscalerError(f"{self._runner.device} has not enough memory") from error
-        self._runner.out_of_memory(len(batch))
+                raise UpscalerError(
+                    f"{self._runner.device} has not enough memory ({first_line(error)})"
+                ) from error
+        self._runner.out_of_memory(len(batch), in_full_precision=in_full_precision)
         middle = len(batch) // 2
-        halves = [self._begin(half, framing) for half in (batch[:middle], batch[middle:])]
+        halves = [
+            self._begin(half, framing, in_full_precision=in_full_precision)
+            for half in (batch[:middle], batch[middle:])
+        ]
         return lambda: [picture for half in halves for picture in half()]
 
-    def _begin_whole(self, batch: list[UpscaleRegion], framing: Framing) -> Pending:
+    @torch.inference_mode()
+    def _begin_whole(
+        self, batch: list[UpscaleRegion], framing: Framing, *, in_full_precision: bool
+    ) -> Pending:
         """Begins a batch. Where its result is not finite, it is computed again in float32."""
         buffers = self._streams.upload([each.pixels for each in batch])
+        finish = self._on_device if self._cuda or self.frames_on else self._on_host
+        finished_by = finish(batch, framing)
         with self._streams.computing():
             inside, outside = split_range(rgb_of_i420(buffers))
-            made = self._runner(inside)
-            finite = made.isfinite().all()
-            pending = self._finish(join_range(made, outside), batch, framing)
+            compute = self._runner.in_full_precision if in_full_precision else self._runner
+            made = compute(inside)
+            finite = self._streams.answer(_all_finite(made))
+            pending = finished_by(made, outside)
+        computed = self._streams.computed(blocking=self._tuning.blocking_waits)
 
         def checked() -> Sequence[FinishedPicture]:
-            with self._streams.computing():
-                if bool(finite):  # waits for all that was computed
-                    return pending()
-                again = self._runner.in_full_precision(inside)
-                return self._finish(join_range(again, outside), batch, framing)()
+            computed()
+            if bool(finite):
+                return pending()
+            if in_full_precision:
+                raise UpscalerError("the network's result is not finite, in float32 either")
+            self._runner.not_finite()
+            return self._begin(batch, framing, in_full_precision=True)()
 
         return checked
 
-    def _finish(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
-        if self._cuda or self.frames_on is not None:
-            return self._on_device(made, batch, framing)
-        return self._on_host(made, batch, framing)
-
-    def _on_host(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
+    def _on_host(self, batch: list[UpscaleRegion], framing: Framing) -> Finish:
         """Takes the exact rectangles by the integer sampler: far faster than torch on a CPU."""
-
-        return lambda: host_pictures(made, batch, framing, self._runner.shape.scale)
-
-    def _on_device(self, made: Tensor, batch: list[UpscaleRegion], framing: Framing) -> Pending:
-        """Takes the exact rectangles in torch, where the pictures are."""
         scale = self._runner.shape.scale
-        buffers = []
-        for rgb, each in zip(made, batch, strict=True):
-            codes = ycc_of_rgb(rgb)
-            for rect in each.rects:
-                place, whole = each.enlarged(rect, scale), each.enlarged_frame(scale)
-                buffers.append(i420_of_ycc(codes, place, framing, whole))
-        return lambda: [
-            DevicePicture(framing.target, self._streams.for_default_stream(buffer))
-            for buffer in buffers
-        ]
+
+        def finish(made: Tensor, outside: Tensor) -> Pending:
+            joined = join_range(made.float(), outside)
+            return lambda: host_pictures(joined, batch, framing, scale)
+
+        return finish
+
+    def _on_device(self, batch: list[UpscaleRegion], framing: Framing) -> Finish:
+        """Takes the exact rectangles in torch, where the pictures are."""
+        scale, banded = self._runner.shape.scale, self._tuning.banded_resampling
+        plans = [picture_plans(each, framing, scale, banded=banded) for each in batch]
+        arrays = [array for of_region in plans for plan in of_region for array in plan.arrays]
+        sent = self._streams.upload_arrays(arrays, together=self._tuning.gathered_tables)
+
+        def finish(made: Tensor, outside: Tensor) -> Pending:
+            tables, inside = iter(sent), made.clamp_(0, 1)
+            buffers = [
+                plan.picture(*of_region, tables)
+                for of_region, plans_of in zip(
+                    zip(inside, outside, strict=True), plans, strict=True
+                )
+                for plan in plans_of
+            ]
+            return lambda: [
+                DevicePicture(framing.target, self._streams.for_default_stream(buffer))
+                for buffer in buffers
+            ]
+
+        return finish
 
     def _regions(
         self, crops: Iterable[FrameCrop], source: SourceInfo, tilt_deg: float
@@ -168,6 +195,11 @@ class NetworkStage:
             assert isinstance(frame, SourceFrame)
             sampler.sample(frame, place, Picture(region.size, pixels.numpy()))
             yield UpscaleRegion(region, pixels, rects, size)
+
+
+def _all_finite(made: Tensor) -> Tensor:
+    """One truth value. One pass reads the least and the largest, which keep what is no number."""
+    return torch.stack(torch.aminmax(made)).isfinite().all()
 
 
 def _batches(

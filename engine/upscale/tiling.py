@@ -49,15 +49,18 @@ def in_tiles(
     multiples of `multiple`, the sides of every tile are, too.
     """
     _, channels, height, width = image.shape
-    out = image.new_zeros((1, channels, height * scale, width * scale))
+    out: Tensor | None = None
     overlap = -(-(FEATHER_PX if radius is None else radius) // multiple) * multiple
     for rows in spans(height, tile, overlap):
         for columns in spans(width, tile, overlap):
             made = forward(image[..., rows.start : rows.stop, columns.start : columns.stop])
+            if out is None:
+                out = made.new_zeros((1, channels, height * scale, width * scale))
             if radius is None:
                 _fade_in(out, made, rows, columns, scale)
             else:
                 _paste(out, made, rows, columns, scale)
+    assert out is not None
     return out
 
 
