@@ -1,4 +1,4 @@
-"""What the fork server loads once for all workers: the modules of their work, and numba's types.
+"""What the fork server loads once for all workers: the modules of their work, and all they import.
 
 Importing it starts no thread and opens nothing, so that its process can be forked.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy.ma as masked_arrays  # numpy loads them at the first call of `unique`
 
 from backend import export_tasks, inspection_tasks, preview_tasks, worker
-from engine.compiled import load_compiler
 from engine.timeline import document
 
 __all__ = [
@@ -19,5 +18,3 @@ __all__ = [
     "preview_tasks",
     "worker",
 ]
-
-load_compiler()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import platformdirs
-
 
 def user_cache() -> Path | None:
     """The folder, which need not exist. None for a user without a home, as in some containers."""
+    import platformdirs  # slow to load, and seldom needed
+
     try:
         folder = platformdirs.user_cache_path("framestream")
     except RuntimeError:

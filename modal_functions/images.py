@@ -66,7 +66,7 @@ def _fetches_no_weights(path: Path) -> bool:
 
 
 def compile_kernels() -> None:
-    """Exports a small demo, so that numba's compiled kernels are in the image.
+    """Exports a small demo, so that compiled kernels are in the image.
 
     A container would take longer to compile them than to render its first chunk.
     """
@@ -87,9 +87,8 @@ def compile_kernels() -> None:
 def _with_sources(image: modal.Image, environment: dict[str, str]) -> modal.Image:
     """The image with the project's own code, which comes last since it changes most often.
 
-    The engine is copied and not mounted, since numba finds compiled kernels by the age of their
-    source. They are compiled for a processor type that every host can run: numba does not use
-    kernels that were compiled for another.
+    The engine is copied and not mounted, so that its kernels are compiled while the image is built,
+    for a processor type that every host can run: kernels for another one are compiled again.
     """
     numba = {
         "NUMBA_CACHE_DIR": KERNELS_FOLDER,

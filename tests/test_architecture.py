@@ -44,7 +44,7 @@ SURFACE = {"engine", "engine.__main__"}
 """What people import and start: it names every package, and no package names it."""
 
 ABOVE_THE_ENGINE = {"backend", "modal_functions", "bench", "tests"}
-HEAVY = {"av", "boto3", "numba", "numpy", "torch", "rich.progress"}
+HEAVY = {"av", "boto3", "llvmlite", "numba", "numpy", "torch", "rich.progress"}
 
 
 def module_name(path: Path) -> str:

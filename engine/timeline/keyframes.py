@@ -53,7 +53,8 @@ def crop_rects(
         rects = [largest_centred(frame, target_aspect)]
     sides = np.array([(rect.x, rect.y, rect.width, rect.height) for rect in rects])
     shown = np.empty((len(times_s), 4))
-    tangents = _tangents(key_times_s, sides, eases)
+    tangents = np.zeros(sides.shape)
+    _fill_tangents(key_times_s, sides, eases, tangents)
     held_s = _sample(key_times_s, sides, eases, tangents, times_s, shown)
     if not math.isnan(held_s):
         on_warning(f"at {held_s:.3f} s the curve would make the crop too small; it is kept larger")
@@ -62,16 +63,17 @@ def crop_rects(
 
 
 @compiled()
-def _tangents(key_times_s: Floats, sides: Floats, eases: NDArray[np.int64]) -> Floats:
+def _fill_tangents(
+    key_times_s: Floats, sides: Floats, eases: NDArray[np.int64], tangents: Floats
+) -> None:
     """Slopes at the keyframes, per second, shape (keyframes, 4), that keep a cubic monotone.
 
     Each is the weighted harmonic mean of the slopes on either side, and 0 where they differ in sign
     (Fritsch and Butland, "A method for constructing local monotone piecewise cubic interpolants",
     1984; the tangents of PCHIP). The slope is 0 at a cut, and at the first and the last keyframe:
-    a movement starts and ends there at rest.
+    a movement starts and ends there at rest. `tangents` holds zeros before.
     """
     last = len(key_times_s) - 1
-    tangents = np.zeros(sides.shape)
     for key in range(1, last):
         if eases[key - 1] == _CUT or eases[key] == _CUT:
             continue
@@ -84,7 +86,6 @@ def _tangents(key_times_s: Floats, sides: Floats, eases: NDArray[np.int64]) -> F
                 weight, other = 2 * after_s + before_s, after_s + 2 * before_s
                 mean = (weight + other) / (weight / arriving + other / leaving)
                 tangents[key, side] = mean
-    return tangents
 
 
 @compiled()

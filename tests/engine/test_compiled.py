@@ -1,4 +1,4 @@
-"""Compiled functions where numba cannot keep them: the folder is no folder, full, or damaged."""
+"""Compiled functions in new processes: what is compiled, what is loaded, what is left to numba."""
 
 from __future__ import annotations
 
@@ -9,63 +9,83 @@ from pathlib import Path
 
 import pytest
 
-from tests.disks import fill, small_disk
-
-CALL = """
-import kernels
-print(kernels.double(21), sum(kernels.double.stats.cache_hits.values()))
-"""
 KERNELS = """
 from engine.compiled import compiled
 
+FACTOR = 2
+
 @compiled()
-def double(number: int) -> int:
-    return 2 * number
+def scaled(number: int) -> int:
+    return FACTOR * number
+
+@compiled()
+def total(numbers: object, share: float, more: bool) -> float:
+    total = 0.0
+    for index in range(numbers.shape[0]):
+        total += scaled(numbers[index])
+    return total * share + more
+
+@compiled()
+def quotient(a: int, b: int) -> int:
+    return a // b
+
+@compiled()
+def shown(number: int) -> None:
+    print(number)
 """
+
+CALLS = """
+import sys
+import numpy as np
+from kernels import quotient, scaled, total
+
+numbers = np.arange(10, dtype=np.int16)
+print(scaled(21), scaled(np.uint8(200)), scaled(-3))
+print(total(numbers, 0.5, True), total(numbers[::-3], 1.0, False), total(numbers[:0], 1.0, True))
+print(quotient(-7, 2))
+try:
+    quotient(1, 0)
+except RuntimeError as error:
+    print(error)
+print("numba" in sys.modules)
+"""
+RESULTS = ["42 400 -6", "46.0 36.0 1.0", "-4", "kernels.quotient ended with numba's status 1"]
 
 
 @pytest.fixture
-def kernels(tmp_path: Path) -> Path:
-    folder = tmp_path / "code"
-    folder.mkdir()
-    (folder / "kernels.py").write_text(KERNELS)
-    return folder
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "kernels.py").write_text(KERNELS)
+    return tmp_path
 
 
-def called(kernels: Path, cache: Path) -> tuple[str, bool]:
-    """The result in a new process, and whether the code was found in the folder."""
+def printed(folder: Path, code: str) -> list[str]:
+    """The lines that a new process prints."""
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(kernels), str(Path(__file__).parents[2])]),
-        "NUMBA_CACHE_DIR": str(cache),
-        "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+        "PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parents[2])]),
+        "NUMBA_CACHE_DIR": str(folder / "cache"),
     }
-    command = [sys.executable, "-c", CALL]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    result, hits = done.stdout.split()
-    return result, hits != "0"
+    return done.stdout.splitlines()
 
 
-def test_the_code_is_kept_between_runs_and_replaced_where_it_is_torn(
-    kernels: Path, tmp_path: Path
-) -> None:
-    cache = tmp_path / "cache"
-    assert called(kernels, cache) == ("42", False)
-    assert called(kernels, cache) == ("42", True)
-    for kind in ("nbi", "nbc"):  # its index, its code
-        [path] = cache.rglob(f"*.{kind}")
-        os.truncate(path, path.stat().st_size // 2)
-        assert called(kernels, cache) == ("42", False)
-    assert called(kernels, cache) == ("42", True)
+def test_numba_is_only_loaded_to_compile(folder: Path) -> None:
+    assert printed(folder, CALLS) == [*RESULTS, "True"]
+    assert printed(folder, CALLS) == [*RESULTS, "False"]
+    (folder / "kernels.py").write_text("# longer\n" + KERNELS)
+    assert printed(folder, CALLS) == [*RESULTS, "False"]
 
 
-def test_without_a_folder_it_is_compiled(kernels: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert called(kernels, tmp_path / "file" / "cache") == ("42", False)
+def test_a_change_of_what_a_function_calls_compiles_it_again(folder: Path) -> None:
+    call = "import kernels, numpy; print(kernels.total(numpy.array([21]), 1.0, False))"
+    assert printed(folder, call) == ["42.0"]
+    (folder / "kernels.py").write_text(KERNELS.replace("FACTOR = 2", "FACTOR = 3"))
+    assert printed(folder, call) == ["63.0"]
 
 
-def test_on_a_full_disk_it_is_compiled(kernels: Path, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 1 << 20) as disk:
-        fill(disk)
-        assert called(kernels, disk / "cache") == ("42", False)
+def test_code_that_needs_numba_when_it_runs_has_it(folder: Path) -> None:
+    """Its file stays empty, so each process compiles it."""
+    assert printed(folder, "import kernels; kernels.shown(42)") == ["42"]
+    assert [each.stat().st_size for each in (folder / "cache").iterdir()] == [0]
