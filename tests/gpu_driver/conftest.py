@@ -37,7 +37,7 @@ class Driver:
         """Complains of what was not given back."""
         from engine.gpu import checks, encoder_frames
 
-        checks.encoding_refusal.cache_clear()
+        checks._difference.cache_clear()
         encoder_frames._cuda_context.cache_clear()
         gc.collect()
         self.memory.empty_cache()

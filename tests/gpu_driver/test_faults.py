@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.errors import ChunkError, EncoderError
@@ -14,7 +15,10 @@ from engine.media.encoders import choose_encoder
 from engine.media.frame_sink import HostFrameSink
 from engine.media.inspect import ChunkFile, read_chunk
 from engine.media.join import join
+from engine.pixels.picture import SourceFrame
+from tests.engine.gpu.test_frames import host_planes, on_device, planes_of
 from tests.gpu_driver.conftest import Driver
+from tests.gpu_driver.test_decoding import a_clip
 from tests.gpu_driver.test_encoding import FPS, SINKS, SIZE, an_encoder, written
 
 NO_NVENC = "no GPU here opens it"
@@ -85,6 +89,29 @@ def test_chunks_of_two_drivers_do_not_join(tmp_path: Path, monkeypatch: pytest.M
     ):
         join(chunks, None, [], tmp_path / "film.mp4", frame_count=10, sample_count=0, fps=FPS,
              size=SIZE, on_step=lambda: None)  # fmt: skip
+
+
+@pytest.mark.parametrize("picture", [1, 28], ids=["first", "in the middle"])
+def test_a_picture_that_does_not_decode_leaves_the_clip_to_the_cpu(
+    picture: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same frames, and no way back to the start of the file."""
+    info = a_clip(tmp_path, 90)
+    wanted = list(range(45, 90))
+    monkeypatch.setenv("GPU_DRIVER_DECODE_ERROR_AT", str(picture))
+    of_cpu, warnings = host_planes(info, []), list[str]()
+    with on_device(info, "cuda:0", warnings.append) as reader:
+        frames = list(reader.surfaces(info.frame_pts[wanted]))
+        assert reader.device is None
+    (warning,) = warnings
+    assert warning.startswith(f"{info.location}: decoding by NVDEC stopped: ")
+    assert warning.endswith("; decoded on the CPU from here on")
+    on_host = [isinstance(frame, SourceFrame) for frame in frames]
+    assert on_host == sorted(on_host) and on_host[-1] and on_host[0] == (picture == 1)
+    for number, frame in zip(wanted, frames, strict=True):
+        for made, plane in zip(planes_of(frame), of_cpu[number], strict=True):
+            np.testing.assert_array_equal(made, plane)
+    assert reader.decoded_frames < 45 + 15 + 16  # and at most a GOP and what is held back twice
 
 
 def test_frames_on_the_device_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
