@@ -1,13 +1,16 @@
-"""A bounded queue between two stages: one thread works ahead, the consumer takes items in order."""
+"""Work ahead of a consumer that takes items in order: by one thread, or by a pool of them."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, wait
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _POLL_S = 0.1
 
@@ -84,3 +87,25 @@ class Prefetch(Generic[T]):
                 continue
             return True
         return False
+
+
+def computed_ahead(
+    function: Callable[[T], R], items: Iterable[T], pool: Executor, ahead: int
+) -> Iterator[R]:
+    """`function` of each item, in order, computed in the pool for up to `ahead` items to come.
+
+    The items are taken in the consumer's thread. An exception reaches the consumer in its item's
+    place. Nothing of it runs in the pool after the end, or after the generator was closed.
+    """
+    begun: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            begun.append(pool.submit(function, item))
+            if len(begun) > ahead:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        for each in begun:
+            each.cancel()
+        wait(begun)

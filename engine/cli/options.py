@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from enum import StrEnum
 from fractions import Fraction
 from functools import wraps
 from pathlib import Path
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
     from engine.media.encoders import Encoder
     from engine.pipeline.executors import Executor
     from engine.upscale.stage import Upscaler
-
-
-class Device(StrEnum):
-    """Where an upscaling network runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 FilmOption = Annotated[
@@ -66,7 +57,14 @@ class UpscalerChoice:
             "and slow), or another that [bold]framestream doctor[/bold] lists.",
         ),
     ] = "auto"
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda|mps|openvino|openvino:GPU",
+            help="Where the network runs. [bold]auto[/bold] takes a GPU, else OpenVINO where it "
+            "is installed and the CPU computes in bfloat16, else the CPU.",
+        ),
+    ] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
-from pathlib import Path
 
 from engine.errors import UpscalerError
+from engine.upscale.devices import choose_device, quick_lack_of_cuda
 from engine.upscale.models import GENERAL, MODELS, X2PLUS, X4PLUS, Model, model_named
 from engine.upscale.options import NetworkOptions
 from engine.upscale.spec import NetworkSpec
@@ -16,12 +15,6 @@ QUALITY = "realesrgan"
 """x2plus where a crop is at most doubled, which is a quarter of the work; x4plus above."""
 
 UPSCALERS = ("auto", "none", QUALITY, *MODELS)
-DEVICES = ("auto", "cpu", "cuda")
-
-_NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia")
-"""Where Linux, and Linux under Windows, shows an NVIDIA driver."""
-
-
 DEFAULTS = NetworkOptions()
 """All that a user may set, left as it is."""
 
@@ -39,16 +32,22 @@ def choose_upscaler(
         raise UpscalerError(f"there is no upscaler {name!r}; there are {', '.join(UPSCALERS)}")
     if name == "none":
         return PlainResampler("asked for")
-    if name == "auto" and device != "cuda" and (lack := _lack_of_cuda()) is not None:
+    if name == "auto" and device not in ("cuda", "mps") and (lack := _lack_of_speed(device)):
         return PlainResampler(
             f"auto: {lack}, so plain resampling; ask for {GENERAL.name} to run it all the same"
         )
+    plain = options.model_path is None and options.precision is None
+    chosen = choose_device(device, plain_network=plain)
     return Networks(
-        name,
-        _device(device),
-        "auto: there is a CUDA device" if name == "auto" else "asked for",
-        options,
+        name, chosen.name, f"{'auto' if name == 'auto' else 'asked for'}: {chosen.why}", options
     )
+
+
+def _lack_of_speed(device: str) -> str | None:
+    """Why a network that nobody named would be too slow on the device; None where it is not."""
+    if device == "auto":
+        return quick_lack_of_cuda()
+    return f"a network is slow on device {device}"
 
 
 def network_for(name: str, scale: float) -> Model | None:
@@ -94,25 +93,3 @@ class Networks:
             precision=precision_on(self.device, self.options.precision).value,
             options=replace(self.options, on_download=None),
         )
-
-
-def _lack_of_cuda() -> str | None:
-    """Why there is no CUDA here, or None where there is."""
-    if not any(Path(device).exists() for device in _NVIDIA_DEVICES):
-        return "no CUDA device here"  # and no need to load torch, which takes a second
-    if find_spec("torch") is None:
-        return "torch is not installed"
-    import torch
-
-    return None if torch.cuda.is_available() else "no CUDA device here"
-
-
-def _device(name: str) -> str:
-    if name not in DEVICES:
-        raise UpscalerError(f"there is no device {name!r}; there are {', '.join(DEVICES)}")
-    if find_spec("torch") is None:
-        raise UpscalerError("networks need torch: pip install 'framestream[upscale]'")
-    lack = _lack_of_cuda()
-    if name == "cuda" and lack is not None:
-        raise UpscalerError(f"device cuda: {lack}")
-    return "cpu" if name == "cpu" or lack is not None else "cuda"

@@ -21,7 +21,7 @@ LEAST_TILE_PX = 64
 
 
 class FittingForward:
-    """A network in one precision. Not for several threads at once."""
+    """A network in one precision. Threads may share it; each may find out that memory lacks."""
 
     def __init__(
         self,

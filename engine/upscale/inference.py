@@ -48,12 +48,14 @@ _DTYPES = {
 def best_precision(device: torch.device) -> Precision:
     """The precision that is fast on the device and loses little.
 
-    float16 on CUDA: below compute capability 8.0, as on a T4, bfloat16 is slow. On a CPU bfloat16
-    where oneDNN computes in it (AVX-512 and up), else float32: emulated bfloat16 is ten times
-    slower.
+    float16 on CUDA: below compute capability 8.0, as on a T4, bfloat16 is slow. float32 on Apple's
+    GPUs, where others report black pictures in float16. On a CPU bfloat16 where oneDNN computes in
+    it (AVX-512 and up), else float32: emulated bfloat16 is ten times slower.
     """
     if device.type == "cuda":
         return Precision.FP16
+    if device.type == "mps":
+        return Precision.FP32
     return Precision.BF16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else Precision.FP32
 
 
@@ -96,7 +98,7 @@ def torch_compiled(network: Network, device: torch.device, precision: Precision)
 
 
 class Runner:
-    """A network on a device. Threads may share it; it computes for one at a time."""
+    """A network on a device. Threads may share it."""
 
     def __init__(
         self,
@@ -106,10 +108,12 @@ class Runner:
         *,
         compiled: CompiledNetwork | None = None,
         tuning: Tuning = TUNED,
+        at_once: int = 1,
     ) -> None:
         """`compiled`: computes batches in place of `network`, in about `precision`.
 
         What it makes that is not finite is still computed again by `network`, in float32.
+        `at_once`: for how many threads it computes at the same time; others wait.
         """
         self.shape = network.shape
         self.device = device
@@ -135,7 +139,9 @@ class Runner:
         """Whether a new batch size costs more than computing a few pictures in vain."""
         self._fullest: dict[torch.Size, int] = {}
         """The most pictures of one size that were in a batch."""
-        self._lock = threading.Lock()
+        self.at_once = at_once
+        self._computing = threading.Semaphore(at_once)
+        self._counting = threading.Lock()
 
     def batch_size(self, size: Size, asked: int | None = None) -> int:
         """Pictures of that size in one batch, at most as many as were asked for.
@@ -163,8 +169,9 @@ class Runner:
         network computes in that. Raises `UpscalerError` where not even a small tile fits into
         memory.
         """
-        with self._lock:
+        with self._counting:
             self.images += len(images)
+        with self._computing:
             return self._fitting(self._padded(images))[: len(images)]
 
     @torch.inference_mode()
@@ -173,7 +180,7 @@ class Runner:
 
         Raises `UpscalerError` where not even a small tile fits into memory.
         """
-        with self._lock:
+        with self._computing:
             return self._full()(images)
 
     def not_finite(self) -> None:
@@ -182,7 +189,7 @@ class Runner:
 
     def out_of_memory(self, images: int, *, in_full_precision: bool = False) -> None:
         """Is told that a batch of `images` pictures did not fit. The next are half as large."""
-        with self._lock:
+        with self._computing:
             (self._full() if in_full_precision else self._fitting).halve(images)
 
     def _full(self) -> FittingForward:

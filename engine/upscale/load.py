@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from engine.errors import UpscalerError
+from engine.upscale.devices import openvino_target
 from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.models import Model, model_named
-from engine.upscale.network import Network, blend_denoise, load_network
+from engine.upscale.network import CompactShape, Network, blend_denoise, load_network
 from engine.upscale.network_stage import NetworkStage
 from engine.upscale.options import NetworkOptions
 from engine.upscale.other_networks import load_user_network
@@ -32,6 +33,8 @@ def checkpoint_digest(model: Model, options: NetworkOptions) -> str:
 def precision_on(device: str, name: str | None) -> Precision:
     """The precision of that name, or what suits the device. Raises `UpscalerError`."""
     if name is None:
+        if (target := openvino_target(device)) is not None:
+            return Precision.BF16 if target == "CPU" else Precision.FP16
         return best_precision(torch.device(device))
     try:
         return Precision(name)
@@ -56,15 +59,51 @@ def load_stage(
     if options.denoise != 1:
         companion = load_network(_companion_path(model, options))
         network = blend_denoise(network, companion, options.denoise)
-    runner = Runner(network, torch.device(device), _possible(precision, network, options))
-    if runner.precision != precision:
+    return NetworkStage(
+        _runner(network, device, Precision(precision), options), batch=options.batch, name=name
+    )
+
+
+def _runner(network: Network, device: str, precision: Precision, options: NetworkOptions) -> Runner:
+    """The network on the device, as near to the precision as it can be computed."""
+    if (target := openvino_target(device)) is not None:
+        return _openvino_runner(network, target, precision)
+    on = torch.device(device)
+    possible = _possible(precision, network, options)
+    runner = Runner(network, on, possible, at_once=_passes_at_once(network, on))
+    if possible != precision:
         runner.events.append(f"the network does not support {precision}: computed in float32")
-    return NetworkStage(runner, batch=options.batch, name=name)
+    return runner
 
 
-def _possible(name: str, network: Network, options: NetworkOptions) -> Precision:
-    """The precision of that name, or float32 where the network cannot do it and nobody asked."""
-    precision = Precision(name)
+def _openvino_runner(network: Network, target: str, precision: Precision) -> Runner:
+    """The network by OpenVINO; by torch, with an event that says so, where it is not ours."""
+    from engine.upscale.openvino_network import OpenVinoNetwork, graph_of
+
+    cpu = torch.device("cpu")
+    at_once = _passes_at_once(network, cpu)
+    try:
+        graph = graph_of(network)
+    except UpscalerError as error:
+        best = best_precision(cpu)
+        dtypes = network.shape.dtypes
+        runner = Runner(network, cpu, best if best.dtype in dtypes else Precision.FP32)
+        runner.events.append(f"{error}: computed by torch on the CPU")
+        return runner
+    compiled = OpenVinoNetwork(graph, network.shape.scale, target, precision, at_once)
+    return Runner(network, cpu, precision, compiled=compiled, at_once=at_once)
+
+
+def _passes_at_once(network: Network, device: torch.device) -> int:
+    """Pictures that are computed at the same time on a device.
+
+    Two on a CPU, for a network whose pass takes little memory. See `host_pictures`.
+    """
+    return 2 if device.type == "cpu" and isinstance(network.shape, CompactShape) else 1
+
+
+def _possible(precision: Precision, network: Network, options: NetworkOptions) -> Precision:
+    """The precision, or float32 where the network cannot do it and nobody asked for it."""
     if precision.dtype in network.shape.dtypes:
         return precision
     if options.precision is not None:

@@ -173,14 +173,14 @@ class Compact(nn.Module):
         for _ in range(shape.inner_convs):
             layers += [conv(features, features), nn.PReLU(features)]
         self.body = nn.Sequential(*layers, conv(features, 3 * shape.scale**2))
-        self._scale = shape.scale
+        self.scale = shape.scale
 
     def forward(self, rgb: Tensor) -> Tensor:
         """See the class."""
         residual: Tensor = self.body(rgb)
         # each pixel is added to all that it becomes: shuffled, the nearest-neighbour picture
         torch.unflatten(residual, 1, (3, -1)).add_(rgb.unsqueeze(2))
-        return F.pixel_shuffle(residual, self._scale)
+        return F.pixel_shuffle(residual, self.scale)
 
 
 class DenseBlock(nn.Module):
@@ -239,11 +239,11 @@ class RRDBNet(nn.Module):
         self.conv_up2 = conv(features, features)
         self.conv_hr = conv(features, features)
         self.conv_last = conv(features, 3)
-        self._fold = shape.multiple
+        self.fold = shape.multiple
 
     def forward(self, rgb: Tensor) -> Tensor:
         """See the class."""
-        first = self.conv_first(F.pixel_unshuffle(rgb, self._fold))
+        first = self.conv_first(F.pixel_unshuffle(rgb, self.fold))
         trunk = self.conv_body(self.body(first)).add_(first)
         twice = lrelu(self.conv_up1(F.interpolate(trunk, scale_factor=2, mode="nearest")))
         fourfold = lrelu(self.conv_up2(F.interpolate(twice, scale_factor=2, mode="nearest")))

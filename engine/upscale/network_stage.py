@@ -27,11 +27,11 @@ from engine.pixels.crop import CropSampler
 from engine.pixels.picture import FinishedPicture, Picture, SourceFrame
 from engine.source import SourceInfo
 from engine.upscale.device_pictures import picture_plans
-from engine.upscale.host_pictures import host_pictures
+from engine.upscale.host_pictures import HostPictures
 from engine.upscale.inference import Runner
 from engine.upscale.regions import UpscaleRegion, covering
 from engine.upscale.stage import FrameCrop
-from engine.upscale.tensors import join_range, rgb_of_i420, split_range
+from engine.upscale.tensors import rgb_of_i420, split_range
 
 Finish = Callable[[Tensor, Tensor], "Pending"]
 """Begins the pictures of a network's result and of what lay outside of its input's range."""
@@ -64,6 +64,7 @@ class NetworkStage:
         self._tuning = runner.tuning
         self._streams = streams or streams_of(runner.device)
         self._batch = batch
+        self._host = None if stays or self._cuda else HostPictures(runner)
 
     @property
     def events(self) -> list[str]:
@@ -74,10 +75,14 @@ class NetworkStage:
         self, crops: Iterable[FrameCrop], source: SourceInfo, framing: Framing
     ) -> Iterator[FinishedPicture]:
         """See `Stage`."""
+        regions = self._regions(crops, source, framing.tilt_deg)
+        batches = _batches(regions, lambda size: self._runner.batch_size(size, self._batch))
+        if self._host is not None:
+            yield from self._host.of(batches, framing)
+            return
         begun: deque[Pending] = deque()
         ahead = self._tuning.batches_ahead if self._streams.asynchronous else 0
-        regions = self._regions(crops, source, framing.tilt_deg)
-        for batch in _batches(regions, lambda size: self._runner.batch_size(size, self._batch)):
+        for batch in batches:
             begun.append(self._begin(batch, framing))
             if len(begun) > ahead:
                 yield from begun.popleft()()
@@ -111,8 +116,7 @@ class NetworkStage:
     ) -> Pending:
         """Begins a batch. Where its result is not finite, it is computed again in float32."""
         buffers = self._streams.upload([each.pixels for each in batch])
-        finish = self._on_device if self._cuda or self.frames_on else self._on_host
-        finished_by = finish(batch, framing)
+        finished_by = self._on_device(batch, framing)
         with self._streams.computing():
             inside, outside = split_range(rgb_of_i420(buffers))
             compute = self._runner.in_full_precision if in_full_precision else self._runner
@@ -131,16 +135,6 @@ class NetworkStage:
             return self._begin(batch, framing, in_full_precision=True)()
 
         return checked
-
-    def _on_host(self, batch: list[UpscaleRegion], framing: Framing) -> Finish:
-        """Takes the exact rectangles by the integer sampler: far faster than torch on a CPU."""
-        scale = self._runner.shape.scale
-
-        def finish(made: Tensor, outside: Tensor) -> Pending:
-            joined = join_range(made.float(), outside)
-            return lambda: host_pictures(joined, batch, framing, scale)
-
-        return finish
 
     def _on_device(self, batch: list[UpscaleRegion], framing: Framing) -> Finish:
         """Takes the exact rectangles in torch, where the pictures are."""

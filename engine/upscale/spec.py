@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UpscalerError
+from engine.upscale.devices import OPENVINO
 from engine.upscale.options import NetworkOptions
 from engine.upscale.stage import PlainResampler, StageSpec
 
@@ -20,7 +21,7 @@ class NetworkSpec:
     model: str
     """The name of an official model."""
     device: str
-    """As torch spells it."""
+    """As torch spells it, or OpenVINO's: see `devices`."""
     weights: str
     """Digest of the checkpoint, and how much of its companion is blended in."""
     precision: str
@@ -30,7 +31,10 @@ class NetworkSpec:
     @property
     def key(self) -> str:
         """See `StageSpec`."""
-        return f"{self.weights}:{self.precision}:{self.device.partition(':')[0]}"
+        kind, _, place = self.device.partition(":")
+        if kind == OPENVINO:  # its CPU and its GPU give other pixels; two of torch's GPUs do not
+            kind = f"{OPENVINO}-{place or 'CPU'}"
+        return f"{self.weights}:{self.precision}:{kind}"
 
     def load(self) -> NetworkStage:
         """See `StageSpec`. Raises `UpscalerError` where other weights than these are found."""

@@ -1,14 +1,15 @@
-"""A bounded queue between two stages: order, bound, errors, and nothing left behind."""
+"""Work ahead of a consumer: order, bound, errors, and nothing left behind."""
 
 from __future__ import annotations
 
 import threading
 import traceback
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from engine.prefetch import Prefetch
+from engine.prefetch import Prefetch, computed_ahead
 
 
 def workers() -> list[threading.Thread]:
@@ -124,3 +125,63 @@ def test_while_waiting_is_called_until_an_item_comes_and_may_raise() -> None:
     with Prefetch(slow(), 2, "worker") as ahead, pytest.raises(TimeoutError, match="enough"):
         next(ahead.items(give_up))
     assert not workers()
+
+
+def test_what_a_pool_computes_comes_in_the_order_of_the_items() -> None:
+    """The first waits for the second."""
+    second_is_done = threading.Event()
+
+    def compute(number: int) -> int:
+        if number == 0:
+            assert second_is_done.wait(10)
+        elif number == 1:
+            second_is_done.set()
+        return number * 10
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(computed_ahead(compute, range(20), pool, 1)) == [n * 10 for n in range(20)]
+
+
+def test_a_pool_is_given_no_more_items_than_the_consumer_is_ahead() -> None:
+    given = 0
+
+    def items() -> Iterator[int]:
+        nonlocal given
+        for number in range(10):
+            given = number + 1
+            yield number
+
+    with ThreadPoolExecutor(4) as pool:
+        for taken, _ in enumerate(computed_ahead(int, items(), pool, 2)):
+            assert given <= taken + 3
+
+
+def test_an_error_in_a_pool_comes_after_the_items_before_it() -> None:
+    taken = []
+    with ThreadPoolExecutor(4) as pool, pytest.raises(ZeroDivisionError):
+        for item in computed_ahead(lambda n: 6 // (3 - n), range(9), pool, 3):
+            taken.append(item)  # noqa: PERF402 - what came before the error is kept
+    assert taken == [2, 3, 6]
+
+
+def test_leaving_early_waits_for_what_the_pool_computes() -> None:
+    running, begun, may_end = 0, threading.Semaphore(0), threading.Event()
+
+    def compute(number: int) -> int:
+        nonlocal running
+        if number:
+            running += 1
+            begun.release()
+            assert may_end.wait(10)
+            running -= 1
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        made = computed_ahead(compute, range(9), pool, 3)
+        assert next(made) == 0
+        assert begun.acquire(timeout=10)
+        threading.Timer(0.05, may_end.set).start()
+        assert isinstance(made, Generator)
+        made.close()
+        assert running == 0
+        assert not begun.acquire(blocking=False)

@@ -29,18 +29,15 @@ NETWORK = seeded(TINY)
 TARGET = Size(54, 96)
 
 
-class HostFrames(NetworkStage):
-    """Frames in host memory, and rectangles by torch, as where CUDA has neither NVDEC nor NVENC."""
-
-    _on_host = NetworkStage._on_device
-
-
 def on_device() -> NetworkStage:
     return stage(NETWORK, 3, on_device=True)
 
 
 def in_host_memory() -> NetworkStage:
-    return HostFrames(on_device()._runner, batch=3)
+    """Frames in host memory, and rectangles by torch, as where CUDA has neither NVDEC nor NVENC."""
+    made = on_device()
+    made.frames_on = None
+    return made
 
 
 def a_reel(folder: Path, size: tuple[int, int] = (160, 96), target: Size = TARGET) -> Plan:
