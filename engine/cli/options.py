@@ -38,8 +38,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, n
 EncoderOption = Annotated[
     str,
     typer.Option(
-        metavar="auto|h264_nvenc|hevc_nvenc|libx264",
-        help="[bold]auto[/bold] takes h264_nvenc where it opens, else libx264.",
+        metavar="auto|h264_nvenc|hevc_nvenc|h264_videotoolbox|libx264",
+        help="[bold]auto[/bold] takes h264_nvenc where it opens, h264_videotoolbox on Apple "
+        "machines, else libx264.",
     ),
 ]
 

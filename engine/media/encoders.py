@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 import av
+from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecOption
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
@@ -21,8 +22,8 @@ from engine.timing import DEFAULT_KEY_INTERVAL_S, KEY_INTERVALS_S, exact_seconds
 THREADS = 4
 """x264's output depends on its thread count, so it is the same on every machine."""
 
-AUTO_ORDER = ("h264_nvenc", "libx264")
-"""`auto` is the first of these that opens."""
+AUTO_ORDER = ("h264_nvenc", "h264_videotoolbox", "libx264")
+"""`auto` is the first of these that opens. FFmpeg has Apple's on Apple machines only."""
 
 _GOP_OPTIONS = frozenset(
     {"g", "keyint_min", "sc_threshold", "forced-idr", "no-scenecut", "strict_gop"}
@@ -32,6 +33,8 @@ _GOP_OPTIONS = frozenset(
 _NONE_BY_ITSELF = "100000"
 """An interval beyond any chunk's length: the encoder makes no key frame that it is not asked for.
 So parameter sets do not depend on the interval, and films of different intervals can be joined."""
+
+_NOT_BUILT_IN = "this FFmpeg is built without it"
 
 _SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 """FFmpeg's suffixes of numbers: `maxrate=5M`."""
@@ -45,8 +48,10 @@ class _Profile:
     quality_option: str
     quality: float
     presets: tuple[str, ...]
-    preset: str
+    preset: str | None
     tag: str
+    to_option: Callable[[float], float] = float
+    """From a quality, of which lower is better, to the value of its option."""
 
 
 _NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
@@ -61,6 +66,17 @@ _NVENC_FIXED = {
     "strict_gop": "1",
     "spatial-aq": "1",
 }
+
+_QUALITY_UNIT = 118
+"""FFmpeg's FF_QP2LAMBDA: `global_quality` counts in these."""
+
+
+def _videotoolbox_quality(quality: float) -> float:
+    """VideoToolbox's own scale is 100 for the best to 1. Raises `EncoderError`."""
+    if not 0 <= quality <= 99:
+        raise EncoderError(f"h264_videotoolbox quality: must be from 0 to 99, not {quality:g}")
+    return round((100 - quality) * _QUALITY_UNIT)
+
 
 _PROFILES: Final[Mapping[str, _Profile]] = {
     "libx264": _Profile(
@@ -95,6 +111,22 @@ _PROFILES: Final[Mapping[str, _Profile]] = {
         presets=_NVENC_PRESETS,
         preset="p5",
         tag="avc1",
+    ),
+    # untried; the options are those of FFmpeg's videotoolboxenc.c
+    "h264_videotoolbox": _Profile(
+        fixed={
+            "profile": "high",
+            "flags": "+qscale+cgop",  # constant quality, which Intel's Macs refuse; closed GOPs
+            "g": _NONE_BY_ITSELF,
+            "bf": "0",  # nothing is reordered, so a key frame that is asked for closes its GOP
+            "realtime": "0",
+        },
+        quality_option="global_quality",
+        quality=35,
+        presets=(),
+        preset=None,
+        tag="avc1",
+        to_option=_videotoolbox_quality,
     ),
     "hevc_nvenc": _Profile(
         fixed={**_NVENC_FIXED, "profile": "main"},
@@ -154,7 +186,8 @@ def choose_encoder(
     """The encoder for an export, checked by opening it once.
 
     `auto` takes the first of `AUTO_ORDER` that opens. `quality` is the encoder's own constant
-    quality scale (libx264: crf, NVENC: cq; lower is better). `options` go to FFmpeg unchanged.
+    quality scale, of which lower is better (libx264: crf, NVENC: cq, VideoToolbox: what its own
+    lacks of 100). `options` go to FFmpeg unchanged.
     `key_interval_s` is from one key frame to the next: see `key_interval_frames`. Raises
     `EncoderError` for an unknown name, preset, option or value, and for an encoder that is
     requested by name and does not open here.
@@ -194,6 +227,8 @@ def _first_that_opens(make: Callable[[str, str], Encoder]) -> Encoder:
     """The first of `AUTO_ORDER` that opens. `make` is given a name, and why it was chosen."""
     refusals: list[str] = []
     for name in AUTO_ORDER:
+        if not _is_built_in(name):
+            continue
         last = name == AUTO_ORDER[-1]
         try:
             encoder = make(name, "; ".join([*refusals, f"{name} opens"]))
@@ -211,6 +246,8 @@ def _first_that_opens(make: Callable[[str, str], Encoder]) -> Encoder:
 
 def refusal_of(encoder: Encoder) -> str | None:
     """Why an encoder does not open on this machine; None where it opens."""
+    if not _is_built_in(encoder.name):
+        return _NOT_BUILT_IN
     context = av.codec.CodecContext.create(encoder.name, "w")
     assert isinstance(context, VideoCodecContext)
     configure(context, encoder)
@@ -221,6 +258,14 @@ def refusal_of(encoder: Encoder) -> str | None:
             return _NVENC_REFUSALS[type(error)]
         return f"{error.strerror}" if error.strerror else str(error)
     return None
+
+
+def _is_built_in(name: str) -> bool:
+    try:
+        av.codec.Codec(name, "w")
+    except UnknownCodecError:
+        return False
+    return True
 
 
 def _make_encoder(
@@ -237,16 +282,17 @@ def _make_encoder(
     profile = _PROFILES.get(name)
     if profile is None:
         raise EncoderError(f"there is no encoder {name!r}; there are auto, {_listed(ENCODERS)}")
+    if not _is_built_in(name):
+        raise EncoderError(f"{name} does not exist here: {_NOT_BUILT_IN}")
     if preset is not None and preset not in profile.presets:
-        raise EncoderError(f"{name} has no preset {preset!r}; it has {_listed(profile.presets)}")
-    for key in sorted(_GOP_OPTIONS & set(options)):
+        has = _listed(profile.presets) or "none"
+        raise EncoderError(f"{name} has no preset {preset!r}; it has {has}")
+    for key in sorted((_GOP_OPTIONS | {"flags"} & profile.fixed.keys()) & set(options)):
         raise EncoderError(f"{name} option {key}: is fixed; the key interval says where GOPs begin")
-    settings = {
-        **profile.fixed,
-        "preset": preset or profile.preset,
-        profile.quality_option: f"{profile.quality if quality is None else quality:g}",
-        **options,
-    }
+    wanted = profile.to_option(profile.quality if quality is None else quality)
+    settings = {**profile.fixed, profile.quality_option: f"{wanted:g}", **options}
+    if (chosen := preset or profile.preset) is not None:
+        settings.setdefault("preset", chosen)
     check_options(name, settings)
     return Encoder(name, tuple(sorted(settings.items())), size, fps, key_interval, why)
 
@@ -272,6 +318,8 @@ def check_options(name: str, settings: Mapping[str, str]) -> None:
 
 def _problem_with(option: CodecOption, value: str) -> str | None:
     names = [choice.name for choice in option.choices]
+    if value.startswith("+") and set(value[1:].split("+")) <= set(names):  # flags to be added
+        return None
     if value in names or option.min == option.max:  # free text has no bounds
         return None
     scale = _SUFFIXES.get(value[-1:], 1)

@@ -6,7 +6,9 @@ import resource
 from collections.abc import Mapping
 from fractions import Fraction as F
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import xxhash
@@ -14,6 +16,7 @@ import xxhash
 from engine.errors import EncoderError, OutputError
 from engine.files import whole_file
 from engine.geometry import Size
+from engine.media import encoders
 from engine.media.chunk_writer import ChunkWriter
 from engine.media.encoders import ENCODERS, Encoder, check_options, choose_encoder, refusal_of
 from engine.media.inspect import read_chunk
@@ -22,6 +25,7 @@ from tests.media import needs_ffmpeg
 from tests.witness import luma_frames, video_stream
 
 SIZE = Size(96, 64)
+has_videotoolbox = "h264_videotoolbox" in av.codecs_available
 has_nvenc = refusal_of(Encoder("h264_nvenc", (), Size(1080, 1920), F(30), 60)) is None
 
 
@@ -61,6 +65,53 @@ def test_nvenc_writes_closed_gops(tmp_path: Path) -> None:
     assert (chunk.frame_count, chunk.key_frames) == (30, (0, 12, 24))
 
 
+@pytest.mark.skipif(has_videotoolbox, reason="this is an Apple machine")
+def test_apples_encoder_does_not_exist_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EncoderError, match="h264_videotoolbox does not exist here: this FF"):
+        choose_encoder(SIZE, F(30), name="h264_videotoolbox")
+    absent = Encoder("h264_videotoolbox", (), SIZE, F(30), 60)
+    assert refusal_of(absent) == "this FFmpeg is built without it"
+    monkeypatch.setattr(encoders, "AUTO_ORDER", ("h264_videotoolbox", "libx264"))
+    assert choose_encoder(SIZE, F(30)).why == "libx264 opens"
+
+
+@pytest.mark.skipif(not has_videotoolbox, reason="this is no Apple machine")
+def test_apples_encoder_writes_closed_gops(tmp_path: Path) -> None:
+    encoder = choose_encoder(Size(256, 256), F(30), name="h264_videotoolbox", key_interval_s=0.4)
+    write(tmp_path / "a.mp4", 30, encoder)
+    chunk = read_chunk(tmp_path / "a.mp4")
+    assert (chunk.frame_count, chunk.key_frames) == (30, (0, 12, 24))
+
+
+def test_a_lower_quality_number_is_the_better_one_with_apples_encoder_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own scale runs the other way, in units of 118."""
+    monkeypatch.setattr(encoders, "_is_built_in", lambda _name: True)
+    monkeypatch.setattr(encoders, "refusal_of", lambda _encoder: None)
+    monkeypatch.setattr(encoders, "check_options", lambda _name, _settings: None)
+
+    def chosen(**how: Any) -> dict[str, str]:
+        return dict(choose_encoder(SIZE, F(30), name="h264_videotoolbox", **how).options)
+
+    assert chosen()["global_quality"] == str(65 * 118)
+    assert chosen(quality=20)["global_quality"] == str(80 * 118)
+    assert "preset" not in chosen()
+    for how, fault in (
+        ({"quality": 100}, "quality: must be from 0 to 99, not 100"),
+        ({"preset": "fast"}, "has no preset 'fast'; it has none"),
+        ({"options": {"flags": "0"}}, "option flags: is fixed"),
+    ):
+        with pytest.raises(EncoderError, match=fault):
+            chosen(**how)
+
+
+def test_generic_flags_of_apples_profile_are_known_to_ffmpeg() -> None:
+    check_options("libx264", {"flags": "+qscale+cgop", "global_quality": "7670", "bf": "0"})
+    with pytest.raises(EncoderError, match=r"option flags=\+qscale\+gone: is none of"):
+        check_options("libx264", {"flags": "+qscale+gone"})
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("quality", [None, 24.5])
 def test_every_encoders_settings_are_in_ffmpegs_own_tables(
@@ -70,7 +121,7 @@ def test_every_encoders_settings_are_in_ffmpegs_own_tables(
     try:
         choose_encoder(SIZE, F(30), name=name, quality=quality)
     except EncoderError as error:
-        assert "does not open here" in str(error)
+        assert "does not open here" in str(error) or "does not exist here" in str(error)
 
 
 @pytest.mark.parametrize(
