@@ -12,13 +12,15 @@ import ctypes
 import threading
 import weakref
 from collections import defaultdict
-from types import SimpleNamespace
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.utils.dlpack
+
+from engine.gpu import streams
 
 HOST, CUDA = 1, 2
 """DLPack's numbers of device types."""
@@ -94,36 +96,82 @@ def declared(capsule: Any, device_type: int) -> Any:
     return capsule
 
 
-def declare_host_memory_as_cuda(patch: pytest.MonkeyPatch, memory: Memory) -> None:
-    """Torch's functions, as far as the engine calls them for a device of CUDA, work on `memory`."""
-    empty_here, to_here = torch.empty, torch.Tensor.to
-    take_here = torch.utils.dlpack.from_dlpack
+class DoneAtOnce:
+    """A stream and an event. Torch's make its context current in the thread that uses them."""
 
-    def is_cuda(device: object) -> bool:
-        return isinstance(device, str | torch.device) and torch.device(device).type == "cuda"
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def wait_stream(self, _: object, /) -> None:
+        """See `engine.gpu.streams.Stream`."""
+        self._memory.make_current()
+
+    def synchronize(self) -> None:
+        """See `engine.gpu.streams.Event`."""
+        self._memory.make_current()
+
+
+class StandInCuda:
+    """`engine.gpu.streams.Cuda` in the stand-in driver's memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def new_stream(self) -> DoneAtOnce:
+        """See `Cuda`."""
+        return DoneAtOnce(self._memory)
+
+    def default_stream(self) -> DoneAtOnce:
+        """See `Cuda`."""
+        return DoneAtOnce(self._memory)
+
+    def on(self, _: object) -> AbstractContextManager[None]:
+        """See `Cuda`."""
+        return nullcontext()
+
+    def event(self, _: object, *, blocking: bool) -> DoneAtOnce:  # noqa: ARG002
+        """See `Cuda`."""
+        return DoneAtOnce(self._memory)
+
+    def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """See `Cuda`."""
+        return torch.empty(shape, dtype=dtype)
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """See `Cuda`."""
+        return isinstance(tensor, CudaTensor)
+
+    def copied_up(self, tensor: torch.Tensor) -> torch.Tensor:
+        """See `Cuda`."""
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda").copy_(tensor)
+
+    def copy_down(self, host: torch.Tensor, there: torch.Tensor) -> None:
+        """See `Cuda`."""
+        host.copy_(there)
+
+    def used_by(self, tensor: torch.Tensor, stream: object) -> None:
+        """See `Cuda`."""
+
+
+def declare_host_memory_as_cuda(patch: pytest.MonkeyPatch, memory: Memory) -> None:
+    """What the engine calls for a device of CUDA works on `memory`: streams, and torch itself."""
+    empty_here, take_here = torch.empty, torch.utils.dlpack.from_dlpack
 
     def empty(*shape: Any, device: Any = None, **options: Any) -> torch.Tensor:
-        if not is_cuda(device):
+        if device is None or torch.device(device).type != "cuda":
             return empty_here(*shape, device=device, **options)
         model = empty_here(*shape, device="meta", **options)
         there = torch.from_numpy(memory.empty(model.nbytes)).view(model.dtype).view(model.shape)
         return there.as_subclass(CudaTensor)
 
-    def zeros(*shape: Any, device: Any = None, **options: Any) -> torch.Tensor:
-        return empty(*shape, device=device, **options).zero_()
-
-    def to(tensor: torch.Tensor, *target: Any, **options: Any) -> torch.Tensor:
-        if not (target and is_cuda(target[0])):
-            return to_here(tensor, *target, **options)
-        return empty(tensor.shape, dtype=tensor.dtype, device=target[0]).copy_(tensor)
+    def zeros(*shape: Any, **options: Any) -> torch.Tensor:
+        return empty(*shape, **options).zero_()
 
     def from_dlpack(capsule: Any) -> torch.Tensor:
         return take_here(declared(capsule, HOST)).as_subclass(CudaTensor)
 
     patch.setattr(torch, "empty", empty)
     patch.setattr(torch, "zeros", zeros)
-    patch.setattr(torch.Tensor, "to", to)
-    patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     patch.setattr(torch.utils.dlpack, "from_dlpack", from_dlpack)
-    stream = SimpleNamespace(synchronize=lambda: memory.make_current())
-    patch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    patch.setattr(torch.cuda, "is_available", lambda: False)  # its CUDA build finds the stand-in
+    patch.setattr(streams, "TorchCuda", lambda _: StandInCuda(memory))

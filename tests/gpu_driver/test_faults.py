@@ -66,8 +66,6 @@ def test_out_of_memory_at_any_allocation_is_one_error_and_no_file(
                 written(part, range(20), encoder, SINKS[way](SIZE))
         except EncoderError as error:
             messages.append(str(error))
-        driver.end()
-        assert driver.complaints() == []
         if path.exists():
             break
         assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.gpu_driver import build
+from tests.media import needs_ffmpeg
 
 ROOT = Path(build.__file__).parents[2]
 LONGEST_S = 150
@@ -26,6 +27,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@needs_ffmpeg
 def test_on_the_stand_in_driver(driver: Path) -> None:
     environment = {
         **os.environ,
