@@ -72,6 +72,10 @@ class Assignment:
     encoder_options: tuple[tuple[str, str], ...] = ()
     key_interval_s: float | None = None
     """From one key frame to the next, where the edit does not say. None: the engine's."""
+    workers: int | None = None
+    """Chunks at a time. None: as many as this job's part of the machine carries."""
+    local_jobs: int = 1
+    """How many jobs share this machine."""
     sources: CachedStore = field(init=False)
     """`store` as sources are read from it: what one step has downloaded, the next need not."""
 

@@ -17,6 +17,7 @@ from engine.pipeline.estimate import measured
 from engine.pipeline.exporter import Listener, export
 from engine.pipeline.extract import extract
 from engine.pipeline.history import History
+from engine.pipeline.local import LocalWorkers
 from engine.pipeline.report import Report
 from engine.timeline.plan import Plan
 from engine.upscale.choice import choose_upscaler
@@ -46,6 +47,7 @@ def _render(assignment: Assignment, task: RenderTask, send_event: SendEvent) -> 
         output,
         upscaler=choose_upscaler(assignment.upscaler),
         encoder=encoder_for(assignment, plan, task.mode),
+        executor=LocalWorkers(assignment.workers, exports=assignment.local_jobs),
         work_dir=assignment.folder / PARTS_FOLDER,
         keep_parts=True,  # until the job's row says that it is done
         listener=Listener(on_progress=lambda at: send_event("progress", **asdict(at))),

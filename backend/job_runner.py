@@ -162,6 +162,8 @@ class JobRunner:
             encoder=self._settings.encoder,
             encoder_options=tuple(self._settings.encoder_options.items()),
             key_interval_s=self._settings.key_interval_s,
+            workers=self._settings.workers,
+            local_jobs=self._settings.local_jobs,
         )
 
     async def _run_on_modal(self, job: Job) -> JobResult:

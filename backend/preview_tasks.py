@@ -88,6 +88,8 @@ def estimate_export(assignment: Assignment) -> dict[str, Any]:
         History.of_user(),
         upscaler=choose_upscaler(assignment.upscaler),
         encoder=encoder_for(assignment, plan, task.mode),
+        workers=assignment.workers,
+        exports=assignment.local_jobs,
         modal_upscaler=assignment.upscaler,
     )
     return {"plan": timeline_document(plan), "estimate": estimate_document(expected)}

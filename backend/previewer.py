@@ -97,6 +97,8 @@ class Previewer:
             encoder=self._settings.encoder,
             encoder_options=tuple(self._settings.encoder_options.items()),
             key_interval_s=self._settings.key_interval_s,
+            workers=self._settings.workers,
+            local_jobs=self._settings.local_jobs,
         )
 
     async def _run(self, assignment: Assignment, picture: str) -> tuple[dict[str, Any], bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     queue_limit: Count = 100
     queue_limit_per_user: Count = 20
     local_jobs: Count = 1
-    """How many jobs are rendered here at once. Use one per GPU."""
+    """How many jobs are rendered here at once. They share processors and memory equally."""
+    chunk_workers: Literal["auto"] | Count = "auto"
+    """How many chunks of a job are rendered here at once, like `--workers`."""
     modal_jobs: Count = 4
     max_attempts: Count = 3
     """How often a job whose worker crashes is started."""
@@ -83,6 +85,11 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{(self.data_dir / 'framestream.db').absolute()}"
+
+    @property
+    def workers(self) -> int | None:
+        """Chunks of a job at a time; None for as many as its part of this machine carries."""
+        return None if self.chunk_workers == "auto" else self.chunk_workers
 
     @property
     def work_dir(self) -> Path:

@@ -3,7 +3,7 @@
     python -m bench.scale RESULTS.json
     python -m bench.scale RESULTS.json --rounds 1 --startup-s 11 48
 
-Three parts. *Processes*: the same export with 1 and with 2 local workers, in turns. *Join*: the
+Three parts. *Processes*: the same export with 1 and with 2 local processes, in turns. *Join*: the
 packet copy at the end, of chunks of that export repeated to films of 10, 60 and 600 s. *Model*:
 what `engine/fanout.py`, which decides how many containers an export gets, predicts for 1 to 64 of
 them. **No T4 was measured for it**: its assumptions are in `ASSUMED`, each with its source, and are
@@ -186,7 +186,7 @@ def _exported(edit: Path, place: Path, workers: int) -> dict[str, Any]:
         part.unlink()
     usage = usage_of(
         *(sys.executable, "-m", "engine", "render", edit, "-o", place / "film.mp4"),
-        *("--workers", str(workers), "--upscaler", "none", "--encoder", "libx264"),
+        *("--workers", str(workers), "--processes", "--upscaler", "none", "--encoder", "libx264"),
         *("--work-dir", parts, "--keep-parts", "--report", report, "--quiet"),
     )
     told = json.loads(report.read_text())

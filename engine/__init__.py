@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.pipeline.exporter import Listener as Listener
     from engine.pipeline.exporter import export as export
     from engine.pipeline.exporter import probe_sources as probe_sources
+    from engine.pipeline.local import LocalWorkers as LocalWorkers
     from engine.pipeline.processes import LocalProcesses as LocalProcesses
     from engine.pipeline.progress import Progress as Progress
     from engine.pipeline.report import Report as Report
@@ -51,6 +52,7 @@ _NAMES_BY_MODULE = {
     "engine.pipeline.exporter": ("Listener", "export", "probe_sources"),
     "engine.geometry": ("Fit", "Rect", "Size"),
     "engine.timeline.plan": ("Plan", "build_plan"),
+    "engine.pipeline.local": ("LocalWorkers",),
     "engine.pipeline.processes": ("LocalProcesses",),
     "engine.pipeline.progress": ("Progress",),
     "engine.pipeline.report": ("Report",),

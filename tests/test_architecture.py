@@ -205,6 +205,7 @@ def test_public_surface() -> None:
         "Fit",
         "Listener",
         "LocalProcesses",
+        "LocalWorkers",
         "Plan",
         "Progress",
         "Rect",

@@ -27,6 +27,20 @@ if TYPE_CHECKING:
     from engine.upscale.stage import Upscaler
 
 
+AUTO = "auto"
+
+
+def _checked_workers(text: str) -> str:
+    if text != AUTO and not (text.isdecimal() and int(text) > 0):
+        raise typer.BadParameter(f"{text!r} is neither auto nor a number of 1 or more.")
+    return text
+
+
+def worker_count(text: str) -> int | None:
+    """What `--workers` says; None for `auto`."""
+    return None if text == AUTO else int(text)
+
+
 FilmOption = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="OUT.mp4", help="The file to write."),
@@ -35,6 +49,15 @@ ReportOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write what was done, and why, as JSON.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no result.")]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N",
+        callback=_checked_workers,
+        help="Render N chunks at a time. [bold]auto[/bold] is as many as processors and memory "
+        "carry, and one per GPU for a network.",
+    ),
+]
 EncoderOption = Annotated[
     str,
     typer.Option(
@@ -136,27 +159,26 @@ class EncoderOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChunkOptions:
-    """How many chunks are rendered at a time, and where they lie."""
+    """How many chunks are rendered at a time, by what, and where they lie."""
 
-    workers: Annotated[
-        int,
+    workers: WorkersOption = AUTO
+    processes: Annotated[
+        bool,
         typer.Option(
-            metavar="N",
-            min=1,
-            help="Render N chunks at a time, each in a process of its own: one per GPU, or a few "
-            "on a CPU with more cores than libx264 keeps busy.",
+            "--processes",
+            help="Render each chunk of several in a process of its own: slower to start, takes "
+            "more memory, and a decoder that crashes costs one chunk.",
         ),
-    ] = 1
+    ] = False
     work_dir: Annotated[
         Path | None, typer.Option(help="Where finished chunks lie (OUT.mp4.parts).")
     ] = None
 
     def executor(self) -> Executor:
         """What renders the chunks."""
-        from engine.pipeline.executors import InProcess
-        from engine.pipeline.processes import LocalProcesses
+        from engine.pipeline.local import LocalWorkers
 
-        return InProcess() if self.workers == 1 else LocalProcesses(self.workers)
+        return LocalWorkers(worker_count(self.workers), processes=self.processes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ import typer
 
 from engine.cli.console import errors_as_exit_codes, stdout, warn
 from engine.cli.edit_file import EditArgument, LenientOption, load_plan
-from engine.cli.options import EncoderOption, UpscalerChoice, with_option_groups
+from engine.cli.options import (
+    AUTO,
+    EncoderOption,
+    UpscalerChoice,
+    WorkersOption,
+    with_option_groups,
+    worker_count,
+)
 
 
 @with_option_groups
@@ -25,7 +32,7 @@ def plan(
     upscaling: UpscalerChoice,
     encoder: EncoderOption = "auto",
     preset: Annotated[str | None, typer.Option(help="The encoder's preset.")] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Chunks at a time.")] = 1,
+    workers: WorkersOption = AUTO,
     lenient: LenientOption = False,
 ) -> None:
     """Show what an edit would become, and what that would take; renders nothing.
@@ -51,7 +58,7 @@ def plan(
         History.of_user(),
         upscaler=choose_upscaler(upscaling.upscaler, upscaling.device),
         encoder=choose_encoder(planned.size, planned.fps, name=encoder, preset=preset),
-        workers=workers,
+        workers=worker_count(workers),
         modal_upscaler=upscaling.upscaler,
     )
     if as_json:

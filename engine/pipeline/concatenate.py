@@ -26,12 +26,12 @@ from engine.media.gops import GopTable, copy_gops, gop_table
 from engine.media.inspect import VideoParameters, read_chunk
 from engine.pipeline.executors import (
     Executor,
-    InProcess,
     RenderContext,
     RenderedChunk,
     RenderObserver,
 )
 from engine.pipeline.exporter import Listener, export, probe_sources
+from engine.pipeline.local import LocalWorkers
 from engine.pipeline.progress import StageClock
 from engine.pipeline.report import Report
 from engine.pixels.picture import Picture
@@ -80,7 +80,7 @@ def concatenate(
         destination,
         upscaler=PlainResampler("clips are joined as they are"),
         encoder=encoder,
-        executor=PacketCopies(executor or InProcess()),
+        executor=PacketCopies(executor or LocalWorkers()),
         work_dir=work_dir,
         listener=listener,
     )

@@ -14,7 +14,9 @@ import numpy as np
 from engine.media.encoders import Encoder
 from engine.pipeline.capacity import Costs, Prediction, decide, predict
 from engine.pipeline.history import History, Run
+from engine.pipeline.local import decide_here
 from engine.pipeline.report import Report
+from engine.pipeline.workers import work_of
 from engine.timeline.chunks import chunk_ranges
 from engine.timeline.plan import Layer, Plan
 from engine.upscale.choice import network_for
@@ -69,16 +71,27 @@ def estimate(
     *,
     upscaler: Upscaler,
     encoder: Encoder,
-    workers: int = 1,
+    workers: int | None = None,
+    exports: int = 1,
     modal_upscaler: str = "auto",
 ) -> Estimate:
     """What an export of `plan` will take, here and on Modal.
 
-    `upscaler` and `encoder` are those chosen here. `modal_upscaler` is the name that Modal's
+    `upscaler` and `encoder` are those chosen here, `workers` and `exports` what `LocalWorkers` is
+    given. `modal_upscaler` is the name that Modal's
     containers, which have CUDA, would be asked for.
     """
     ranges = chunk_ranges(plan)
     encoded_by = _encoded_by(encoder.name, dict(encoder.options))
+    if workers is None:
+        work = work_of(
+            map(len, ranges),
+            plan.clips,
+            network=any(network_for(upscaler.name, clip.scale) for clip in plan.clips),
+            device=upscaler.device,
+            encoder=encoder,
+        )
+        workers = decide_here(work, exports).workers
     alike = history.alike(upscaler.name, encoded_by, plan.size, workers)
     target_px = plan.size.width * plan.size.height
     work_s = [t4_work_s(plan.layers(frames), target_px, modal_upscaler) for frames in ranges]

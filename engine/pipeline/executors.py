@@ -1,4 +1,4 @@
-"""What renders the chunks of an export: this process, or several.
+"""What renders the chunks of an export: this process, its threads, or other processes.
 
 An executor is given a job with the chunks that are missing, and gives each back once it is
 finished, in any order. It decides where and when, never what: the frames given to the encoder are
@@ -85,11 +85,12 @@ class Executor(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
 class InProcess:
     """One chunk after the other, in this process."""
 
+    why: str = "asked for"
     name = "this process"
-    why = "nothing else was asked for"
     workers = 1
 
     def render(

@@ -22,8 +22,9 @@ from engine.media.join import join
 from engine.media.probe import probe
 from engine.pipeline.cache import ChunkCache
 from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
-from engine.pipeline.executors import Executor, InProcess, RenderContext
+from engine.pipeline.executors import Executor, RenderContext
 from engine.pipeline.job import RenderJob, plan_job
+from engine.pipeline.local import LocalWorkers
 from engine.pipeline.mixdown import Mixdown, mixdown
 from engine.pipeline.progress import Phase, Progress, ProgressMeter, StageClock
 from engine.pipeline.report import FinishedChunks, Report, export_report
@@ -92,13 +93,13 @@ def export(
 ) -> Report:
     """Renders `plan` into one MP4 at `destination`, and says what was done.
 
-    `executor` renders the chunks: by default this process, one after the other. Finished chunks lie
-    in `work_dir` (by default `DESTINATION.parts/`), so a run that was cut short goes on where it
-    stopped. The folder is removed after success unless `keep_parts`. In `cache` other exports find
-    the chunks too. A cache that does not work is left out, with a warning. With `strict`, any
-    damage in a source is an error. `store` holds the sources that are objects. `destination` is
-    replaced only by a whole, verified file. Raises `EngineError` (see `errors.py`), `Cancelled`
-    among them.
+    `executor` renders the chunks: by default this machine, as many at the same time as it carries
+    (`LocalWorkers`). Finished chunks lie in `work_dir` (by default `DESTINATION.parts/`), so a run
+    that was cut short goes on where it stopped. The folder is removed after success unless
+    `keep_parts`. In `cache` other exports find the chunks too. A cache that does not work is left
+    out, with a warning. With `strict`, any damage in a source is an error. `store` holds the
+    sources that are objects. `destination` is replaced only by a whole, verified file. Raises
+    `EngineError` (see `errors.py`), `Cancelled` among them.
     """
     _film_file(destination, plan)  # checked before weights are fetched
     job = plan_job(
@@ -143,7 +144,7 @@ def export_job(
         context=RenderContext(job, chunk_store, shared and shared.counted_apart()),
         source_store=source_store,
         destination=film,
-        executor=executor or InProcess(),
+        executor=executor or LocalWorkers(),
         cache=cache,
         keep_parts=keep_parts,
         listener=listener or Listener(),

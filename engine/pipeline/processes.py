@@ -1,6 +1,6 @@
 """Renders chunks in several processes of this machine: one per GPU, or some per CPU.
 
-    longest chunk first ─▶ whichever worker is free ─▶ chunk store
+    chunks ─▶ whichever worker is free ─▶ chunk store
 
 Workers are fresh interpreters (see `process_worker.py`): forks would inherit the threads and the
 CUDA context of this process, and `multiprocessing` would run the caller's script again. Each worker
@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from multiprocessing.connection import Connection, wait
 
 from engine.child_process import start_interpreter
 from engine.errors import ChunkError, EngineError
-from engine.pipeline.capacity import longest_first
+from engine.machine import this_machine
+from engine.pipeline.chunk_queue import ChunkQueue
 from engine.pipeline.executors import RenderContext, RenderedChunk, RenderObserver
 from engine.pipeline.process_worker import (
     END_S,
@@ -47,8 +47,8 @@ class LocalProcesses:
     """
 
     workers: int
+    why: str = "asked for"
     name = "local processes"
-    why = "asked for"
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -130,11 +130,9 @@ class _ProcessPool:
         chunks = context.job.chunks
         self._work = _pickled(context)
         self._lock = context.chunk_store.lock_descriptor
-        self._environments = _environments(size, _cuda_devices(context.job.upscaler.device))
-        self._waiting = deque(
-            _Task(index, chunks[index])
-            for index in longest_first([len(chunk.frames) for chunk in chunks])
-        )
+        self._environments = _environments(size, cuda_devices(context.job.upscaler.device))
+        self._tasks = {chunk: _Task(place, chunk) for place, chunk in enumerate(chunks)}
+        self._waiting = ChunkQueue(chunks)
         self._observer = observer
         self._processes: list[_Process] = []
 
@@ -160,9 +158,9 @@ class _ProcessPool:
 
     def results(self) -> Generator[RenderedChunk, None, None]:
         while True:
-            for process in self._processes:
-                if process.task is None and self._waiting:
-                    process.give(self._waiting.popleft())
+            for place, process in enumerate(self._processes):
+                if process.task is None and (chunk := self._waiting.take(place)) is not None:
+                    process.give(self._tasks[chunk])
             busy = [process for process in self._processes if process.task is not None]
             if not busy:
                 return
@@ -211,7 +209,7 @@ class _ProcessPool:
                 error.add_note(f"In the worker:\n{trace}")
             raise error from cause
         self._observer.warn(f"{task} failed and is rendered once more: {cause}")
-        self._waiting.appendleft(task)
+        self._waiting.put_back(task.chunk)
 
 
 def _pickled(context: RenderContext) -> bytes:
@@ -221,7 +219,7 @@ def _pickled(context: RenderContext) -> bytes:
         raise EngineError(f"the job cannot go to another process: {error}") from error
 
 
-def _cuda_devices(device: str) -> list[str]:
+def cuda_devices(device: str) -> list[str]:
     """The GPUs to share out, as `CUDA_VISIBLE_DEVICES` spells them. Empty for another device."""
     if device != "cuda":
         return []
@@ -234,7 +232,7 @@ def _cuda_devices(device: str) -> list[str]:
 
 def _environments(workers: int, devices: Sequence[str]) -> list[dict[str, str]]:
     """The environment of each worker: this one's, its GPU, its threads."""
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = max(1, int(this_machine().cores) // workers)
     common = {"OMP_NUM_THREADS": str(threads), **os.environ}
     return [
         common | ({"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {})

@@ -7,6 +7,7 @@ one picture per frame, in order.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
@@ -88,20 +89,23 @@ class Upscaler(Protocol):
 
 @dataclass(slots=True)
 class LoadedStages:
-    """The stages that this process has loaded, each once."""
+    """The stages that this process has loaded, each once. Threads may share them."""
 
     _loaded: dict[StageSpec, Stage] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, spec: StageSpec) -> Stage:
         """The stage, loaded when it is first asked for. Raises `UpscalerError`."""
-        if spec not in self._loaded:
-            self._loaded[spec] = spec.load()
-        return self._loaded[spec]
+        with self._lock:
+            if spec not in self._loaded:
+                self._loaded[spec] = spec.load()
+            return self._loaded[spec]
 
     @property
     def events(self) -> list[str]:
         """The events of all of them; see `Stage`."""
-        return [event for stage in self._loaded.values() for event in stage.events]
+        with self._lock:
+            return [event for stage in self._loaded.values() for event in stage.events]
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,8 @@ def test_what_fails_once_is_rendered_again(
 
 def test_what_fails_twice_is_told_with_both_reasons(plan: Plan, tmp_path: Path) -> None:
     """What was finished by then is kept, and the same export goes on from there."""
-    (tmp_path / "trap a 1").write_text("on fire")
-    (tmp_path / "trap a 2").write_text("SIGKILL")
+    (tmp_path / "trap b 1").write_text("on fire")
+    (tmp_path / "trap b 2").write_text("SIGKILL")
     film = tmp_path / "film.mp4"
 
     def exported(executor: Executor) -> Report:
@@ -171,13 +171,12 @@ def test_what_fails_twice_is_told_with_both_reasons(plan: Plan, tmp_path: Path) 
 
     with pytest.raises(
         ChunkError,
-        match=r"^frames \[0, 34\) of clips\[0\] \(.*a\.mp4\) failed twice; "
+        match=r"^frames \[40, 82\) of clips\[1\] \(.*b\.mp4\) failed twice; "
         "first: ValueError: on fire; then: its process was ended by SIGKILL$",
     ):
         exported(LocalProcesses(1))
     assert not film.exists()
-    # the longest chunk, that of b alone, went first
-    assert [each.resumed for each in exported(InProcess()).chunks] == [False, False, True]
+    assert [each.resumed for each in exported(InProcess()).chunks] == [True, True, False]
 
 
 def test_what_only_this_process_knows_does_not_travel(plan: Plan, tmp_path: Path) -> None:
