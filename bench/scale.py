@@ -143,7 +143,7 @@ def _asked() -> argparse.Namespace:
 
 
 def _local(reel: Path, place: Path, rounds: int) -> dict[str, Any]:
-    """Four clips of five seconds, a chunk each, with 1 and with 2 workers, in turns."""
+    """Four clips of five seconds, a chunk each, with 1 and with 2 processes, in turns."""
     edit = place / "edit.json"
     edit.write_text(json.dumps(_document(reel)))
     runs: dict[int, list[dict[str, Any]]] = {workers: [] for workers in WORKERS}
@@ -186,7 +186,8 @@ def _exported(edit: Path, place: Path, workers: int) -> dict[str, Any]:
         part.unlink()
     usage = usage_of(
         *(sys.executable, "-m", "engine", "render", edit, "-o", place / "film.mp4"),
-        *("--workers", str(workers), "--processes", "--upscaler", "none", "--encoder", "libx264"),
+        *("--workers", str(workers), *(("--processes",) if workers > 1 else ())),
+        *("--upscaler", "none", "--encoder", "libx264"),
         *("--work-dir", parts, "--keep-parts", "--report", report, "--quiet"),
     )
     told = json.loads(report.read_text())

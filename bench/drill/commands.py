@@ -75,7 +75,8 @@ def play(drill: Round) -> None:
 
 def _cut_short(drill: Round, film: Film, chance: Random, cache: Path) -> None:
     """Runs a command, kills it some times, and lets it end."""
-    options = ("--cache", str(cache), "--workers", chance.choice(("1", "2")))
+    workers = chance.choice((("1",), ("2",), ("2", "--processes")))
+    options = ("--cache", str(cache), "--workers", *workers)
     for _ in range(drill.times):
         process = film.start(drill, *options)
         time.sleep(chance.uniform(0.5, 3))

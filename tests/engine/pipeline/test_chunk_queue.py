@@ -6,7 +6,7 @@ import heapq
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.pipeline.chunk_queue import ChunkQueue
@@ -61,10 +61,8 @@ def test_what_is_put_back_is_given_again() -> None:
     assert [queue.take("b"), queue.take("a"), queue.take("b")] == [*chunks, None]
 
 
-@given(
-    st.lists(st.integers(1, 1500), min_size=1, max_size=12),
-    st.integers(1, 9),
-)
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 1500), min_size=1, max_size=8), st.integers(1, 6))
 def test_every_chunk_once_and_nobody_idle(lengths: list[int], workers: int) -> None:
     """Graham's bound holds where no worker idles while a chunk waits."""
     chunks = chunks_of(*lengths)
