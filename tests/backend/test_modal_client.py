@@ -22,6 +22,7 @@ from backend.modal_client import (
 from engine.errors import StoreError
 from modal_functions import app, protocol
 from tests.modal_functions.control_plane import ControlPlane, Down
+from tests.waiting import wait_until
 
 
 def concatenated(told: list[ModalProgress] | None = None) -> dict[str, Any]:
@@ -86,8 +87,7 @@ def test_out_of_reach_for_a_while(
     asked: list[int] = []
 
     def work(**_: object) -> dict[str, Any]:
-        while len(asked) < 3:
-            pass
+        wait_until(lambda: len(asked) >= 3)
         return {"status": "success", "output_key": "7/b.mp4", "duration": 1.0}
 
     class Answers(list[ModalProgress]):
@@ -113,13 +113,11 @@ def test_progress_is_what_the_slot_says_and_never_goes_back(
 
     def work(**_: object) -> dict[str, Any]:
         progress = modal.Dict.from_name(protocol.PROGRESS_DICT, create_if_missing=True)
-        while not told:
-            pass
+        wait_until(lambda: told)
         for phase, share in (("frames", 0.5), ("model", 0.5), ("nonsense", 1), ("encode", 2.0)):
             progress["job-1/concatenate"] = {"phase": phase, "share": share, "message": phase}
             seen = len(told) + 2
-            while len(told) < seen:
-                pass
+            wait_until(lambda seen=seen: len(told) >= seen)  # type: ignore[misc]
         return {"status": "success"}
 
     control_plane.deploy(app.APP_NAME, {"concatenate_clips_modal": work})

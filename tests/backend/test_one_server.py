@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,12 +89,9 @@ def test_the_second_server_is_refused(jobs: Jobs, database_url: str, tmp_path: P
 
 
 def test_of_two_workers_one_serves(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = (tmp_path / "log").open("w+")
     process = subprocess.Popen(
-        [*UVICORN, "--workers", "2", "--port", str(port)],
+        [*UVICORN, "--workers", "2", "--port", "0"],
         env={**os.environ, "DATA_DIR": str(tmp_path / "data")},
         stderr=log,
         stdout=log,
