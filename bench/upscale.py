@@ -38,10 +38,13 @@ from engine import Clip, CropKeyframe, Ease, Edit, Listener, build_plan, export,
 from engine.errors import UpscalerError
 from engine.geometry import Fit, Framing, Rect, Size
 from engine.pixels.picture import Picture
+from engine.upscale.devices import choose_device
 from engine.upscale.inference import Precision, Runner, best_precision, torch_compiled
+from engine.upscale.load import runner_on
 from engine.upscale.models import MODELS, Model
 from engine.upscale.network import Network, Shape
 from engine.upscale.network_stage import NetworkStage
+from engine.upscale.options import NetworkOptions
 from engine.upscale.regions import covering
 from engine.upscale.stage import FrameCrop, StageSpec
 from tests.engine.upscale.material import SHAPES
@@ -81,6 +84,7 @@ class Asked(argparse.Namespace):
     batches: list[int]
     rounds: int
     compiled: bool
+    openvino: bool
 
 
 def _asked(arguments: Sequence[str]) -> Asked:
@@ -96,6 +100,13 @@ def _asked(arguments: Sequence[str]) -> Asked:
     compiled = "measure the networks compiled by torch, too, at their best batch size"
     on_or_off = argparse.BooleanOptionalAction
     parser.add_argument("--compiled", action=on_or_off, default=cuda, help=compiled)
+    openvino = "measure the networks by OpenVINO, too; by default where --device auto takes it"
+    parser.add_argument(
+        "--openvino",
+        action=on_or_off,
+        default=choose_device("auto").name == "openvino",
+        help=openvino,
+    )
     return parser.parse_args(arguments, Asked())
 
 
@@ -107,11 +118,15 @@ def _measured(model: Model, device: torch.device, crop: Size, asked: Asked) -> d
     rows = [_batch(model, bench, crop, batch, asked.rounds) for batch in asked.batches]
     fitting = [row for row in rows if "bare_fps" in row]
     if not fitting:
-        return {"model": model.name, "batches": rows}
+        return {"model": model.name, "batches": rows, "exports": []}
     best = max(fitting, key=lambda row: float(row["bare_fps"]))
     if asked.compiled:
-        compiled = replace(bench, compiled=True)
+        compiled = replace(bench, how="compiled")
         rows.append(_batch(model, compiled, crop, best["batch"], asked.rounds))
+    ways = [bench]
+    if asked.openvino:
+        ways.append(replace(bench, how="OpenVINO"))
+        rows.append(_batch(model, ways[-1], crop, best["batch"], asked.rounds))
     stage = bench.stage(best["batch"])
     shots = shots_of_noise(FRAME, crop, best["batch"], 200)
     turns: dict[str, Callable[[], object]] = {"stage": lambda: _drained(stage, shots)}
@@ -126,7 +141,7 @@ def _measured(model: Model, device: torch.device, crop: Size, asked: Asked) -> d
         "batches": rows,
         "stage_fps": len(shots) / seconds["stage"],
         "enhance_fps": 1 / seconds["enhance"] if "enhance" in seconds else None,
-        "export": _export(bench.stage(best["batch"]), crop, best),
+        "exports": [_export(way, crop, best) for way in ways],
     }
 
 
@@ -136,22 +151,28 @@ class _Bench:
 
     network: Network
     device: torch.device
-    compiled: bool = False
+    how: str = "eager"
+    """eager, compiled, OpenVINO."""
 
     @property
     def precision(self) -> Precision:
         return best_precision(self.device)
 
     def runner(self) -> Runner:
-        how = (self.network, self.device, self.precision)
-        return Runner(*how, compiled=torch_compiled(*how) if self.compiled else None)
+        if self.how == "compiled":
+            how = (self.network, self.device, self.precision)
+            return Runner(*how, compiled=torch_compiled(*how))
+        name = "openvino" if self.how == "OpenVINO" else str(self.device)
+        return runner_on(self.network, name, self.precision, NetworkOptions())
 
     def stage(self, batch: int) -> NetworkStage:
         return NetworkStage(self.runner(), batch=batch)
 
     def bare(self) -> Callable[[Tensor], Tensor]:
+        if self.how == "OpenVINO":
+            return self.runner()
         copy = self.network.to(self.device, self.precision.dtype)
-        if not self.compiled:
+        if self.how == "eager":
             return copy
         compiled: Callable[[Tensor], Tensor] = torch.compile(copy.module, dynamic=False)
         return torch.inference_mode()(compiled)
@@ -160,7 +181,7 @@ class _Bench:
 def _batch(model: Model, bench: _Bench, crop: Size, batch: int, rounds: int) -> dict[str, Any]:
     """The bare network and the stage with batches of that size, in turns."""
     device, shots = bench.device, shots_of_noise(FRAME, crop, 2 * batch, 200)
-    row: dict[str, Any] = {"batch": batch, "how": "compiled" if bench.compiled else "eager"}
+    row: dict[str, Any] = {"batch": batch, "how": bench.how}
     region = _region(shots, bench.network.shape.multiple)
     images = torch.rand(batch, 3, region.height, region.width, device=device)
     images = images.to(bench.precision.dtype, memory_format=torch.channels_last)
@@ -175,7 +196,7 @@ def _batch(model: Model, bench: _Bench, crop: Size, batch: int, rounds: int) -> 
     except (torch.OutOfMemoryError, UpscalerError):
         return {**row, "out_of_memory": True}
     except RuntimeError as error:
-        if not bench.compiled:
+        if bench.how != "compiled":
             raise
         return {**row, "does_not_compile": str(error).splitlines()[0]}
     if stage.events:  # it made do with smaller batches, of which this row would not be
@@ -218,9 +239,13 @@ class _Loaded:
         return self.stage
 
 
-def _export(stage: NetworkStage, crop: Size, best: dict[str, Any]) -> dict[str, Any]:
-    """A whole export with that stage: its rate once it runs, and how busy each part of it was."""
+def _export(bench: _Bench, crop: Size, best: dict[str, Any]) -> dict[str, Any]:
+    """A whole export: its rate once it runs, and how busy each part of it was.
+
+    The bare network is that of torch, measured anew before and after the export.
+    """
     frames = round(min(max(EXPORT_S * best["bare_fps"], LEAST_FRAMES), MOST_FRAMES))
+    stage, bare = bench.stage(best["batch"]), _bare_fps(bench, crop, best["batch"])
     reached: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -230,24 +255,39 @@ def _export(stage: NetworkStage, crop: Size, best: dict[str, Any]) -> dict[str, 
         edit = Edit(
             [Clip("film.mp4", pan)], target_size=TARGET, fit=Fit.STRETCH, include_audio=False
         )
+        start_core_s = time.process_time()
         report = export(
             build_plan(edit, probe_sources(edit, folder)),
             folder / "out.mp4",
             upscaler=_Only(stage),
             listener=Listener(lambda at: reached.append((time.perf_counter(), at.frames_done))),
         )
+        core_s = time.process_time() - start_core_s
     begun = [(at_s, done) for at_s, done in reached if done >= frames / 4]
     (start_s, first), (end_s, last) = begun[0], begun[-1]
     rate = (last - first) / (end_s - start_s) if last > first else report.frames_per_s
+    bare_fps = (bare + _bare_fps(bench, crop, best["batch"])) / 2
     return {
+        "how": bench.how,
         "frames": report.frames,
         "fps": rate,
-        "of_bare": rate / best["bare_fps"],
+        "of_bare": rate / bare_fps,
+        "core_s": core_s / report.frames,
         "batch": best["batch"],
         "encoder": report.encoder,
         "route": report.chunks[0].route,
         "busy": {stage: took_s / report.wall_s for stage, took_s in report.stage_s.items()},
     }
+
+
+def _bare_fps(bench: _Bench, crop: Size, batch: int) -> float:
+    """Pictures a second that torch computes on the device."""
+    shots = shots_of_noise(FRAME, crop, 1, 200)
+    region = _region(shots, bench.network.shape.multiple)
+    images = torch.rand(batch, 3, region.height, region.width, device=bench.device)
+    images = images.to(bench.precision.dtype, memory_format=torch.channels_last)
+    bare = replace(bench, how="eager").bare()
+    return batch / _in_turns({"bare": lambda: bare(images)}, 5, bench.device)["bare"]
 
 
 def _film(path: Path, frames: int) -> None:
@@ -379,24 +419,25 @@ def tables(results: dict[str, Any]) -> list[str]:
 
 def _export_table(results: dict[str, Any]) -> list[str]:
     """Whole exports: empty where none was measured."""
-    measured = [each for each in results["models"] if each.get("export")]
+    measured = [(each["model"], done) for each in results["models"] for done in each["exports"]]
     if not measured:
         return []
     lines = [
         "",
-        "Whole exports, file to file, at the batch where the bare network is fastest; *busy* is "
-        "how long each part was at work, by the wall.",
+        "Whole exports, file to file, at the batch where the bare network is fastest. *Bare* is "
+        "the network alone by torch, measured before and after each export. *Busy* is how long "
+        "each part was at work, by the wall.",
         "",
-        "| model | frames | frames/s | export / bare | busy | where frames went |",
-        "| --- | ---: | ---: | ---: | --- | --- |",
+        "| model | | frames | frames/s | export / bare | core-seconds a frame | busy "
+        "| where frames went |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
-    for each in measured:
-        done = each["export"]
+    for model, done in measured:
         busy = ", ".join(f"{name} {share:.0%}" for name, share in done["busy"].items())
         route = "; ".join(done["route"]) or f"host memory, {done['encoder']}"
         lines.append(
-            f"| {each['model']} | {done['frames']} | {done['fps']:.2f} | {done['of_bare']:.2f} "
-            f"| {busy} | {route} |"
+            f"| {model} | {done['how']} | {done['frames']} | {done['fps']:.2f} "
+            f"| {done['of_bare']:.2f} | {done['core_s']:.3f} | {busy} | {route} |"
         )
     return lines
 

@@ -60,11 +60,13 @@ def load_stage(
         companion = load_network(_companion_path(model, options))
         network = blend_denoise(network, companion, options.denoise)
     return NetworkStage(
-        _runner(network, device, Precision(precision), options), batch=options.batch, name=name
+        runner_on(network, device, Precision(precision), options), batch=options.batch, name=name
     )
 
 
-def _runner(network: Network, device: str, precision: Precision, options: NetworkOptions) -> Runner:
+def runner_on(
+    network: Network, device: str, precision: Precision, options: NetworkOptions
+) -> Runner:
     """The network on the device, as near to the precision as it can be computed."""
     if (target := openvino_target(device)) is not None:
         return _openvino_runner(network, target, precision)
