@@ -21,6 +21,7 @@ from engine.errors import EncoderError
 from engine.geometry import Size
 from engine.media.encoders import ENCODERS, Encoder, choose_encoder, refusal_of
 from engine.upscale.choice import choose_upscaler
+from engine.upscale.devices import OPENVINO, choose_device, lack_of
 from engine.upscale.models import MODELS
 from engine.upscale.weights import found_weights
 
@@ -94,9 +95,14 @@ def _upscaling() -> Iterator[Finding]:
         return
     import torch
 
-    cuda = torch.cuda.is_available()
     yield Finding("torch", None, torch.__version__)
-    yield Finding("CUDA", cuda, torch.cuda.get_device_name() if cuda else "no device")
+    lack = lack_of("cuda")
+    yield Finding("CUDA", lack is None, lack or torch.cuda.get_device_name())
+    for device in ("mps", OPENVINO):
+        lack = lack_of(device)
+        yield Finding(device, lack is None, lack or "is here")
+    chosen = choose_device("auto")
+    yield Finding("--device auto", None, f"{chosen.name} ({chosen.why})")
     for model in MODELS.values():
         path = found_weights(model)
         where = f"in {path}" if path else "fetched when first used"

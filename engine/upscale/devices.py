@@ -37,11 +37,11 @@ def choose_device(name: str, *, plain_network: bool = True) -> ChosenDevice:
     if find_spec("torch") is None:
         raise UpscalerError("networks need torch: pip install 'framestream[upscale]'")
     if name != "auto":
-        if (lack := _lack_of(name)) is not None:
+        if (lack := lack_of(name)) is not None:
             raise UpscalerError(f"device {name}: {lack}")
         return ChosenDevice(name, f"device {name} asked for")
     for fast in ("cuda", "mps"):
-        if _lack_of(fast) is None:
+        if lack_of(fast) is None:
             return ChosenDevice(fast, f"there is a device {fast}")
     lack = _lack_of_bfloat16() if plain_network else "is for official networks at their precision"
     if lack is None:
@@ -58,7 +58,7 @@ def quick_lack_of_cuda() -> str | None:
         return "no CUDA device here"  # and no need to load torch, which takes a second
     if find_spec("torch") is None:
         return "torch is not installed"
-    return _lack_of("cuda")
+    return lack_of("cuda")
 
 
 def openvino_target(device: str) -> str | None:
@@ -67,7 +67,7 @@ def openvino_target(device: str) -> str | None:
     return (target or "CPU") if name == OPENVINO else None
 
 
-def _lack_of(device: str) -> str | None:
+def lack_of(device: str) -> str | None:
     """Why a device other than `auto` is not here, or None where it is."""
     if device == "cuda":
         return _lack_of_cuda()

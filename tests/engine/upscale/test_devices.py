@@ -72,7 +72,7 @@ def test_auto_looks_for_a_driver_before_it_loads_torch(nothing_here: pytest.Monk
     def asked(device: str) -> None:
         pytest.fail(f"torch was asked for {device}")
 
-    nothing_here.setattr(devices, "_lack_of", asked)
+    nothing_here.setattr(devices, "lack_of", asked)
     upscaler = choose_upscaler("auto")
     assert (upscaler.name, upscaler.device) == ("none", "cpu")
     assert upscaler.why.startswith("auto: no CUDA device here, so plain resampling; ask for")
