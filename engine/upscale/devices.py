@@ -118,8 +118,8 @@ def _lack_of_openvino(target: str) -> str | None:
 def _lack_of_bfloat16() -> str | None:
     """Why OpenVINO is not the faster way on this CPU.
 
-    In bfloat16 it took 0.5 to 0.95 of torch's time on a core with AMX. Other CPUs were not measured.
-    What it says of the CPU decides, and no trial: the same machine always gives the same pixels.
+    In bfloat16 it took 0.5 to 0.95 of torch's time on a core with AMX; elsewhere it was not
+    measured. What it says of the CPU decides, not a trial: a machine always gives the same pixels.
     """
     if find_spec("openvino") is None:
         return "is not installed"
