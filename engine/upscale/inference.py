@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.geometry import Size
 from engine.upscale.fitting import FittingForward
+from engine.upscale.fused import fused_on_cuda
 from engine.upscale.network import Network
 from engine.upscale.tuning import TUNED, Tuning
 
@@ -124,7 +125,7 @@ class Runner:
         """What had to be done about memory or precision, one line each."""
         self.tuning = tuning
         self._network = network
-        self._fast = compiled or network.to(device, precision.dtype)
+        self._fast = compiled or self._of_torch(network)
         self._fitting = FittingForward(
             self._forward(self._fast, compiled.dtype if compiled else precision.dtype),
             self.shape,
@@ -191,6 +192,12 @@ class Runner:
         """Is told that a batch of `images` pictures did not fit. The next are half as large."""
         with self._computing:
             (self._full() if in_full_precision else self._fitting).halve(images)
+
+    def _of_torch(self, network: Network) -> Network:
+        copy = network.to(self.device, self.precision.dtype)
+        if self.device.type == "cuda" and self.tuning.fused_activations:
+            return fused_on_cuda(copy, self.events)
+        return copy
 
     def _full(self) -> FittingForward:
         if self._fitting_in_full is None:

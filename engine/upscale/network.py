@@ -177,10 +177,17 @@ class Compact(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """See the class."""
-        residual: Tensor = self.body(rgb)
-        # each pixel is added to all that it becomes: shuffled, the nearest-neighbour picture
-        torch.unflatten(residual, 1, (3, -1)).add_(rgb.unsqueeze(2))
-        return F.pixel_shuffle(residual, self.scale)
+        return add_nearest(self.body(rgb), rgb, self.scale)
+
+
+def add_nearest(residual: Tensor, rgb: Tensor, scale: int) -> Tensor:
+    """The picture (n, 3, h * scale, w * scale): a residual and `rgb` by nearest neighbour.
+
+    `residual`: (n, 3 * scale**2, h, w), which is changed.
+    """
+    # each pixel is added to all that it becomes: shuffled, the nearest-neighbour picture
+    torch.unflatten(residual, 1, (3, -1)).add_(rgb.unsqueeze(2))
+    return F.pixel_shuffle(residual, scale)
 
 
 class DenseBlock(nn.Module):

@@ -146,11 +146,9 @@ class NetworkStage:
         def finish(made: Tensor, outside: Tensor) -> Pending:
             tables, inside = iter(sent), made.clamp_(0, 1)
             buffers = [
-                plan.picture(*of_region, tables)
-                for of_region, plans_of in zip(
-                    zip(inside, outside, strict=True), plans, strict=True
-                )
-                for plan in plans_of
+                plan.picture(rgb, beyond, tables)
+                for of_region, rgb, beyond in zip(plans, inside, outside, strict=True)
+                for plan in of_region
             ]
             return lambda: [
                 DevicePicture(framing.target, self._streams.for_default_stream(buffer))

@@ -48,10 +48,14 @@ from tests.engine.upscale.stages import PerClip
 from tests.engine.upscale.test_stage import TINY, apart, crops, pictures, seeded, stage
 from tests.sources import a_source
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
-    reason="no CUDA device (FAIL_WITHOUT_CUDA=1 makes this a failure)",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
+        reason="no CUDA device (FAIL_WITHOUT_CUDA=1 makes this a failure)",
+    ),
+    # torch warns of what it does itself, and gives advice by device: TF32 from Ampere on
+    pytest.mark.filterwarnings("default:::torch"),
+]
 CUDA = torch.device("cuda")
 CLIP = (256, 192)
 """No smaller than the smallest frame that NVDEC takes of any codec."""
