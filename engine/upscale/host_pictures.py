@@ -2,7 +2,7 @@
 
 Threads of one pass wait for each other after every layer, so a thread that loses its processor to
 the encoder holds up all of them. Two passes at once fill each other's gaps, and the pixels between
-network and encoder are computed meanwhile. On two cores, the bits are those of one pass.
+network and encoder are computed meanwhile.
 """
 
 from __future__ import annotations

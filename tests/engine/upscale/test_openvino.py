@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.errors import UpscalerError
 from engine.upscale.inference import Precision, Runner, best_precision
 from engine.upscale.load import load_stage
 from engine.upscale.models import model_named
@@ -87,3 +88,10 @@ def test_a_network_that_is_not_ours_is_computed_by_torch_and_that_is_said() -> N
     ]
     assert runner.precision is best_precision(CPU)
     assert torch.equal(runner(some_images()), Nearest(4)(some_images().to(runner.precision.dtype)))
+
+
+def test_what_openvino_cannot_run_is_an_error_that_says_so() -> None:
+    network = seeded(SMALL["compact"])
+    nowhere = OpenVinoNetwork(graph_of(network), network.shape.scale, "GPU.77", Precision.FP16, 1)
+    with pytest.raises(UpscalerError, match=r"^OpenVINO cannot run it on GPU\.77: "):
+        nowhere(some_images())
