@@ -30,10 +30,11 @@ from backend.modal_client import ModalError as ModalError
 from backend.models import Job
 from backend.public_errors import without_paths
 from backend.settings import Settings
-from backend.tasks import ExportMode, RenderTask, task_adapter
+from backend.tasks import RenderTask, task_adapter
 from backend.threads import run_to_end
 from backend.worker_pool import WorkerDiedError
 from engine.storage import Store
+from modal_functions.protocol import encoder_on_modal
 
 
 class RemoteFailedError(Exception):
@@ -47,7 +48,7 @@ class CallLostError(WorkerDiedError):
 def export_job(job: Job, settings: Settings) -> ExportJob:
     """The job for the functions on Modal. The same row always gives the same value."""
     task = _task(job)
-    best_quality = task.mode is ExportMode.QUALITY
+    encoder = encoder_on_modal(settings.encoder)
     return ExportJob(
         job_id=job.folder,
         user_id=job.user_id,
@@ -55,8 +56,8 @@ def export_job(job: Job, settings: Settings) -> ExportJob:
         source_keys={name: _key_of(job, task, name) for name in _file_names(task)},
         output_key=job.output_key,
         upscaler=settings.upscaler,
-        encoder="libx264" if best_quality and settings.encoder == "auto" else settings.encoder,
-        preset="medium" if best_quality else None,
+        encoder=encoder,
+        preset=task.mode.preset_of(encoder),
         key_interval_s=settings.key_interval_s,
     )
 

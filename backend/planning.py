@@ -57,6 +57,5 @@ def encoder_for(assignment: Assignment, plan: Plan, mode: ExportMode) -> Encoder
     options = dict(assignment.encoder_options)
     choose = partial(choose_encoder, plan.size, plan.fps, options=options, key_interval_s=given_s)
     chosen = choose(name=assignment.encoder)
-    if mode is ExportMode.FAST:
-        return chosen
-    return choose(name=chosen.name, preset="medium" if chosen.name == "libx264" else "p7")
+    preset = mode.preset_of(chosen.name)
+    return chosen if preset is None else choose(name=chosen.name, preset=preset)

@@ -17,6 +17,12 @@ class ExportMode(StrEnum):
     FAST = "fast"
     QUALITY = "quality"
 
+    def preset_of(self, encoder: str) -> str | None:
+        """The preset for the encoder of that name; None for the encoder's own."""
+        if self is ExportMode.FAST:
+            return None
+        return "medium" if encoder == "libx264" else "p7"
+
 
 class _Task(BaseModel):
     model_config = ConfigDict(frozen=True)

@@ -25,11 +25,12 @@ from engine.timeline.plan import build_plan
 from engine.upscale.choice import choose_upscaler
 from modal_functions.bucket import open_bucket, user_object_key
 from modal_functions.progress_dict import PhaseProgress, ProgressDict
-from modal_functions.protocol import VideoResponse, clip_progress_key, concatenate_progress_key
-
-ENCODER = "libx264"
-"""Not NVENC. What libx264 writes joins by packet copy with the clips of every other machine, and
-four cores encode faster than a T4 upscales."""
+from modal_functions.protocol import (
+    ENCODER,
+    VideoResponse,
+    clip_progress_key,
+    concatenate_progress_key,
+)
 
 
 def process_clip(
@@ -107,7 +108,7 @@ def concatenate_clips(
             Path(folder) / "reel.mp4",
             transitions=joins,
             titles=titles,
-            encoder=partial(choose_encoder, key_interval_s=key_interval_s),
+            encoder=partial(choose_encoder, name=ENCODER, key_interval_s=key_interval_s),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
         upload_film(store, Path(folder) / "reel.mp4", target_key, phases)

@@ -21,7 +21,7 @@ from typing import Any
 import modal
 
 from engine.errors import EditError, EngineError, ObjectMissingError, SourceError, StoreError
-from engine.media.encoders import Encoder, key_interval_frames
+from engine.media.encoders import named_encoder
 from engine.media.probe import probe
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.exporter import Listener, export_job
@@ -34,7 +34,7 @@ from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.spec import stage_of_document
 from engine.version import VERSION
-from modal_functions.app import APP_NAME
+from modal_functions.app import APP_NAME, GPU
 from modal_functions.bucket import check_owner, open_bucket
 from modal_functions.clips import report_export_progress, upload_film, video_response
 from modal_functions.executor import ModalExecutor
@@ -47,6 +47,7 @@ from modal_functions.protocol import (
     ExportJob,
     VideoResponse,
     chunk_progress_key,
+    encoder_on_modal,
     export_progress_key,
     ledger_key,
     manifest_document,
@@ -60,7 +61,7 @@ log = logging.getLogger(__name__)
 LONGEST_CHOICE_S = 900.0
 """How long to wait for a container that chooses what to render with."""
 CHOICE_POLL_S = 0.2
-CHOICE_VERSION = 2
+CHOICE_VERSION = 3
 """Raised whenever a renderer's choice would be written or read differently."""
 
 
@@ -188,17 +189,21 @@ def _render_job(
 ) -> RenderJob:
     """What renderers render, and with what.
 
-    A renderer chooses once for all exports that ask the same of this version of the engine.
+    A renderer chooses the upscaler once for all exports that ask the same of this version of the
+    engine. The encoder does not depend on a machine, so it is chosen here.
     """
+    interval_s = job.key_interval_s if plan.key_interval_s is None else plan.key_interval_s
+    encoder = named_encoder(
+        plan.size,
+        plan.fps,
+        encoder_on_modal(job.encoder),
+        quality=job.quality,
+        preset=job.preset,
+        key_interval_s=interval_s,
+    )
     scales = sorted({clip.scale for clip in plan.clips})
-    size = [plan.size.width, plan.size.height]
-    asked = {
-        "render_options": job.render_options,
-        "size": size,
-        "fps": str(plan.fps),
-        "scales": scales,
-    }
-    text = json.dumps([VERSION, RENDER_VERSION, CHOICE_VERSION, asked], sort_keys=True)
+    asked = {"upscaler": job.upscaler, "scales": scales}
+    text = json.dumps([VERSION, RENDER_VERSION, CHOICE_VERSION, GPU, asked], sort_keys=True)
     key = f"cache/choices/{hashlib.sha256(text.encode()).hexdigest()}.json"
     store = fence.store
     try:
@@ -210,15 +215,12 @@ def _render_job(
         chosen = _wait_for_choice(spawn_call(renderer.choose, **asked), fence, ledger)
         store.put_bytes(key, record_bytes(chosen))
     stages = [stage_of_document(each) for each in chosen["stages"]]
-    encoder, upscaler = chosen["encoder"], chosen["upscaler"]
-    options = tuple((name, value) for name, value in encoder["options"])
-    interval_s = job.key_interval_s if plan.key_interval_s is None else plan.key_interval_s
-    key_interval = key_interval_frames(interval_s, plan.fps)
+    upscaler = chosen["upscaler"]
     return decided_job(
         plan,
         [stages[scales.index(clip.scale)] for clip in plan.clips],
         ChosenUpscaler(upscaler["name"], upscaler["why"], upscaler["device"]),
-        Encoder(encoder["name"], options, plan.size, plan.fps, key_interval, encoder["why"]),
+        encoder,
         strict=job.strict,
     )
 

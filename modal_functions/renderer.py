@@ -8,18 +8,17 @@ next one is rendered, and counts as rendered once it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import modal
+import modal.experimental
 
-from engine.errors import EngineError
-from engine.geometry import Size
-from engine.media.encoders import choose_encoder
+from engine.errors import EncoderError, EngineError
+from engine.media.encoders import Encoder, check_opens
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.executors import RenderContext, RenderedChunk, render_in_turn
@@ -60,40 +59,16 @@ class RendererState:
         state._stages.of(choose_upscaler("auto", device()).stage_for(2.0))
         return state
 
-    def choose(
-        self,
-        render_options: Mapping[str, Any],
-        size: Sequence[int],
-        fps: str,
-        scales: Sequence[float],
-    ) -> ChoiceResponse:
-        """Which encoder this machine takes, and which stage for each scale of a clip.
+    def choose(self, upscaler: str, scales: Sequence[float]) -> ChoiceResponse:
+        """Which stage this machine takes for each scale of a clip.
 
-        `render_options` are those of an `ExportJob`, `size` is the target's width and height in
-        pixels, `fps` a fraction as text. Raises `EngineError` where the machine lacks what was
-        asked for.
+        Raises `EngineError` where the machine lacks what was asked for.
         """
-        upscaler = choose_upscaler(render_options["upscaler"], device())
-        encoder = choose_encoder(
-            Size(*size),
-            Fraction(fps),
-            name=render_options["encoder"],
-            quality=render_options["quality"],
-            preset=render_options["preset"],
-        )
+        chosen = choose_upscaler(upscaler, device())
         return {
             "status": "success",
-            "encoder": {
-                "name": encoder.name,
-                "options": [list(option) for option in encoder.options],
-                "why": encoder.why,
-            },
-            "upscaler": {
-                "name": upscaler.name,
-                "why": upscaler.why,
-                "device": upscaler.device,
-            },
-            "stages": [stage_document(upscaler.stage_for(scale)) for scale in scales],
+            "upscaler": {"name": chosen.name, "why": chosen.why, "device": chosen.device},
+            "stages": [stage_document(chosen.stage_for(scale)) for scale in scales],
         }
 
     def render_chunks(
@@ -101,11 +76,13 @@ class RendererState:
     ) -> ChunksResponse | FailedChunkResponse:
         """Renders the chunks that are not in the cache yet, up to the first that fails.
 
-        Raises `EngineError` where the bundle is not the one that was meant.
+        Raises `EngineError` where the bundle is not the one that was meant, or the job's encoder
+        does not open here. Then this container takes no more calls.
         """
         store = open_bucket()
         cache = StoreCache(store)
         job = get_bundle(store, bundle_key, bundle_sha256)
+        _check_encoder(job.encoder)
         by_digest = {chunk.digest: chunk for chunk in job.chunks}
         missing = [
             by_digest[digest]
@@ -155,6 +132,24 @@ class _Storing:
         self._chunk_store.path(each.chunk).unlink()
         self._call.stored(each.chunk)
         self.records.append(each.record.to_document())
+
+
+def _check_encoder(encoder: Encoder) -> None:
+    """Raises `EncoderError` where the encoder does not open, after which the container ends.
+
+    On some hosts only some of the GPUs open NVENC. This container would be given the next call too.
+    """
+    try:
+        check_opens(encoder)
+    except EncoderError:
+        _take_no_more_calls()
+        raise
+
+
+def _take_no_more_calls() -> None:
+    """Has Modal end this container after its current call."""
+    if not modal.is_local():
+        modal.experimental.stop_fetching_inputs()
 
 
 class _CallProgress:

@@ -126,15 +126,12 @@ class Renderer:
 
     @modal.method()
     @errors_to_responses
-    def choose(
-        self, render_options: dict[str, Any], size: list[int], fps: str, scales: list[float]
-    ) -> ChoiceResponse | ErrorResponse:
-        """Chooses what this machine renders with; see `RendererState.choose`.
+    def choose(self, upscaler: str, scales: list[float]) -> ChoiceResponse | ErrorResponse:
+        """Chooses what this machine enlarges with; see `RendererState.choose`.
 
-        Returns `{"status": "success", "encoder", "upscaler", "stages"}`, with a stage for each of
-        `scales`.
+        Returns `{"status": "success", "upscaler", "stages"}`, with a stage for each of `scales`.
         """
-        return self.state.choose(render_options, size, fps, scales)
+        return self.state.choose(upscaler, scales)
 
     @modal.method()
     @errors_to_responses

@@ -193,19 +193,18 @@ def choose_encoder(
     requested by name and does not open here.
     """
     make = partial(
-        _make_encoder,
-        size=size,
-        fps=fps,
-        key_interval=key_interval_frames(key_interval_s, fps),
+        named_encoder,
+        size,
+        fps,
         quality=quality,
         preset=preset,
-        options=options or {},
+        options=options,
+        key_interval_s=key_interval_s,
     )
     if name == "auto":
         return _first_that_opens(make)
-    encoder = make(name, "asked for")
-    if (refusal := refusal_of(encoder)) is not None:
-        raise EncoderError(f"{name} does not open here: {refusal}")
+    encoder = make(name)
+    check_opens(encoder)
     return encoder
 
 
@@ -223,7 +222,7 @@ def key_interval_frames(interval_s: float | Fraction | None, fps: Fraction) -> i
     return max(1, round_half_up(exact_seconds(interval_s) * fps))
 
 
-def _first_that_opens(make: Callable[[str, str], Encoder]) -> Encoder:
+def _first_that_opens(make: Callable[..., Encoder]) -> Encoder:
     """The first of `AUTO_ORDER` that opens. `make` is given a name, and why it was chosen."""
     refusals: list[str] = []
     for name in AUTO_ORDER:
@@ -231,7 +230,7 @@ def _first_that_opens(make: Callable[[str, str], Encoder]) -> Encoder:
             continue
         last = name == AUTO_ORDER[-1]
         try:
-            encoder = make(name, "; ".join([*refusals, f"{name} opens"]))
+            encoder = make(name, why="; ".join([*refusals, f"{name} opens"]))
         except EncoderError:  # the options may be meant for another encoder of the list
             if last:
                 raise
@@ -242,6 +241,12 @@ def _first_that_opens(make: Callable[[str, str], Encoder]) -> Encoder:
             return encoder
         refusals.append(f"{name} does not open: {refusal}")
     raise EncoderError("no encoder opens here: " + "; ".join(refusals))
+
+
+def check_opens(encoder: Encoder) -> None:
+    """Raises `EncoderError` where the encoder does not open on this machine."""
+    if (refusal := refusal_of(encoder)) is not None:
+        raise EncoderError(f"{encoder.name} does not open here: {refusal}")
 
 
 def refusal_of(encoder: Encoder) -> str | None:
@@ -268,17 +273,21 @@ def _is_built_in(name: str) -> bool:
     return True
 
 
-def _make_encoder(
-    name: str,
-    why: str,
-    *,
+def named_encoder(
     size: Size,
     fps: Fraction,
-    key_interval: int,
-    quality: float | None,
-    preset: str | None,
-    options: Mapping[str, str],
+    name: str,
+    *,
+    why: str = "asked for",
+    quality: float | None = None,
+    preset: str | None = None,
+    options: Mapping[str, str] | None = None,
+    key_interval_s: float | Fraction | None = None,
 ) -> Encoder:
+    """The encoder of that name, for a machine that may be another one: it is not opened.
+
+    Arguments are as for `choose_encoder`, and so are the errors.
+    """
     profile = _PROFILES.get(name)
     if profile is None:
         raise EncoderError(f"there is no encoder {name!r}; there are auto, {_listed(ENCODERS)}")
@@ -287,6 +296,7 @@ def _make_encoder(
     if preset is not None and preset not in profile.presets:
         has = _listed(profile.presets) or "none"
         raise EncoderError(f"{name} has no preset {preset!r}; it has {has}")
+    options = options or {}
     for key in sorted((_GOP_OPTIONS | {"flags"} & profile.fixed.keys()) & set(options)):
         raise EncoderError(f"{name} option {key}: is fixed; the key interval says where GOPs begin")
     wanted = profile.to_option(profile.quality if quality is None else quality)
@@ -294,6 +304,7 @@ def _make_encoder(
     if (chosen := preset or profile.preset) is not None:
         settings.setdefault("preset", chosen)
     check_options(name, settings)
+    key_interval = key_interval_frames(key_interval_s, fps)
     return Encoder(name, tuple(sorted(settings.items())), size, fps, key_interval, why)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from backend.modal_jobs import export_job
+from backend.models import Job
 from backend.settings import Settings
 from tests.backend.conftest import post, serving, wait_for
 from tests.clips import read_number
@@ -72,6 +74,24 @@ def test_a_cancelled_job_stops_its_call(
         assert client.delete("/api/exports/far").json()["status"] == "cancelled"
         wait_until(lambda: not any(call.unfinished for call in calls(world)))
         assert client.get("/api/exports/far").json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("asked", "mode", "encoder", "preset"),
+    [
+        ("auto", "fast", "libx264", None),
+        ("auto", "quality", "libx264", "medium"),
+        ("h264_nvenc", "fast", "h264_nvenc", None),
+        ("h264_nvenc", "quality", "h264_nvenc", "p7"),
+    ],
+)
+def test_no_job_leaves_the_encoder_to_the_container(
+    asked: str, mode: str, encoder: str, preset: str | None
+) -> None:
+    request = {"kind": "render", "edit": {"clips": []}, "mode": mode}
+    job = Job(folder="a", user_id="7", output_key="7/a.mp4", request=request)
+    given = export_job(job, Settings(encoder=asked))
+    assert (given.encoder, given.preset) == (encoder, preset)
 
 
 def calls(world: World) -> list[Any]:

@@ -92,6 +92,17 @@ def test_cuts_are_packet_copies(world: World, tmp_path: Path) -> None:
     assert packets(fetched(world, f"{USER}/reel.mp4", tmp_path / "reel.mp4")) == one * 2
 
 
+@needs_ffmpeg
+def test_clips_are_encoded_by_libx264_also_where_nvenc_opens(world: World) -> None:
+    world.monkeypatch.setattr("engine.media.encoders.refusal_of", lambda _: None)
+    key = clip(world.footage(frames=30), 0, None)["output_key"]
+    made = functions.concatenate_clips_modal.local(
+        "job-1", USER, [key, key], f"{USER}/reel.mp4", "fade", 0.2
+    )
+    assert made["status"] == "success", made
+    assert made["report"]["encoder"] == "libx264"
+
+
 def test_what_the_backend_calls(world: World) -> None:
     source = world.footage(frames=30)
     told: list[ModalProgress] = []

@@ -36,6 +36,8 @@ from engine import (
     probe_sources,
 )
 from engine.cli import main as cli
+from engine.errors import EncoderError
+from engine.media.encoders import Encoder
 from engine.pipeline.estimate import T4_COSTS
 from engine.storage import S3Store
 from modal_functions import export_job, renderer
@@ -398,7 +400,8 @@ def test_a_source_that_is_not_there(world: World) -> None:
         ({"source_keys": {"match.mp4": "8/raw/match.mp4"}}, "not under 7/"),
         ({"edit": {"clips": []}}, "clips"),
         ({"upscaler": "nonsense"}, "nonsense"),
-        ({"encoder": "h264_nvenc"}, "h264_nvenc"),
+        ({"encoder": "nonsense"}, "nonsense"),
+        ({"preset": "nonsense"}, "nonsense"),
     ],
 )
 def test_what_cannot_be_done(world: World, changes: dict[str, Any], complaint: str) -> None:
@@ -406,6 +409,38 @@ def test_what_cannot_be_done(world: World, changes: dict[str, Any], complaint: s
     result = exported(job, world.store)
     assert result["status"] == "error" and complaint in result["error"]
     assert world.keys(f"{USER}/temp") == []
+
+
+def test_the_encoder_is_libx264_also_where_nvenc_opens(world: World) -> None:
+    world.monkeypatch.setattr("engine.media.encoders.refusal_of", lambda _: None)
+    job = job_of(world.footage(frames=30), edit=_short(), encoder="auto")
+    assert exported(job, world.store)["report"]["encoder"] == "libx264"
+
+
+def test_an_encoder_that_opens_in_some_containers_only(world: World) -> None:
+    """Those in which it does not open take no second call, and the export needs another one."""
+    opens = renderer.check_opens
+    refused: list[Encoder] = []
+
+    def open_second(encoder: Encoder) -> None:
+        if not refused:
+            refused.append(encoder)
+            raise EncoderError(f"{encoder.name} does not open here: no device")
+        opens(encoder)
+
+    world.monkeypatch.setattr(renderer, "check_opens", open_second)
+    result = exported(job_of(world.footage(frames=30), edit=_short()), world.store)
+    assert result["status"] == "success" and result["report"]["retries"] == 1
+    assert "tried again: libx264 does not open here" in " ".join(result["report"]["warnings"])
+    assert len(world.plane.calls_of("/choose")) == 1
+
+
+def test_an_encoder_that_opens_in_no_container(world: World) -> None:
+    job = job_of(world.footage(frames=30), edit=_short(), encoder="h264_nvenc", preset="p4")
+    result = exported(job, world.store)
+    said = "failed 3 times: h264_nvenc does not open here: no NVIDIA driver"
+    assert result["status"] == "error" and said in result["error"]
+    assert len(world.plane.calls_of("/render_chunks")) == 3
 
 
 def test_another_engine_or_another_job_than_was_meant(world: World) -> None:

@@ -74,12 +74,6 @@ def test_a_job_comes_back_as_written() -> None:
         strict=True,
     )
     assert ExportJob.from_document(job.document()) == job
-    assert job.render_options == {
-        "upscaler": "none",
-        "encoder": "auto",
-        "quality": 21.5,
-        "preset": "fast",
-    }
     assert job.job_key == "7/temp/modal_job-1/job.json"
     assert job.ledger_key == "7/temp/modal_job-1/calls.json"
     with pytest.raises(LookupError):

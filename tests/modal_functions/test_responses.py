@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import modal
+import modal.experimental
 import pytest
 
 from engine.errors import EngineError, StoreError
-from engine.media.encoders import choose_encoder
+from engine.media.encoders import choose_encoder, named_encoder
 from engine.media.probe import probe
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.job import RenderJob, plan_job
@@ -28,7 +30,6 @@ from tests.modal_functions.world import USER, World, job_of
 from tests.waiting import wait_until
 
 WAIT_S = 30
-OPTIONS = {"upscaler": "none", "encoder": "libx264", "quality": None, "preset": "ultrafast"}
 
 
 @pytest.fixture
@@ -121,29 +122,27 @@ def test_joining_that_fails(world: World, changes: dict[str, Any], complaint: st
 
 
 def test_a_choice() -> None:
-    chosen = functions.Renderer().choose.local(OPTIONS, [96, 128], "30000/1001", [0.5, 2.0])
-    assert chosen["status"] == "success"
-    assert chosen["encoder"]["name"] == "libx264" and chosen["upscaler"]["name"] == "none"
+    chosen = functions.Renderer().choose.local("none", [0.5, 2.0])
+    assert chosen["status"] == "success" and chosen["upscaler"]["name"] == "none"
     assert len(chosen["stages"]) == 2
-    assert set(chosen) == {"status", "encoder", "upscaler", "stages"}
+    assert set(chosen) == {"status", "upscaler", "stages"}
 
 
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"upscaler": "nonsense"}, "nonsense"),
-        ({"encoder": "h264_nvenc"}, "h264_nvenc"),
-        ({"preset": "nonsense"}, "nonsense"),
-    ],
-)
-def test_a_choice_that_cannot_be_made(changes: dict[str, Any], complaint: str) -> None:
-    choose = functions.Renderer().choose.local
-    check_error(choose(OPTIONS | changes, [96, 128], "30", [1.0]), complaint)
+def test_a_choice_that_cannot_be_made() -> None:
+    check_error(functions.Renderer().choose.local("nonsense", [1.0]), "nonsense")
 
 
-def test_a_choice_that_was_not_asked_for_in_full() -> None:
-    choose = functions.Renderer().choose.local
-    check_error(choose({}, [96, 128], "30", [1.0]), "unexpected KeyError: 'upscaler'")
+def test_where_the_encoder_does_not_open_the_container_takes_no_more_calls(world: World) -> None:
+    ended: list[str] = []
+    world.monkeypatch.setattr(modal, "is_local", lambda: False)
+    world.monkeypatch.setattr(
+        modal.experimental, "stop_fetching_inputs", lambda: ended.append("this container")
+    )
+    job = render_job(world)
+    assert render(world, job)["status"] == "success" and not ended
+    nvenc = named_encoder(job.encoder.size, job.encoder.fps, "h264_nvenc")
+    check_error(render(world, replace(job, encoder=nvenc)), "h264_nvenc does not open here")
+    assert ended == ["this container"]
 
 
 def test_chunks_that_are_rendered(world: World) -> None:
