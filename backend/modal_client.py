@@ -122,7 +122,7 @@ async def call_modal_process_clip(
     progress_callback: ProgressCallback | None = None,
     key_interval_s: float | None = None,
 ) -> Result:
-    """Renders one clip of a user on a T4. Cancelling the task cancels the call.
+    """Renders one clip of a user on a T4, of any length. Cancelling the task cancels the call.
 
     Keys are whole, or relative to the user's folder. `key_interval_s` is from one key frame to the
     next, by default the engine's.
@@ -206,7 +206,8 @@ async def follow_export(
     stored = await stored_export(job, store)
     if stored is not None:
         return stored
-    result = await _follow(call_id, export_progress_key(job.job_id), progress_callback)
+    meter = _ProgressMeter(progress_callback)
+    result = await _follow(call_id, export_progress_key(job.job_id), meter)
     if result["status"] == "success":
         return result
     stored = await stored_export(job, store)
@@ -265,22 +266,26 @@ async def _run(
     progress_callback: ProgressCallback | None,
     **arguments: Any,
 ) -> Result:
-    call = await _in_time(function.spawn.aio(**arguments))
-    try:
-        return await _follow(call.object_id, progress_key, progress_callback)
-    except asyncio.CancelledError:
-        try:
-            await asyncio.shield(_cancel(call.object_id))
-        except ModalError as error:
-            log.warning("the cancelled call %s may go on: %s", call.object_id, error)
-        raise
-
-
-async def _follow(
-    call_id: str, progress_key: str, progress_callback: ProgressCallback | None
-) -> Result:
-    """Waits for the call's result, and passes its progress on meanwhile."""
+    """The result of a call. One that is lost after it got on is made again, and goes on there."""
     meter = _ProgressMeter(progress_callback)
+    while True:
+        told_before = meter.told_percent
+        call = await _in_time(function.spawn.aio(**arguments))
+        try:
+            result = await _follow(call.object_id, progress_key, meter)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.shield(_cancel(call.object_id))
+            except ModalError as error:
+                log.warning("the cancelled call %s may go on: %s", call.object_id, error)
+            raise
+        if not result.get("lost") or meter.told_percent <= told_before:
+            return result
+        log.warning("call %s is made again: %s", call.object_id, result["error"])
+
+
+async def _follow(call_id: str, progress_key: str, meter: _ProgressMeter) -> Result:
+    """Waits for the call's result, and passes its progress on meanwhile."""
     reached_s = time.monotonic()
     while True:
         try:
@@ -304,8 +309,12 @@ class _ProgressMeter:
         self._callback = callback
         self._started_s = time.monotonic()
         self._percent = 0.0
+        self.told_percent = 0.0
+        """The most that the function itself has told."""
 
     async def report(self, progress: ModalProgress | None) -> None:
+        if progress is not None:
+            self.told_percent = max(self.told_percent, progress.percent)
         if self._callback is None:
             return
         progress = progress or self._estimate()

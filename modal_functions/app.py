@@ -22,10 +22,13 @@ GPU_MEMORY_MIB = 8192
 CPU_CORES = 2
 CPU_MEMORY_MIB = 4096
 
-CLIP_S = 900
-CONCATENATE_S = 600
-CHUNKS_S = 3600
-EXPORT_S = 6 * 3600
-"""How long each function may take before Modal stops it."""
+CLIP_S = CHUNKS_S = 4 * 3600
+CONCATENATE_S = EXPORT_S = 24 * 3600
+"""How long each function may take before Modal stops it.
+
+A day is the most that Modal allows. A container with a GPU has less, because one that hangs is
+billed until then. A call that is stopped leaves its finished chunks in the cache, and the next call
+goes on from there, so that no work is too long.
+"""
 IDLE_S = 20
 """How long an idle renderer waits for another call before its container is given back."""

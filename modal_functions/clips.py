@@ -1,4 +1,8 @@
-"""Renders one clip, and joins clips: from the bucket through the engine and back."""
+"""Renders one clip, and joins clips: from the bucket through the engine and back.
+
+Finished chunks go to the cache in the bucket at once. A call that is killed, or stopped at its time
+limit, leaves them to the next call, which goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.media.encoders import choose_encoder
 from engine.media.probe import probe
+from engine.pipeline.cache import StoreCache
 from engine.pipeline.concatenate import concatenate
 from engine.pipeline.exporter import Listener, export
 from engine.pipeline.progress import Phase, Progress
@@ -66,6 +71,7 @@ def process_clip(
             encoder=choose_encoder(
                 plan.size, plan.fps, name=ENCODER, key_interval_s=plan.key_interval_s
             ),
+            cache=StoreCache(store),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
             store=sources,
         )
@@ -109,6 +115,7 @@ def concatenate_clips(
             transitions=joins,
             titles=titles,
             encoder=partial(choose_encoder, name=ENCODER, key_interval_s=key_interval_s),
+            cache=StoreCache(store),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )
         upload_film(store, Path(folder) / "reel.mp4", target_key, phases)

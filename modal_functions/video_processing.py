@@ -58,8 +58,8 @@ def process_multi_clip_item(
     """Renders one clip: crop, Real-ESRGAN, trim, speed and scaling, with its sound.
 
     Keys are whole, or relative to the user's folder. `key_interval_s` is from one key frame to the
-    next, by default the engine's. Returns `{"status": "success", "output_key",
-    "duration", "frames", "warnings", "report"}`.
+    next, by default the engine's. Called again, it goes on where it was stopped. Returns
+    `{"status": "success", "output_key", "duration", "frames", "warnings", "report"}`.
     """
     check_version(engine_version)
     return clips.process_clip(
@@ -94,7 +94,8 @@ def concatenate_clips_modal(
     """Joins clips: cuts by packet copy, other transitions by encoding only what they touch.
 
     `clip_info[i]` may name the chapter of clip i by `title`, `name` or `fileName`. Keys,
-    `key_interval_s` of what is encoded, and the response are as for `process_multi_clip_item`.
+    `key_interval_s` of what is encoded, what a second call does, and the response are as for
+    `process_multi_clip_item`.
     """
     check_version(engine_version)
     return clips.concatenate_clips(

@@ -24,6 +24,7 @@ from engine.media.chunk_writer import ChunkWriter, EncodedChunk
 from engine.media.encoders import Encoder, choose_encoder
 from engine.media.gops import GopTable, copy_gops, gop_table
 from engine.media.inspect import VideoParameters, read_chunk
+from engine.pipeline.cache import ChunkCache
 from engine.pipeline.executors import (
     Executor,
     RenderContext,
@@ -56,6 +57,7 @@ def concatenate(
     include_audio: bool = True,
     encoder: Encoder | Callable[[Size, Fraction], Encoder] = choose_encoder,
     executor: Executor | None = None,
+    cache: ChunkCache | None = None,
     work_dir: Path | str | None = None,
     listener: Listener | None = None,
 ) -> Report:
@@ -64,8 +66,8 @@ def concatenate(
     A clip that the same encoder wrote as closed GOPs keeps its packets, except where a transition
     touches them. Any other clip is encoded again, and the report's warnings say why. The sound is
     mixed and encoded again. `encoder` renders what is not copied: an encoder, or what chooses one
-    for the size and rate of the film. Each clip is a chapter, named by `titles` or by its file.
-    Raises `EngineError`.
+    for the size and rate of the film. `cache` keeps what was encoded, as for `export`. Each clip is
+    a chapter, named by `titles` or by its file. Raises `EngineError`.
     """
     paths = [from_home(Path(path)) for path in clips]
     tables = [_table(path) for path in paths]
@@ -81,6 +83,7 @@ def concatenate(
         upscaler=PlainResampler("clips are joined as they are"),
         encoder=encoder,
         executor=PacketCopies(executor or LocalWorkers()),
+        cache=cache,
         work_dir=work_dir,
         listener=listener,
     )

@@ -286,7 +286,7 @@ class _ExportRun:
                 self.clock.add(each.record.stage_s)
                 self.meter.finished(places[each.chunk.digest])
                 with self._working_cache() as cache:
-                    if cache is not None:
+                    if cache is not None and not each.chunk.is_copied:
                         offers.put(each.chunk.digest, self.step)
             with self._working_cache():
                 offers.finish(self.step)
@@ -300,6 +300,8 @@ class _ExportRun:
         return None if record and job.strict and record.warnings else record
 
     def _fetched(self, chunk: Chunk) -> ChunkRecord | None:
+        if chunk.is_copied:  # its packets are copied once more as fast as from a cache
+            return None
         chunk_store = self.context.chunk_store
         with self._working_cache() as cache:
             if cache is not None and cache.fetch(chunk.digest, chunk_store.folder):

@@ -80,6 +80,17 @@ class Lose:
 Fault = Down | Slow | Lose
 
 
+class ContainerEndedError(BaseException):
+    """What a function that runs in a thread raises to have its container end, and how it ends."""
+
+    KILLED = GenericResult.GENERIC_STATUS_INTERNAL_FAILURE
+    TIMED_OUT = GenericResult.GENERIC_STATUS_TIMEOUT
+
+    def __init__(self, status: Any) -> None:
+        super().__init__()
+        self.status = status
+
+
 def no_fault(name: str, request: Any) -> None:
     """Nothing goes wrong with any request."""
 
@@ -379,6 +390,8 @@ def _in_this_thread(body: Callable[..., Any], args: Any, kwargs: Any) -> Generic
     except InputCancellation as error:
         _drop_quietly(error)
         return _cancelled()
+    except ContainerEndedError as end:
+        return GenericResult(status=end.status, exception="the container is gone")
     except BaseException as error:
         return GenericResult(
             status=GenericResult.GENERIC_STATUS_FAILURE, exception=repr(error), data=_pickled(error)

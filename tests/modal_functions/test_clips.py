@@ -11,14 +11,16 @@ import modal
 import pytest
 
 from backend.modal_client import ModalProgress, call_modal_concatenate, call_modal_process_clip
+from engine.pipeline.cache import StoreCache
 from engine.storage import S3Store
 from modal_functions import video_processing as functions
 from modal_functions.protocol import PROGRESS_DICT
 from tests.clips import numbered_clip, read_number
 from tests.media import needs_ffmpeg
-from tests.modal_functions.control_plane import ControlPlane
+from tests.modal_functions.control_plane import ContainerEndedError, ControlPlane
 from tests.modal_functions.world import USER, World, environment
 from tests.s3 import new_bucket
+from tests.waiting import wait_until
 from tests.witness import complaints, ffprobe, luma_frames
 
 TARGET: dict[str, Any] = {"target_fps": 30, "target_width": 96, "target_height": 72}
@@ -29,7 +31,7 @@ def world(s3_address: str, control_plane: ControlPlane, monkeypatch: pytest.Monk
     return World.made(s3_address, control_plane, monkeypatch)
 
 
-def clip(source: str, index: int, segments: dict[str, Any] | None) -> Any:
+def clip(source: str, index: int, segments: dict[str, Any] | None, **more: Any) -> Any:
     return functions.process_multi_clip_item.local(
         job_id="job-1",
         clip_index=index,
@@ -39,6 +41,7 @@ def clip(source: str, index: int, segments: dict[str, Any] | None) -> Any:
         crop_keyframes=[],
         segments_data=segments,
         **TARGET,
+        **more,
     )
 
 
@@ -131,6 +134,62 @@ def test_what_the_backend_calls(world: World) -> None:
     percents = [each.percent for each in told]
     assert percents == sorted(percents) and percents[-1] == 100
     assert told[0].estimated and told[0].percent < 5
+
+
+@pytest.mark.parametrize("how", ["KILLED", "TIMED_OUT"])
+def test_a_call_that_is_stopped_leaves_its_chunks_to_the_next(
+    world: World, tmp_path: Path, how: str
+) -> None:
+    """Of 250 frames, two chunks, the first call ends when it has stored the first."""
+    offer, stored = StoreCache.offer, list[str]()
+    told: list[float] = []
+
+    def offer_and_end(self: StoreCache, digest: str, folder: Path) -> None:
+        offer(self, digest, folder)
+        stored.append(digest)
+        if len(stored) == 1:
+            wait_until(lambda: told and told[-1] >= 15)  # it is known to render
+            raise ContainerEndedError(getattr(ContainerEndedError, how))
+
+    world.monkeypatch.setattr(StoreCache, "offer", offer_and_end)
+    source = world.footage(frames=250)
+    made = asyncio.run(
+        call_modal_process_clip(
+            *("job-1", 0, USER, source, f"{USER}/clip.mp4", [], None),
+            **TARGET,
+            progress_callback=lambda at: told.append(at.percent),
+        )
+    )
+    assert made["status"] == "success" and made["frames"] == 250, made
+    report = made["report"]
+    assert (report["frames_resumed"], report["frames_rendered"]) == (240, 10)
+    assert len(stored) == 2 and len(world.plane.calls_of("process_multi_clip_item")) == 2
+    assert told == sorted(told) and told[-1] == 100
+    film = fetched(world, f"{USER}/clip.mp4", tmp_path / "clip.mp4")
+    numbers = [read_number(frame) for frame in luma_frames(film)]
+    assert numbers == list(range(250))
+
+
+def test_a_call_that_is_lost_before_it_got_on_is_not_made_again(world: World) -> None:
+    def end(**_: Any) -> None:
+        raise ContainerEndedError(ContainerEndedError.KILLED)
+
+    world.deploy({"process_multi_clip_item": end})
+    made = asyncio.run(
+        call_modal_process_clip("job-1", 0, USER, "a.mp4", "clip.mp4", [], None, **TARGET)
+    )
+    assert made["status"] == "error" and made["lost"], made
+    assert len(world.plane.calls_of("process_multi_clip_item")) == 1
+
+
+def test_what_was_encoded_to_join_clips_is_kept_and_copies_are_not(world: World) -> None:
+    key = clip(world.footage(), 0, None, key_interval_s=0.5)["output_key"]
+    before = world.keys("cache")
+    arguments = ("job-1", USER, [key, key], f"{USER}/reel.mp4", "fade", 0.2)
+    made = [functions.concatenate_clips_modal.local(*arguments)["report"] for _ in range(2)]
+    kept = set(world.keys("cache")) - set(before)
+    assert 0 < len(kept) / 2 < len(made[0]["chunks"])
+    assert made[0]["frames_resumed"] == 0 < made[1]["frames_resumed"] < made[1]["frames"]
 
 
 @pytest.mark.parametrize(
