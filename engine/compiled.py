@@ -18,6 +18,9 @@ from engine.machine_code import Number, Signature, emit, load, machine, signatur
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+KERNELS: list[Kernel] = []
+"""The kernels of all modules that are imported."""
+
 _RESULTS: dict[Any, Number | None] = {"None": None, "bool": bool, "int": int, "float": float}
 """What a kernel can return to Python, by its annotation as a text."""
 
@@ -31,7 +34,9 @@ def compiled(*, fastmath: bool = False) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        return Kernel(function, fastmath)  # type: ignore[return-value]
+        kernel = Kernel(function, fastmath)
+        KERNELS.append(kernel)
+        return kernel  # type: ignore[return-value]
 
     return decorate
 
@@ -42,6 +47,8 @@ class Kernel:
     def __init__(self, function: Callable[..., Any], fastmath: bool) -> None:
         self.py_func: Any = function
         """What was compiled."""
+        self.signatures: set[Signature] = set()
+        """The types that Python has called it with in this process."""
         self._fastmath = fastmath
         annotation = function.__annotations__["return"]
         self._result = _RESULTS.get(annotation, annotation)
@@ -93,6 +100,7 @@ class Kernel:
     def _load(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         """The machine code for these types, from a file if possible. Other calls wait meanwhile."""
         signature = signature_of(arguments)
+        self.signatures.add(signature)
         made_for = hashlib.sha256(repr((signature, machine())).encode()).hexdigest()
         name = f"{self._name}-{made_for[:16]}.code"
         files = partial(code_files, Path(self.py_func.__code__.co_filename), name)

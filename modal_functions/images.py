@@ -9,7 +9,6 @@ Modal's hosts had driver 580 in 2026.
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import modal
 
@@ -66,22 +65,10 @@ def _fetches_no_weights(path: Path) -> bool:
 
 
 def compile_kernels() -> None:
-    """Exports a small demo, so that compiled kernels are in the image.
+    """See `kernels.py`, which needs the engine: not everyone who deploys has all of it."""
+    from modal_functions import kernels
 
-    A container would take longer to compile them than to render its first chunk.
-    """
-    from engine.cli.demo_footage import make_demo
-    from engine.media.encoders import choose_encoder
-    from engine.pipeline.exporter import export, probe_sources
-    from engine.timeline.edit import Edit
-    from engine.timeline.plan import build_plan
-    from engine.upscale.choice import choose_upscaler
-
-    with TemporaryDirectory() as folder:
-        edit = Edit.load(make_demo(Path(folder), 108, 192))
-        plan = build_plan(edit, probe_sources(edit, folder))
-        encoder = choose_encoder(plan.size, plan.fps, name="libx264", preset="ultrafast")
-        export(plan, Path(folder) / "demo.mp4", upscaler=choose_upscaler("none"), encoder=encoder)
+    kernels.compile_kernels()
 
 
 def _with_sources(image: modal.Image, environment: dict[str, str]) -> modal.Image:

@@ -23,9 +23,11 @@ def over_black(
     rounded once, to the nearest.
     """
     zero = 0 if full_range else 16 << depth - 8
-    y, cb, cr = (np.empty_like(plane) for plane in planes)
-    _compose(planes[0], alpha, depth, zero, 1, 1, y)
-    for plane, out in ((planes[1], cb), (planes[2], cr)):
+    # without gaps between rows, so that one compiled function does for all
+    luma, *chroma, alpha = map(np.ascontiguousarray, (*planes, alpha))
+    y, cb, cr = (np.empty_like(plane) for plane in (luma, *chroma))
+    _compose(luma, alpha, depth, zero, 1, 1, y)
+    for plane, out in zip(chroma, (cb, cr), strict=True):
         _compose(plane, alpha, depth, 1 << depth - 1, *chroma_step, out)
     return y, cb, cr
 
