@@ -11,8 +11,9 @@ import modal
 import pytest
 
 from backend.modal_client import ModalProgress, call_modal_concatenate, call_modal_process_clip
-from engine.pipeline.cache import StoreCache
+from engine.pipeline.render import render_chunk
 from engine.storage import S3Store
+from engine.timeline.chunks import Chunk
 from modal_functions import video_processing as functions
 from modal_functions.protocol import PROGRESS_DICT
 from tests.clips import numbered_clip, read_number
@@ -140,18 +141,19 @@ def test_what_the_backend_calls(world: World) -> None:
 def test_a_call_that_is_stopped_leaves_its_chunks_to_the_next(
     world: World, tmp_path: Path, how: str
 ) -> None:
-    """Of 250 frames, two chunks, the first call ends when it has stored the first."""
-    offer, stored = StoreCache.offer, list[str]()
+    """Of 250 frames in two chunks, the first call has stored the first when it ends."""
     told: list[float] = []
+    begun: list[Chunk] = []
 
-    def offer_and_end(self: StoreCache, digest: str, folder: Path) -> None:
-        offer(self, digest, folder)
-        stored.append(digest)
-        if len(stored) == 1:
+    def end_at_second(chunk: Chunk, *args: Any, **kwargs: Any) -> Any:
+        begun.append(chunk)
+        if len(begun) == 2:
+            wait_until(lambda: world.store.stat(f"cache/{begun[0].digest}.json"))
             wait_until(lambda: told and told[-1] >= 15)  # it is known to render
             raise ContainerEndedError(getattr(ContainerEndedError, how))
+        return render_chunk(chunk, *args, **kwargs)
 
-    world.monkeypatch.setattr(StoreCache, "offer", offer_and_end)
+    world.monkeypatch.setattr("engine.pipeline.executors.render_chunk", end_at_second)
     source = world.footage(frames=250)
     made = asyncio.run(
         call_modal_process_clip(
@@ -163,7 +165,7 @@ def test_a_call_that_is_stopped_leaves_its_chunks_to_the_next(
     assert made["status"] == "success" and made["frames"] == 250, made
     report = made["report"]
     assert (report["frames_resumed"], report["frames_rendered"]) == (240, 10)
-    assert len(stored) == 2 and len(world.plane.calls_of("process_multi_clip_item")) == 2
+    assert len(begun) == 3 and len(world.plane.calls_of("process_multi_clip_item")) == 2
     assert told == sorted(told) and told[-1] == 100
     film = fetched(world, f"{USER}/clip.mp4", tmp_path / "clip.mp4")
     numbers = [read_number(frame) for frame in luma_frames(film)]
