@@ -24,11 +24,11 @@ def over_black(
     """
     zero = 0 if full_range else 16 << depth - 8
     # without gaps between rows, so that one compiled function does for all
-    luma, *chroma, alpha = map(np.ascontiguousarray, (*planes, alpha))
+    luma, *chroma, seen = (np.ascontiguousarray(plane) for plane in (*planes, alpha))
     y, cb, cr = (np.empty_like(plane) for plane in (luma, *chroma))
-    _compose(luma, alpha, depth, zero, 1, 1, y)
+    _compose(luma, seen, depth, zero, 1, 1, y)
     for plane, out in zip(chroma, (cb, cr), strict=True):
-        _compose(plane, alpha, depth, 1 << depth - 1, *chroma_step, out)
+        _compose(plane, seen, depth, 1 << depth - 1, *chroma_step, out)
     return y, cb, cr
 
 

@@ -165,9 +165,10 @@ def test_cancelled_at_any_moment_following_a_call_ends(
     async def cancelled_in_vain() -> int:
         call = await modal_client._function("concatenate_clips_modal").spawn.aio()
         loop, in_vain = asyncio.get_running_loop(), 0
+        meter = modal_client._ProgressMeter(None)
         for _ in range(10):
             following = [
-                asyncio.create_task(modal_client._follow(call.object_id, "job-1", None))
+                asyncio.create_task(modal_client._follow(call.object_id, "job-1", meter))
                 for _ in range(12)
             ]
             for task in following:

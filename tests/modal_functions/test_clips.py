@@ -188,7 +188,8 @@ def test_what_was_encoded_to_join_clips_is_kept_and_copies_are_not(world: World)
     key = clip(world.footage(), 0, None, key_interval_s=0.5)["output_key"]
     before = world.keys("cache")
     arguments = ("job-1", USER, [key, key], f"{USER}/reel.mp4", "fade", 0.2)
-    made = [functions.concatenate_clips_modal.local(*arguments)["report"] for _ in range(2)]
+    join: Any = functions.concatenate_clips_modal.local
+    made = [join(*arguments)["report"] for _ in range(2)]
     kept = set(world.keys("cache")) - set(before)
     assert 0 < len(kept) / 2 < len(made[0]["chunks"])
     assert made[0]["frames_resumed"] == 0 < made[1]["frames_resumed"] < made[1]["frames"]

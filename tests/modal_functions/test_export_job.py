@@ -37,7 +37,7 @@ from engine import (
 )
 from engine.cli import main as cli
 from engine.errors import EncoderError
-from engine.media.encoders import Encoder
+from engine.media.encoders import Encoder, check_opens
 from engine.pipeline.estimate import T4_COSTS
 from engine.storage import S3Store
 from modal_functions import export_job, renderer
@@ -419,14 +419,13 @@ def test_the_encoder_is_libx264_also_where_nvenc_opens(world: World) -> None:
 
 def test_an_encoder_that_opens_in_some_containers_only(world: World) -> None:
     """Those in which it does not open take no second call, and the export needs another one."""
-    opens = renderer.check_opens
     refused: list[Encoder] = []
 
     def open_second(encoder: Encoder) -> None:
         if not refused:
             refused.append(encoder)
             raise EncoderError(f"{encoder.name} does not open here: no device")
-        opens(encoder)
+        check_opens(encoder)
 
     world.monkeypatch.setattr(renderer, "check_opens", open_second)
     result = exported(job_of(world.footage(frames=30), edit=_short()), world.store)
