@@ -21,7 +21,7 @@ class ExportMode(StrEnum):
         """The preset for the encoder of that name; None for the encoder's own."""
         if self is ExportMode.FAST:
             return None
-        return "medium" if encoder == "libx264" else "p7"
+        return {"libx264": "medium", "h264_nvenc": "p7", "hevc_nvenc": "p7"}.get(encoder)
 
 
 class _Task(BaseModel):

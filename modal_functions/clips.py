@@ -20,6 +20,7 @@ from engine.media.encoders import choose_encoder
 from engine.media.probe import probe
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.concatenate import concatenate
+from engine.pipeline.executors import InProcess
 from engine.pipeline.exporter import Listener, export
 from engine.pipeline.progress import Phase, Progress
 from engine.pipeline.report import Report
@@ -71,6 +72,7 @@ def process_clip(
             encoder=choose_encoder(
                 plan.size, plan.fps, name=ENCODER, key_interval_s=plan.key_interval_s
             ),
+            executor=InProcess("one chunk at a time keeps a container busy"),
             cache=StoreCache(store),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
             store=sources,
@@ -115,6 +117,7 @@ def concatenate_clips(
             transitions=joins,
             titles=titles,
             encoder=partial(choose_encoder, name=ENCODER, key_interval_s=key_interval_s),
+            executor=InProcess("one chunk at a time keeps a container busy"),
             cache=StoreCache(store),
             listener=Listener(on_progress=lambda at: report_export_progress(phases, at)),
         )

@@ -17,6 +17,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from engine.media.encoders import choose_encoder
+from engine.pipeline.executors import InProcess
 from engine.pipeline.exporter import export, probe_sources
 from engine.timeline.edit import Edit
 from engine.timeline.plan import build_plan
@@ -72,7 +73,13 @@ def compile_kernels() -> None:
         plan = build_plan(edit, probe_sources(edit, folder))
         encoder = choose_encoder(plan.size, plan.fps, name="libx264", preset="ultrafast")
         upscaler = PlainResampler("kernels are compiled")
-        export(plan, Path(folder) / "film.mp4", upscaler=upscaler, encoder=encoder)
+        export(
+            plan,
+            Path(folder) / "film.mp4",
+            upscaler=upscaler,
+            encoder=encoder,
+            executor=InProcess(),
+        )
 
 
 def _write(path: Path, film: _Film) -> None:

@@ -83,6 +83,7 @@ def test_a_cancelled_job_stops_its_call(
         ("auto", "quality", "libx264", "medium"),
         ("h264_nvenc", "fast", "h264_nvenc", None),
         ("h264_nvenc", "quality", "h264_nvenc", "p7"),
+        ("h264_videotoolbox", "quality", "h264_videotoolbox", None),
     ],
 )
 def test_no_job_leaves_the_encoder_to_the_container(
