@@ -78,9 +78,9 @@ def test_frames_that_stay_on_the_device_are_those_of_host_memory(
 ) -> None:
     """From NVDEC through the network and the blend to NVENC, each in its thread."""
     coded = choose_encoder(Size(162, 162), F(30), name="h264_nvenc")
-    for name, frames in (("a.mp4", 12), ("b.mp4", 12)):
+    for name, frames in (("a.mp4", 9), ("b.mp4", 9)):
         written(tmp_path / name, range(frames), coded, HostFrameSink())
-    pan = [CropKeyframe(0, Rect(10.3, 5, 81, 49)), CropKeyframe(0.4, Rect(60.8, 30.5, 81, 49))]
+    pan = [CropKeyframe(0, Rect(10.3, 5, 81, 49)), CropKeyframe(0.3, Rect(60.8, 30.5, 81, 49))]
     plan, film = a_plan(tmp_path, Clip("a.mp4", pan), Clip("b.mp4", pan)), tmp_path / "film.mp4"
     copied = exported(plan, film, "h264_nvenc", in_host_memory())
     resident = exported(plan, film, "h264_nvenc", on_cuda(driver))

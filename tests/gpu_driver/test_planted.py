@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import av
@@ -109,8 +109,8 @@ def test_a_decoder_in_a_context_of_ffmpegs_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: Driver
 ) -> None:
     info = a_clip(tmp_path, 3)
-    accelerator = partial(HWAccel, "cuda", allow_software_fallback=False, is_hw_owned=True)
-    monkeypatch.setattr(nvdec, "HWAccel", lambda *_, **__: accelerator())
+    own = {"options": {"primary_ctx": "0", "current_ctx": "0"}}
+    monkeypatch.setattr(nvdec, "HWAccel", lambda *given, **named: HWAccel(*given, **named | own))
     with on_device(info, "cuda:0", pytest.fail) as reader:
         list(reader.surfaces(info.frame_pts))
     assert_complains(driver, "torch: the memory belongs to another context")
