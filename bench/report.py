@@ -68,19 +68,13 @@ def _seeking(results: dict[str, Any]) -> Iterable[str]:
     return seeking_tables(results)
 
 
-def _upscale(results: dict[str, Any]) -> Iterable[str]:
-    from bench.upscale import tables as upscale_tables  # it needs torch
-
-    return upscale_tables(results)
-
-
 SECTIONS: Mapping[str, Section] = {
     "drill": tables.drill,
     "guards": tables.guards,
     "peers": tables.peers,
     "scale": _scale,
     "seeking": _seeking,
-    "upscale": _upscale,
+    "upscale": upscale_tables.tables,
 }
 
 
