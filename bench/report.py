@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import chart, tables
+from bench import chart, tables, upscale_tables
 
 README = Path(__file__).with_name("README.md")
 PROJECT_README = Path(__file__).parents[1] / "README.md"
