@@ -5,8 +5,6 @@ Importing it starts no thread and opens nothing, so that its process can be fork
 
 from __future__ import annotations
 
-import numpy.ma as masked_arrays  # numpy loads them at the first call of `unique`
-
 from backend import export_tasks, inspection_tasks, preview_tasks, worker
 from engine.timeline import document
 
@@ -14,7 +12,6 @@ __all__ = [
     "document",
     "export_tasks",
     "inspection_tasks",
-    "masked_arrays",
     "preview_tasks",
     "worker",
 ]

@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import Any, Final
 
 LIMITS: Final[Mapping[str, float]] = {
-    "start-up": 4.0,
+    "start-up, first frame decoded": 3.5,
+    "start-up, first frame encoded": 3.7,
     "plan": 12.0,
     "chunks and digests": 6.0,
     "keyframes": 2.0,

@@ -1,10 +1,7 @@
-"""Guards of what reads and writes films: decoding, encoding, joining; and of starting at all."""
+"""Guards of what reads and writes films: decoding, encoding, joining."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
@@ -16,7 +13,6 @@ import pytest
 
 from bench.footage import Footage
 from bench.guard import Guard
-from bench.machine import ROOT
 from bench.program import ffmpeg
 from engine.geometry import Size
 from engine.media.chapters import ChapterMark
@@ -30,23 +26,6 @@ from engine.pixels.picture import Picture
 
 FRAMES, SIZE, FPS = 60, Size(1920, 1080), Fraction(30)
 JOINED_CHUNKS = 30
-
-
-def test_start_up(guard: Guard, footage: Footage, tmp_path: Path) -> None:
-    edit = tmp_path / "edit.json"
-    edit.write_text(json.dumps({"clips": [{"fileName": str(footage.path("first"))}]}))
-    libraries = "import numpy, numba, av, pydantic, typer"
-
-    def run(*words: str | Path) -> None:
-        subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
-
-    guard(
-        "start-up",
-        lambda: run("-m", "engine", "plan", edit),
-        lambda: run("-c", libraries),
-        peer=f"`{libraries}`",
-        rounds=5,
-    )
 
 
 def test_decode(guard: Guard, footage: Footage) -> None:

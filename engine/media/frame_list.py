@@ -339,12 +339,12 @@ def _keyframes(
     shown: _FrameList, packets: PacketList, family: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Key frames that are also shown, and their bytes; none where a seek may not find them."""
+    ticks = set(shown.pts.tolist())
     if not shown.by_order and family in SEEKS_BY_BYTE:
         positions = key_positions(packets)
-        found = np.intersect1d(np.array(list(positions), np.int64), shown.pts)
-        return found, np.array([positions[int(tick)] for tick in found], np.int64)
+        found = sorted(ticks & positions.keys())
+        return np.array(found, np.int64), np.array([positions[tick] for tick in found], np.int64)
     if shown.by_order or family not in _SEEKABLE or (family == "avi" and not packets.indexed):
         return np.empty(0, np.int64), None
-    keys = [pts for pts, key in zip(packets.pts, packets.key, strict=True) if key]
-    known = np.array([pts for pts in keys if pts is not None], np.int64)
-    return np.intersect1d(known, shown.pts), None
+    keys = {pts for pts, key in zip(packets.pts, packets.key, strict=True) if key}
+    return np.array(sorted(ticks.intersection(keys)), np.int64), None

@@ -164,7 +164,7 @@ def closed_gops(
 
     Raises `ChunkError` unless all are closed, and hold the frames from 0 on, each once.
     """
-    borders = np.union1d(np.flatnonzero(is_keyframe), [0, len(numbers)]).tolist()
+    borders = sorted({0, len(numbers), *np.flatnonzero(is_keyframe).tolist()})
     gops = tuple(
         closed_gop(path, numbers[first:stop], starts_with_key=bool(is_keyframe[first]))
         for first, stop in pairwise(borders)

@@ -53,15 +53,13 @@ class PacketList:
 
     def known_pts(self) -> NDArray[np.int64]:
         """The timestamps there are, ascending."""
-        return np.unique(np.array([tick for tick in self.pts if tick is not None], np.int64))
+        return np.array(sorted({tick for tick in self.pts if tick is not None}), np.int64)
 
     def shown_pts(self) -> NDArray[np.int64] | None:
         """Timestamps of the shown frames, ascending; None where one is missing or occurs twice."""
         pts = [tick for tick, shown in zip(self.pts, self.shown, strict=True) if shown]
-        if not pts or None in pts:
-            return None
-        unique = np.unique(np.array(pts, np.int64))
-        return unique if len(unique) == len(pts) else None
+        unique = np.array(sorted({tick for tick in pts if tick is not None}), np.int64)
+        return unique if len(unique) == len(pts) > 0 else None
 
     def clock_jumps(self, step: int, time_base: Fraction, family: str) -> bool:
         """Whether timestamps go back, or far ahead, further than reordering explains."""

@@ -133,7 +133,7 @@ def t4_work_s(layers: Sequence[Layer], target_px: int, upscaler: str) -> float:
     for layer in layers:
         if (model := network_for(upscaler, layer.clip.scale)) is not None:
             crop_px = float(np.mean(layer.rects[:, 2] * layer.rects[:, 3]))
-            source_frames = np.unique(layer.pts).size
+            source_frames = len(set(layer.pts.tolist()))
             network_s += model.flops_per_pixel * crop_px * source_frames / T4_FLOPS
     return max(network_s, len(layers[0].pts) * target_px / ENCODED_PX_PER_S)
 
@@ -159,7 +159,7 @@ def _basis(runs: Sequence[Run], kind: str) -> str:
 
 def _upscaled(plan: Plan, upscaler: str) -> int:
     return sum(
-        np.unique(clip.pts).size
+        len(set(clip.pts.tolist()))
         for clip in plan.clips
         if network_for(upscaler, clip.scale) is not None
     )

@@ -115,7 +115,7 @@ class Plan:
 
     def source_frame_count(self) -> int:
         """Source frames that the export shows, each counted once: those to crop and to upscale."""
-        return sum(int(np.unique(clip.pts).size) for clip in self.clips)
+        return sum(len(set(clip.pts.tolist())) for clip in self.clips)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,38 @@ def test_render_writes_file_and_report(edit: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out.mp4.parts").exists()
 
 
+def test_a_render_loads_only_what_it_needs(edit: Path, tmp_path: Path) -> None:
+    """Not the compiler, once an earlier run has used it; nor what other commands need."""
+    first_and_second = [loaded_by_render(edit, tmp_path / "out.mp4") for _ in range(2)]
+    assert {"engine.cli.render", "llvmlite", "numpy", "av"} <= first_and_second[1]
+    heavy = {"numba", "numpy.ma", "rich.progress", "torch", "backend", "engine.cli.concat"}
+    assert not first_and_second[1] & heavy
+
+
+def loaded_by_render(edit: Path, out: Path) -> set[str]:
+    """The modules that a process loads which renders the edit."""
+    code = (
+        "import atexit, sys\n"
+        "from engine.cli.main import main\n"
+        "atexit.register(lambda: print(*sys.modules))\n"
+        "main()"
+    )
+    words = [
+        "render",
+        str(edit),
+        "-o",
+        str(out),
+        "--upscaler",
+        "none",
+        "--encoder",
+        "libx264",
+        "--quiet",
+    ]
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 @needs_ffmpeg
 def test_render_passes_encoder_options_on(edit: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
