@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import chart, tables
+from bench import chart, tables, upscale_tables
 
 README = Path(__file__).with_name("README.md")
 PROJECT_README = Path(__file__).parents[1] / "README.md"
@@ -68,19 +68,13 @@ def _seeking(results: dict[str, Any]) -> Iterable[str]:
     return seeking_tables(results)
 
 
-def _upscale(results: dict[str, Any]) -> Iterable[str]:
-    from bench.upscale import tables as upscale_tables  # it needs torch
-
-    return upscale_tables(results)
-
-
 SECTIONS: Mapping[str, Section] = {
     "drill": tables.drill,
     "guards": tables.guards,
     "peers": tables.peers,
     "scale": _scale,
     "seeking": _seeking,
-    "upscale": _upscale,
+    "upscale": upscale_tables.tables,
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,10 @@ class EncodedChunk:
     route: tuple[str, ...] = ()
     """Where the frames of each layer, and those for the encoder, were copied and why. Empty where
     no device took part."""
+    decoded_frames: int = 0
+    """Pictures that decoders put out for it, those on the way to a wanted one included."""
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds each stage was at work for it, by name. Stages overlap."""
 
 
 class ChunkWriter:

@@ -48,9 +48,9 @@ class ChunkRecord:
     route: tuple[str, ...] = ()
     """See `EncodedChunk`."""
     stage_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds each stage was at work for it, by name. Stages overlap."""
+    """See `EncodedChunk`."""
     decoded_frames: int = 0
-    """Pictures that decoders put out for it, those on the way to a wanted one included."""
+    """See `EncodedChunk`."""
     source_bytes_read: int = 0
     """Bytes that were downloaded from a store for it."""
 
@@ -132,8 +132,6 @@ class ChunkStore:
         *,
         warnings: Sequence[str] = (),
         render_s: float = 0,
-        stage_s: Mapping[str, float] | None = None,
-        decoded_frames: int = 0,
         source_bytes_read: int = 0,
     ) -> ChunkRecord:
         """Checks a chunk that was just written to `path`, and records it.
@@ -150,8 +148,8 @@ class ChunkStore:
             warnings=tuple(warnings),
             render_s=render_s,
             route=encoded.route,
-            stage_s={name: round(seconds, 6) for name, seconds in (stage_s or {}).items()},
-            decoded_frames=decoded_frames,
+            stage_s={name: round(seconds, 6) for name, seconds in encoded.stage_s.items()},
+            decoded_frames=encoded.decoded_frames,
             source_bytes_read=source_bytes_read,
         )
         _check(chunk, record, encoder)

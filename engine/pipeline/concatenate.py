@@ -141,10 +141,8 @@ def _copied_chunks(
     clock = StageClock()
     for gops in clock.timed("copy", copy_gops(path, places)):
         chunk = by_gops[gops]
-        encoded = EncodedChunk(len(gops), frame_hash=None)
-        record = context.chunk_store.accept(
-            chunk, encoded, context.job.encoder, stage_s=clock.taken()
-        )
+        encoded = EncodedChunk(len(gops), frame_hash=None, stage_s=clock.taken())
+        record = context.chunk_store.accept(chunk, encoded, context.job.encoder)
         observer.frames(len(gops))
         yield RenderedChunk(chunk, record)
 

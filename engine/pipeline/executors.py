@@ -14,9 +14,10 @@ from itertools import zip_longest
 from queue import SimpleQueue
 from typing import Protocol
 
+from engine.pipeline.chunk_pictures import OpenSources
 from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
 from engine.pipeline.job import RenderJob
-from engine.pipeline.render import OpenSources, render_chunk
+from engine.pipeline.render import render_chunk
 from engine.storage.cached_store import cached
 from engine.storage.objects import ObjectReader
 from engine.timeline.chunks import Chunk
@@ -109,23 +110,22 @@ def render_in_turn(
 ) -> Generator[RenderedChunk, None, None]:
     """Renders chunks of the job one by one, with sources that stay open between them.
 
-    With each chunk comes the one that will follow, where it is known: its clips are opened
+    With each chunk comes the one that will follow, where it is known: its pictures are begun
     meanwhile. `stages` keeps loaded networks beyond this call. Raises what `render_chunk` does.
     """
     job, loaded = context.job, stages or LoadedStages()
-    # warnings come from the readers' threads and are passed on from the caller's
-    heard: SimpleQueue[str] = SimpleQueue()
-    decoded_frames = 0
+    # warnings come from the readers' threads, by chunk, and are passed on from the caller's
+    heard: dict[str, SimpleQueue[str]] = {}
     store = cached(context.source_store)
     with OpenSources(
         lambda clip: loaded.of(job.stage_of(clip)),
         strict=job.strict,
-        on_warning=heard.put,
+        on_warning=lambda chunk, text: heard.setdefault(chunk.digest, SimpleQueue()).put(text),
         store=store,
     ) as sources:
         for chunk, following in chunks:
             start_s = time.monotonic()
-            telling = _ChunkObserver(observer, heard, [])
+            telling = _ChunkObserver(observer, heard.setdefault(chunk.digest, SimpleQueue()), [])
             encoded = render_chunk(
                 chunk,
                 sources,
@@ -138,15 +138,12 @@ def render_in_turn(
             telling.pass_on()
             for event in loaded.events:
                 observer.warn(event)
-            before, decoded_frames = decoded_frames, sources.decoded_frames
             record = context.chunk_store.accept(
                 chunk,
                 encoded,
                 job.encoder,
                 warnings=telling.warnings,
                 render_s=round(time.monotonic() - start_s, 3),
-                stage_s=sources.clock.taken(),
-                decoded_frames=decoded_frames - before,
                 source_bytes_read=store.taken_bytes() if store else 0,
             )
             yield RenderedChunk(chunk, record)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice
 
-from engine.pipeline.render import OpenSources, finished_pictures
-from engine.pixels.blend import HostCompositor
+from engine.pipeline.chunk_pictures import OpenSources
+from engine.pipeline.render import finished_pictures
 from engine.pixels.picture import Picture
 from engine.storage.objects import ObjectReader
 from engine.timeline.chunks import Chunk, chunk_ranges
@@ -49,17 +49,10 @@ def render_still(
         OpenSources(
             lambda clip: stages.of(upscaler.stage_for(clip.scale)),
             strict=strict,
-            on_warning=on_warning,
+            on_warning=lambda _, warning: on_warning(warning),
             store=store,
         ) as sources,
-        finished_pictures(
-            chunk,
-            sources,
-            plan.size,
-            HostCompositor(),
-            following=None,
-            while_waiting=lambda: None,
-        ) as pictures,
+        finished_pictures(chunk, sources, plan.size) as pictures,
     ):
         place = frame - chunk.frames.start
         picture = next(islice(pictures, place, None)).on_host()

@@ -93,19 +93,20 @@ class LoadedStages:
 
     _loaded: dict[StageSpec, Stage] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a stage is loaded."""
 
     def of(self, spec: StageSpec) -> Stage:
         """The stage, loaded when it is first asked for. Raises `UpscalerError`."""
-        with self._lock:
-            if spec not in self._loaded:
-                self._loaded[spec] = spec.load()
-            return self._loaded[spec]
+        if spec not in self._loaded:  # those that are there need not wait for one that is loaded
+            with self._lock:
+                if spec not in self._loaded:
+                    self._loaded[spec] = spec.load()
+        return self._loaded[spec]
 
     @property
     def events(self) -> list[str]:
         """The events of all of them; see `Stage`."""
-        with self._lock:
-            return [event for stage in self._loaded.values() for event in stage.events]
+        return [event for stage in list(self._loaded.values()) for event in stage.events]
 
 
 @dataclass(frozen=True)

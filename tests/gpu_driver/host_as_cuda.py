@@ -62,6 +62,14 @@ class Memory:
             while pointers:
                 self._call("cuMemFree_v2", ctypes.c_ulonglong(pointers.pop()))
 
+    def check(self, tensor: torch.Tensor) -> None:
+        """Has the driver complain unless the tensor lies in memory of torch's own context."""
+        self.make_current()
+        rows, row = tensor.shape[0], tensor[0].numel()
+        place = ctypes.c_void_p(tensor.data_ptr())
+        sizes = (ctypes.c_size_t(size) for size in (tensor.stride(0), row, rows))
+        self._driver.driver_need_memory(place, *sizes, b"torch")
+
     def _allocated(self, size: int) -> int:
         pointer = ctypes.c_ulonglong()
         self._call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(size))
@@ -168,10 +176,14 @@ def declare_host_memory_as_cuda(patch: pytest.MonkeyPatch, memory: Memory) -> No
         return empty(*shape, **options).zero_()
 
     def from_dlpack(capsule: Any) -> torch.Tensor:
-        return take_here(declared(capsule, HOST)).as_subclass(CudaTensor)
+        taken = take_here(declared(capsule, HOST))
+        memory.check(taken)
+        return taken.as_subclass(CudaTensor)
 
     patch.setattr(torch, "empty", empty)
     patch.setattr(torch, "zeros", zeros)
     patch.setattr(torch.utils.dlpack, "from_dlpack", from_dlpack)
-    patch.setattr(torch.cuda, "is_available", lambda: False)  # its CUDA build finds the stand-in
+    patch.setattr(
+        torch.cuda, "is_available", lambda: False
+    )  # its CUDA build needs more of a driver
     patch.setattr(streams, "TorchCuda", lambda _: StandInCuda(memory))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cli.doctor_findings import findings
+from engine.cli.doctor_findings import Finding, findings
 from engine.geometry import Size
 from engine.gpu.checks import decoding_refusal
 from engine.gpu.frames import DeviceFrame
@@ -74,7 +74,11 @@ def test_the_check_takes_what_is_right_and_refuses_what_is_not(tmp_path: Path) -
 
 
 def test_the_doctor_sees_both(tmp_path: Path) -> None:
-    found = {finding.what: finding for finding in findings(tmp_path)}
+    found: dict[str, Finding] = {}
+    for finding in findings(tmp_path):
+        found[finding.what] = finding
+        if finding.what == "NVDEC":
+            break  # after it torch is asked, whose CUDA build needs a whole driver
     assert found["h264_nvenc"].works and found["hevc_nvenc"].works
     assert found["--encoder auto"].detail == "h264_nvenc (h264_nvenc opens)"
     assert found["NVDEC"].works

@@ -10,11 +10,12 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from av.codec.hwaccel import HWAccel
 from av.video.frame import CudaContext
 
 from engine.errors import EncoderError
 from engine.geometry import Size
-from engine.gpu import encoder_frames
+from engine.gpu import encoder_frames, nvdec
 from engine.gpu.encoder_frames import DeviceFrameSink
 from engine.pixels.picture import FinishedPicture
 from tests.engine.gpu.test_frames import on_device
@@ -102,6 +103,17 @@ def test_a_context_of_ffmpegs_own(
     monkeypatch.setattr(encoder_frames, "_cuda_context", own)
     a_chunk(tmp_path)
     assert_complains(driver, "the memory belongs to another context")
+
+
+def test_a_decoder_in_a_context_of_ffmpegs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: Driver
+) -> None:
+    info = a_clip(tmp_path, 3)
+    own = {"options": {"primary_ctx": "0", "current_ctx": "0"}}
+    monkeypatch.setattr(nvdec, "HWAccel", lambda *given, **named: HWAccel(*given, **named | own))
+    with on_device(info, "cuda:0", pytest.fail) as reader:
+        list(reader.surfaces(info.frame_pts))
+    assert_complains(driver, "torch: the memory belongs to another context")
 
 
 def test_a_leak(tmp_path: Path, driver: Driver) -> None:

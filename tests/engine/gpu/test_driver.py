@@ -34,6 +34,7 @@ def test_on_the_stand_in_driver(driver: Path) -> None:
         "LD_LIBRARY_PATH": str(driver),
         "GPU_DRIVER_LOG": str(driver / "log"),
         "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",  # its pictures are too small for more
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(

@@ -22,10 +22,11 @@ from engine.errors import Cancelled, DecodeError, EditError, EngineError, Source
 from engine.geometry import Rect, Size
 from engine.media.encoders import Encoder, choose_encoder
 from engine.pipeline.cache import StoreCache
+from engine.pipeline.chunk_pictures import OpenSources
 from engine.pipeline.chunk_store import ChunkStore
 from engine.pipeline.exporter import Listener, export, probe_sources
 from engine.pipeline.progress import Phase, Progress
-from engine.pipeline.render import OpenSources, render_chunk
+from engine.pipeline.render import render_chunk
 from engine.pipeline.report import Report
 from engine.storage import LocalStore
 from engine.timeline.chunks import cut_into_chunks
@@ -249,7 +250,7 @@ def test_chunks_in_any_order_are_the_same_frames(three_clips: Plan, tmp_path: Pa
     hashes = {}
     for chunk in np.random.default_rng(7).permutation(np.array(chunks, object)):
         with OpenSources(
-            lambda _: PlainResampler(), strict=True, on_warning=pytest.fail
+            lambda _: PlainResampler(), strict=True, on_warning=lambda _, text: pytest.fail(text)
         ) as sources:
             rendered = render_chunk(
                 chunk,
