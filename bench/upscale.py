@@ -84,6 +84,7 @@ class Asked(argparse.Namespace):
     models: list[str]
     batches: list[int]
     rounds: int
+    frames: int | None
     compiled: bool
     openvino: bool
 
@@ -98,6 +99,8 @@ def _asked(arguments: Sequence[str]) -> Asked:
     parser.add_argument("--models", nargs="+", default=names, choices=list(SHAPES))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8] if cuda else [1])
     parser.add_argument("--rounds", type=int, default=5)
+    frames = "of each export; by default some seconds' worth"
+    parser.add_argument("--frames", type=int, help=frames)
     compiled = "measure the networks compiled by torch, too, at their best batch size"
     on_or_off = argparse.BooleanOptionalAction
     parser.add_argument("--compiled", action=on_or_off, default=cuda, help=compiled)
@@ -142,7 +145,7 @@ def _measured(model: Model, device: torch.device, crop: Size, asked: Asked) -> d
         "batches": rows,
         "stage_fps": len(shots) / seconds["stage"],
         "enhance_fps": 1 / seconds["enhance"] if "enhance" in seconds else None,
-        "exports": _exports_in_turns(ways, crop, best, asked.rounds),
+        "exports": _exports_in_turns(ways, crop, best, asked),
     }
 
 
@@ -241,22 +244,23 @@ class _Loaded:
 
 
 def _exports_in_turns(
-    ways: Sequence[_Bench], crop: Size, best: dict[str, Any], rounds: int
+    ways: Sequence[_Bench], crop: Size, best: dict[str, Any], asked: Asked
 ) -> list[dict[str, Any]]:
     """Of each way, the export that was in the middle by its rate against the bare network."""
-    turns = [[_export(way, crop, best) for way in ways] for _ in range(rounds)]
+    some = round(min(max(EXPORT_S * best["bare_fps"], LEAST_FRAMES), MOST_FRAMES))
+    frames = asked.frames or some
+    turns = [[_export(way, crop, best, frames) for way in ways] for _ in range(asked.rounds)]
     return [
-        sorted(of_way, key=lambda done: float(done["of_bare"]))[rounds // 2]
+        sorted(of_way, key=lambda done: float(done["of_bare"]))[asked.rounds // 2]
         for of_way in zip(*turns, strict=True)
     ]
 
 
-def _export(bench: _Bench, crop: Size, best: dict[str, Any]) -> dict[str, Any]:
+def _export(bench: _Bench, crop: Size, best: dict[str, Any], frames: int) -> dict[str, Any]:
     """A whole export: its rate once it runs, and how busy each part of it was.
 
     The bare network is that of torch, measured anew before and after the export.
     """
-    frames = round(min(max(EXPORT_S * best["bare_fps"], LEAST_FRAMES), MOST_FRAMES))
     stage, bare = bench.stage(best["batch"]), _bare_fps(bench, crop, best["batch"])
     reached: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as name:
