@@ -2,9 +2,9 @@
 
     python -m bench.report [RESULTS_FOLDER]      # bench/results where none is given
 
-Each of drill.json, guards.json, peers.json, scale.json, seeking.json and upscale*.json is written
-between its own two marks, where it is there. Text outside of marks does not change, and neither
-does a section without results.
+Each of cores.json, drill.json, guards.json, peers.json, scale.json, seeking.json and upscale*.json
+is written between its own two marks, where it is there. Text outside of marks does not change, and
+neither does a section without results.
 Nothing is measured here.
 """
 
@@ -56,6 +56,12 @@ def filled(text: str, name: str, lines: Iterable[str]) -> str:
     return f"{before}{start}\n\n{body}\n\n{stop}{after}"
 
 
+def _cores(results: dict[str, Any]) -> Iterable[str]:
+    from bench.cores import tables as cores_tables
+
+    return cores_tables(results)
+
+
 def _scale(results: dict[str, Any]) -> Iterable[str]:
     from bench.scale import tables as scale_tables
 
@@ -69,6 +75,7 @@ def _seeking(results: dict[str, Any]) -> Iterable[str]:
 
 
 SECTIONS: Mapping[str, Section] = {
+    "cores": _cores,
     "drill": tables.drill,
     "guards": tables.guards,
     "peers": tables.peers,

@@ -19,6 +19,9 @@ from engine.media.encoders import Encoder
 from engine.pipeline.capacity import longest_first
 from engine.timeline.plan import PlannedClip
 
+SOFTWARE = "libx264"
+"""The encoder that takes processors."""
+
 CHUNK_CORES = 3.0
 """Processors that one chunk keeps busy at most, less than modelled to be on the safe side."""
 
@@ -97,9 +100,9 @@ def decide_workers(work: Work, machine: Machine, *, gpus: int = 0) -> WorkerDeci
     if work.network and work.device.startswith("cuda"):
         return _one_per_gpu(frames, gpus)
     if work.network:
-        return WorkerDecision(1, f"the network on {work.device} has the processors")
-    if work.encoder.is_on_cuda:
-        return WorkerDecision(1, f"{work.encoder.name} encodes faster than one chunk is cropped")
+        return WorkerDecision(1, f"one chunk keeps the network on {work.device} busy")
+    if work.encoder.name != SOFTWARE:
+        return WorkerDecision(1, f"{work.encoder.name} is one device for all chunks")
     return _one_per_cores(work, machine)
 
 
