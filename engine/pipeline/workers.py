@@ -3,7 +3,8 @@
 x264 has four threads, so that its bytes do not depend on the machine. With decoding and cropping
 beside it, one chunk keeps about four processors busy at most, and the more a machine has, the more
 chunks it needs at once. The model is a fluid: chunks that are rendered at the same time share the
-processors equally, and each takes at most `CHUNK_CORES`. Figures are measured by `bench/cores.py`.
+processors equally, and each takes at most `CHUNK_CORES`. What its stages wait for each other, and
+at its start and end, is `IDLE`; other chunks use some of it. Figures are those of `bench/cores.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ SOFTWARE = "libx264"
 
 CHUNK_CORES = 3.0
 """Processors that one chunk keeps busy at most, less than modelled to be on the safe side."""
+
+IDLE = 0.06
+"""The part of the processors that one chunk leaves idle. Of two it is half of that, as measured on
+two processors, and so on."""
 
 LEAST_FRAMES = 60
 """A thread is worth its start from so many frames on: it opens the files again, and decodes from a
@@ -149,7 +154,8 @@ def rendering_s(
     """How long `workers` take for chunks that one processor would take `chunk_s` for.
 
     The longest go first, each to the worker that is free first. Chunks at work share `cores`
-    equally, and none uses more than `chunk_cores`. Raises `ValueError` for no workers.
+    equally but for what is `IDLE`, and none uses more than `chunk_cores`. Raises `ValueError` for
+    no workers.
     """
     if workers < 1:
         raise ValueError(f"chunks cannot be rendered by {workers} workers")
@@ -165,7 +171,8 @@ def rendering_s(
                 break
         if not at_work:
             return now_s
-        pace = min(chunk_cores, cores / len(at_work))
+        chunks = len(at_work)
+        pace = min(chunk_cores, cores * (1 - IDLE / chunks) / chunks)
         until, _ = heapq.heappop(at_work)
         now_s, done = now_s + (until - done) / pace, until
 

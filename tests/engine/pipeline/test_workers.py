@@ -14,6 +14,7 @@ from engine.machine import Machine
 from engine.media.encoders import Encoder
 from engine.pipeline.workers import (
     CHUNK_CORES,
+    IDLE,
     LEAST_FRAMES,
     MEMORY_SHARE,
     Work,
@@ -35,14 +36,15 @@ def decided(work: Work, cores: float = 8, memory: int = 64 * GIB, gpus: int = 0)
 
 
 def test_chunks_share_the_processors() -> None:
-    """One chunk takes three of them at most. Three equal ones on eight, at a time, have 8/3."""
+    """One chunk takes three of them at most. One alone leaves 6 % of them idle, two leave 3 %."""
     assert rendering_s([12], 1, 8, 3) == 4
-    assert rendering_s([12], 1, 2, 3) == 6
-    assert rendering_s([8, 8, 8], 3, 8, 3) == pytest.approx(3)
-    # two at a time: 2 * 8 / 6, then the third alone at 3
+    assert rendering_s([12], 1, 2, 3) == pytest.approx(12 / (2 * 0.94))
+    # three have 98 % of eight
+    assert rendering_s([8, 8, 8], 3, 8, 3) == pytest.approx(24 / (8 * 0.98))
+    # two at a time have three each, then the third has three alone
     assert rendering_s([8, 8, 8], 2, 8, 3) == pytest.approx(8 / 3 + 8 / 3)
-    # of 2 processors each has one; the shorter one ends after 4, and the longer has 8 left for 2
-    assert rendering_s([4, 12], 2, 2, 3) == pytest.approx(4 + 8 / 2)
+    # the shorter one ends after 4 / 0.97, and the longer has 8 left for 1.88
+    assert rendering_s([4, 12], 2, 2, 3) == pytest.approx(4 / 0.97 + 8 / 1.88)
     assert rendering_s([], 3, 8, 3) == 0
     with pytest.raises(ValueError, match="0 workers"):
         rendering_s([1], 0, 8)
@@ -51,8 +53,10 @@ def test_chunks_share_the_processors() -> None:
 def test_one_on_a_small_machine() -> None:
     assert decided(WORK, cores=1) == (1, "the processors carry no more, 1 of them")
     assert decided(WORK, cores=0.5)[0] == 1
-    assert decided(WORK, cores=2) == (1, "more would not be faster on 2 processors")
+    assert decided(WORK, cores=1.9)[0] == 1
+    assert decided(WORK, cores=2) == (2, "the processors carry no more, 2 of them")
     assert decided(WORK, cores=4)[0] == 2
+    assert decided(WORK, cores=6) == (2, "more would not be faster on 6 processors")
     assert decided(WORK, cores=16) == (8, "there are 8 chunks")
 
 
@@ -60,7 +64,8 @@ def test_one_thread_of_x264_wants_more_chunks() -> None:
     single = replace(WORK, encoder=replace(X264, options=(("threads", "1"),)))
     assert decided(single, cores=2) == (2, "the processors carry no more, 2 of them")
     many = replace(WORK, encoder=replace(X264, options=(("threads", "16"),)))
-    assert decided(many, cores=2)[0] == 1
+    assert decided(many, cores=6) == decided(WORK, cores=6)
+    assert decided(single, cores=6)[0] > decided(WORK, cores=6)[0]
 
 
 def test_what_is_one_at_a_time() -> None:
@@ -127,7 +132,7 @@ def test_never_more_than_anything_carries(
 def test_a_fluid_keeps_within_its_bounds(chunk_frames: list[int], cores: int, workers: int) -> None:
     took_s = rendering_s(chunk_frames, workers, cores)
     work_s = sum(chunk_frames)
-    assert took_s <= work_s / min(CHUNK_CORES, cores) + 1e-6
+    assert took_s <= work_s / min(CHUNK_CORES, cores * (1 - IDLE)) + 1e-6
     assert took_s >= work_s / min(cores, CHUNK_CORES * workers) - 1e-6
     assert took_s >= max(chunk_frames, default=0) / min(CHUNK_CORES, cores) - 1e-6
 
