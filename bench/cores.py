@@ -259,7 +259,7 @@ def parts_of(results: Mapping[str, Any]) -> Parts:
     single, usual = (results["runs"][threads]["one"] for threads in ("1", "4"))
 
     def stage_s(name: str) -> float:
-        return float(median(run["stage_s"][name] for run in single)) / frames
+        return float(median(run["stage_s"][name] for run in single) / frames)
 
     return Parts(
         cpu_s=float(median(run["cpu_s"] for run in usual)) / frames,
