@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from engine.pixels.blend import blend
 from engine.pixels.picture import Picture, SourceFrame
 from engine.source import Colour, Matrix, SourceInfo, Transfer
 from engine.upscale.choice import choose_upscaler
+from engine.upscale.fused import FusedCompact
 from engine.upscale.inference import Precision, Runner, torch_compiled
 from engine.upscale.network import Network
 from engine.upscale.network_stage import NetworkStage
@@ -111,6 +113,27 @@ def test_two_clips_at_once_share_a_network() -> None:
             pictures_of.append(picture.on_host())
     for ours, given_crops in zip(made, (left, right), strict=True):
         assert apart(pictures(stage(seeded(TINY)), given_crops), ours) <= 1
+
+
+def test_bias_and_activation_are_one_kernel_here() -> None:
+    runner = Runner(seeded(TINY), CUDA, Precision.FP16)
+    assert isinstance(runner._fast, Network) and isinstance(runner._fast.module, FusedCompact)
+    assert runner.events == []
+
+
+def test_no_batch_waits_for_the_device_in_secret() -> None:
+    """torch raises an error at a copy or a question that would wait. Events do not count."""
+    upscaler, source = on_cuda(2, Precision.FP16), a_source(size=Size(192, 128))
+    framing, given_crops = Framing(Size(180, 320), Fit.CONTAIN), crops(12)
+    warm = list(upscaler.pictures(given_crops, source, framing))
+    with catch_warnings():
+        simplefilter("ignore")  # it is a prototype, torch says
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            made = list(upscaler.pictures(given_crops, source, framing))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert len(made) == len(warm) == 12
 
 
 @pytest.fixture
