@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,6 +65,8 @@ class Setup:
     frames: int
     """Of an export."""
     long_frames: int
+    batch: int
+    """Where one batch size is enough."""
     general: Shape
     large: Shape
     """The network that needs the most memory."""
@@ -94,11 +97,11 @@ def setup_on(device: str) -> Setup:
         general, large = SHAPES["realesr-general-x4v3"], SHAPES["realesrgan-x4plus"]
         frame, crop, target = Size(1920, 1080), Size(608, 1066), Size(1080, 1920)
         return Setup(
-            torch.device("cuda"), frame, crop, target, (1, 4, 8), 120, 2000, general, large
+            torch.device("cuda"), frame, crop, target, (1, 4, 8), 120, 2000, 4, general, large
         )
     tiny = CompactShape(features=8, inner_convs=2, scale=4)
     frame, crop, target = Size(160, 96), Size(48, 80), Size(54, 96)
-    return Setup(torch.device("cpu"), frame, crop, target, (1, 2), 6, 20, tiny, tiny)
+    return Setup(torch.device("cpu"), frame, crop, target, (1,), 4, 10, 1, tiny, tiny)
 
 
 def seeded(shape: Shape) -> Network:
@@ -166,7 +169,7 @@ def races(setup: Setup, told: Told) -> None:
 
 def hashes(setup: Setup, told: Told) -> None:
     """The hashes of an export's frames."""
-    told("hashes", exported(setup, setup.stage(4))["hashes"])
+    told("hashes", exported(setup, setup.stage(setup.batch))["hashes"])
 
 
 def rates(setup: Setup, told: Told) -> None:
@@ -175,8 +178,8 @@ def rates(setup: Setup, told: Told) -> None:
     for batch in setup.batches:
         stage = setup.stage(batch)
         images = torch.rand(batch, 3, region.height, region.width, device=setup.device)
-        bare_s = seconds(lambda images=images, stage=stage: bare(stage, images), setup)
-        stage_s = seconds(lambda batch=batch, stage=stage: drained(setup, stage, 4 * batch), setup)
+        bare_s = seconds(partial(bare, stage, images), setup)
+        stage_s = seconds(partial(drained, setup, stage, 4 * batch), setup)
         film = exported(setup, stage)
         told(
             f"batch {batch}",
@@ -194,7 +197,7 @@ def idle(setup: Setup, told: Told) -> None:
     """How long no kernel runs while five batches go through the stage."""
     from torch.profiler import ProfilerActivity, profile
 
-    stage, batch = setup.stage(4), 4
+    stage, batch = setup.stage(setup.batch), setup.batch
     drained(setup, stage, 3 * batch)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if setup.cuda else [])]
     with profile(activities=activities) as profiler:
@@ -213,12 +216,12 @@ def idle(setup: Setup, told: Told) -> None:
 
 def tuning(setup: Setup, told: Told) -> None:
     """Each way to save time left out once, in turns on the same device."""
-    stages = {name: setup.stage(4, without) for name, without in WITHOUT.items()}
+    stages = {name: setup.stage(setup.batch, without) for name, without in WITHOUT.items()}
     taken: dict[str, list[float]] = {name: [] for name in stages}
-    for turn in range(4):
+    for turn in range(4 if setup.cuda else 2):
         for name, stage in stages.items():
             start_s = time.perf_counter()
-            drained(setup, stage, 16 if setup.cuda else 4)
+            drained(setup, stage, 4 * setup.batch)
             setup.wait()
             if turn:
                 taken[name].append(time.perf_counter() - start_s)
@@ -244,7 +247,7 @@ def memory(setup: Setup, told: Told) -> None:
 
 def long(setup: Setup, told: Told) -> None:
     """Whether memory stays flat."""
-    stage = setup.stage(4)
+    stage = setup.stage(setup.batch)
     pieces = 10
     grown = []
     for _ in range(pieces):

@@ -109,6 +109,11 @@ def _bands(table: AxisTable, sent: Iterator[Tensor], side: int, scale: int) -> t
     )
 
 
+def _codes_of_all(made: Tensor, outside: Tensor) -> Tensor:
+    """Y, Cb and Cr of the whole enlarged region: float32 (3, h * scale, w * scale)."""
+    return ycc_of_rgb(join_range(made[None], outside[None])[0].float())
+
+
 class DensePlan(PicturePlan):
     """Makes codes of the whole region, and resamples those by dense matrices."""
 
@@ -123,7 +128,7 @@ class DensePlan(PicturePlan):
         return [array for axis in axes for array in (axis.starts, axis.weights)]
 
     def _planes(self, made: Tensor, outside: Tensor, sent: Iterator[Tensor]) -> list[Tensor]:
-        codes = ycc_of_rgb(join_range(made, outside))
+        codes = _codes_of_all(made, outside)
         return [
             resampled_densely(planes, taps, list(islice(sent, 4)))
             for planes, taps in zip((codes[:1], codes[1:]), self._taps, strict=True)
@@ -143,7 +148,7 @@ class TiltedPlan(PicturePlan):
         return [array for each in self._taps for array in (each.across, each.down)]
 
     def _planes(self, made: Tensor, outside: Tensor, sent: Iterator[Tensor]) -> list[Tensor]:
-        codes = ycc_of_rgb(join_range(made, outside))
+        codes = _codes_of_all(made, outside)
         finished = []
         for planes, black, taps in zip((codes[:1], codes[1:]), BLACK, self._taps, strict=False):
             weights = list(islice(sent, 2))

@@ -6,6 +6,7 @@ The networks here are small seeded ones; the real weights are used where they ar
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from engine.upscale.regions import BUCKET_PX, UpscaleRegion, covering
 from engine.upscale.stage import FrameCrop, PlainResampler, Stage, StageSpec
 from engine.upscale.tensors import rgb_of_i420, ycc_of_rgb
 from engine.upscale.tiling import in_tiles, spans
+from engine.upscale.tuning import TUNED, Tuning
 from tests.clips import numbered_clip, read_number
 from tests.engine.upscale.material import real_weights
 from tests.engine.upscale.stages import Loaded, PerClip
@@ -100,9 +102,11 @@ def seeded(shape: CompactShape | RRDBShape, seed: int = 0) -> Network:
     return Network(shape, shape.build().eval().requires_grad_(False))
 
 
-def stage(network: Network, batch: int | None = None, *, on_device: bool = False) -> NetworkStage:
+def stage(
+    network: Network, batch: int | None = None, *, on_device: bool = False, tuning: Tuning = TUNED
+) -> NetworkStage:
     """On the CPU, which can stand for a device of its own."""
-    runner = Runner(network, CPU, Precision.FP32)
+    runner = Runner(network, CPU, Precision.FP32, tuning=tuning)
     return NetworkStage(runner, batch=batch, keep_on_device=on_device)
 
 
@@ -347,6 +351,39 @@ def test_codes_beyond_black_and_white_are_those_of_the_plain_picture(on_device: 
         off = np.abs(mine.astype(int) - theirs)
         assert np.percentile(off, 80) <= 1  # edges are enlarged in another way
         assert off.mean() < 2
+
+
+def beyond_the_range() -> FrameCrop:
+    """Noise whose codes red, green and blue cannot make."""
+    random = np.random.default_rng(3)
+    half = (FRAME.height // 2, FRAME.width // 2)
+    coarse = random.integers(0, 256, (FRAME.height // 8, FRAME.width // 8), np.uint8)
+    luma = coarse.repeat(8, 0).repeat(8, 1)
+    blue, red = (random.integers(100, 157, half, np.uint8) for _ in range(2))
+    frame = SourceFrame(0, (luma, blue, red), 8, (2, 2), (0.0, 0.5), None)
+    return FrameCrop(frame, np.array([20.3, 10.6, 54.0, 96.0]))
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 9.4])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_every_way_to_resample_agrees_on_what_lies_beyond_black_and_white(
+    scale: int, tilt_deg: float
+) -> None:
+    """By dense matrices, along the band, and by the integer sampler of the CPU."""
+    shape = replace(TINY, scale=scale)
+    network = Network(shape, nn.Upsample(scale_factor=scale, mode="bicubic"))
+    crop = beyond_the_range()
+    host, banded, dense = (
+        pictures(upscaler, [crop], tilt_deg=tilt_deg)
+        for upscaler in (
+            stage(network),
+            stage(network, on_device=True),
+            stage(network, on_device=True, tuning=replace(TUNED, banded_resampling=False)),
+        )
+    )
+    assert host[0].y.max() > 240 and host[0].y.min() < 12
+    assert apart(host, dense) <= 1
+    assert apart(host, banded) <= 1
 
 
 @needs_ffmpeg
