@@ -41,7 +41,7 @@ def with_tables(text: str, folder: Path = RESULTS) -> str:
     for name, section in SECTIONS.items():
         found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}*.json"))]
         if found:
-            text = filled(text, name, [line for each in found for line in section(each)])
+            text = filled(text, name, [line for each in found for line in (*section(each), "")])
     return text
 
 
