@@ -5,9 +5,9 @@
 
 Three parts. *Processes*: the same export with 1 and with 2 local processes, in turns. *Join*: the
 packet copy at the end, of chunks of that export repeated to films of 10, 60 and 600 s. *Model*:
-what `engine/fanout.py`, which decides how many containers an export gets, predicts for 1 to 64 of
-them. **No T4 was measured for it**: its assumptions are in `ASSUMED`, each with its source, and are
-printed above its table.
+what `engine/pipeline/capacity.py`, which decides how many containers an export gets, predicts for
+1 to 64 of them. **No T4 was measured for it**: its assumptions are in `ASSUMED`, each with its
+source, and are printed above its table.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ from engine.media.chapters import ChapterMark
 from engine.media.inspect import read_chunk
 from engine.media.join import join
 from engine.pipeline.capacity import MOST_STARTUP_SHARE, Costs, decide, predict
+from engine.pipeline.estimate import t4_frame_parts_s
 from engine.timeline.chunks import Chunk, cut_into_chunks
 from engine.timeline.edit import Clip, Edit
 from engine.timeline.plan import build_plan
 from engine.timing import SAMPLE_RATE_HZ
+from engine.upscale.models import GENERAL, X4PLUS, Model
 from tests.sources import a_source
 
 WORKERS = (1, 2)
@@ -90,15 +92,24 @@ ASSUMED = {
     ),
 }
 
-NETWORKS = {
-    "realesr-general-x4v3": Assumed(
-        "frames/s of a container", 17, 8, "1.55 TFLOP a frame at 40 % and 20 % of a T4's peak"
-    ),
-    "realesrgan-x4plus": Assumed(
-        "frames/s of a container", 1.1, 0.6, "22.9 TFLOP a frame at 40 % and 20 % of a T4's peak"
-    ),
-}
-"""As if the network alone bounded them, at a crop of 600x1066 and with every frame shown once."""
+CROP_PX = 600 * 1066
+SPREAD = 0.25
+"""How far the speed of a T4 may be from the estimate's, either way."""
+
+
+def _frames_per_s(model: Model) -> Assumed:
+    frame_s = sum(t4_frame_parts_s(model, CROP_PX, FULL.width * FULL.height).values())
+    return Assumed(
+        "frames/s of a container",
+        round((1 + SPREAD) / frame_s, 2),
+        round((1 - SPREAD) / frame_s, 2),
+        f"{1000 * frame_s:.0f} ms a frame by the model of `engine/pipeline/estimate.py`, "
+        f"and as a guess {SPREAD:.0%} either way",
+    )
+
+
+NETWORKS = {model.name: _frames_per_s(model) for model in (GENERAL, X4PLUS)}
+"""At a crop of 600x1066 and with every frame shown once."""
 
 PLANS = {"8 clips of 15 s": (8, 15), "40 clips of 15 s": (40, 15)}
 """The first is the longest the app has published: 42 minutes, US$ 0.41."""

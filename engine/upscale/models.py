@@ -26,6 +26,10 @@ class Model:
     """Output pixels per input pixel, along each side."""
     flops_per_pixel: int
     """Floating point operations per input pixel; a multiply-add counts as two."""
+    moved_bytes_per_pixel: int
+    """Bytes per input pixel, in half precision, that are read and written beside convolutions: for
+    biases, activations, concatenations, residuals and enlargements, each a pass of its own. The
+    bias and PReLU of the compact networks are one pass."""
     companion: str | None = None
     """The model of the same shape that denoises less. It is blended in for a strength below 1."""
 
@@ -38,6 +42,7 @@ GENERAL = Model(
     sha256="8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
     scale=4,
     flops_per_pixel=2_418_048,
+    moved_bytes_per_pixel=8_448,
     companion="realesr-general-wdn-x4v3",
 )
 GENERAL_WDN = Model(
@@ -48,6 +53,7 @@ GENERAL_WDN = Model(
     sha256="1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca",
     scale=4,
     flops_per_pixel=2_418_048,
+    moved_bytes_per_pixel=8_448,
 )
 ANIME_VIDEO = Model(
     name="realesr-animevideov3",
@@ -57,6 +63,7 @@ ANIME_VIDEO = Model(
     sha256="b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d",
     scale=4,
     flops_per_pixel=1_238_400,
+    moved_bytes_per_pixel=4_352,
 )
 X4PLUS = Model(
     name="realesrgan-x4plus",
@@ -66,6 +73,7 @@ X4PLUS = Model(
     sha256="4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
     scale=4,
     flops_per_pixel=35_853_696,
+    moved_bytes_per_pixel=328_000,
 )
 X2PLUS = Model(
     name="realesrgan-x2plus",
@@ -75,6 +83,7 @@ X2PLUS = Model(
     sha256="49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
     scale=2,
     flops_per_pixel=8_966_016,
+    moved_bytes_per_pixel=82_000,
 )
 X4PLUS_ANIME = Model(
     name="realesrgan-x4plus-anime-6b",
@@ -84,6 +93,7 @@ X4PLUS_ANIME = Model(
     sha256="f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
     scale=4,
     flops_per_pixel=11_412_864,
+    moved_bytes_per_pixel=102_000,
 )
 
 MODELS = {

@@ -14,13 +14,21 @@ from typer.testing import CliRunner
 from engine.cli.main import app
 from engine.geometry import Rect, Size
 from engine.media.encoders import choose_encoder
-from engine.pipeline.estimate import ASSUMPTIONS, T4_COSTS, T4_FLOPS, estimate, measured, t4_work_s
+from engine.pipeline.estimate import (
+    ASSUMPTIONS,
+    T4_COSTS,
+    estimate,
+    measured,
+    t4_frame_parts_s,
+    t4_work_s,
+)
 from engine.pipeline.exporter import export, probe_sources
 from engine.pipeline.history import History, Run
 from engine.timeline.chunks import chunk_ranges
 from engine.timeline.edit import Clip, CropKeyframe, Edit, SpeedSegment, Transition
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.choice import choose_upscaler
+from engine.upscale.models import GENERAL, X2PLUS, X4PLUS
 from tests.clips import numbered_clip
 from tests.sources import a_source
 
@@ -93,7 +101,10 @@ def test_modal_by_hand() -> None:
     plan = a_plan()
     first, second = (plan.layers(frames) for frames in chunk_ranges(plan))
     pixels = 1080 * 1920
-    network_s = 2_418_048 * 607.5 * 1080 * 240 / T4_FLOPS
+    region_px, enlarged_px = 608 * 1088, 608 * 1088 * 16  # sides in multiples of 16
+    frame_s = 2_418_048 * region_px / 22.5e12 + 33 * 64 * 4 * region_px / 250e9
+    frame_s += 0.28e-9 * enlarged_px + 1.5e-9 * pixels + 0.001
+    network_s = 240 * frame_s + 0.3
     assert t4_work_s(first, pixels, "auto") == pytest.approx(network_s)
     assert t4_work_s(first, pixels, "none") == pytest.approx(240 / 60)
     told = estimate(
@@ -102,11 +113,34 @@ def test_modal_by_hand() -> None:
         upscaler=choose_upscaler("none"),
         encoder=choose_encoder(plan.size, Fraction(30), name="libx264"),
     )
-    work_s = network_s * 300 / 240
+    work_s = network_s + 60 * frame_s + 0.3
     assert told.modal.containers == 1
     assert told.modal.wall_s == pytest.approx(T4_COSTS.startup_s + T4_COSTS.serial_s + work_s)
     assert told.modal.cost_usd > 0 and len(second[0].pts) == 60
     assert "not measured on Modal" in ASSUMPTIONS
+
+
+def test_a_frame_on_a_t4_is_what_the_assumptions_say() -> None:
+    """About 100 ms: its parts are those of the sentence that is said beside every estimate."""
+    parts_s = t4_frame_parts_s(GENERAL, 624 * 1080, 1080 * 1920)
+    assert {name: round(seconds * 1000) for name, seconds in parts_s.items()} == {
+        "convolutions": 72,
+        "activations": 23,
+        "conversion": 3,
+        "resampling": 3,
+        "waits": 1,
+    }
+    said = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in parts_s.items())
+    assert any(said in each for each in ASSUMPTIONS)
+
+
+def test_larger_networks_take_longer() -> None:
+    """Twice the side, 16 times the pixels behind: x2plus works at half the size of x4plus."""
+    general_s, x2_s, x4_s = (
+        sum(t4_frame_parts_s(model, 600 * 1066, 1080 * 1920).values())
+        for model in (GENERAL, X2PLUS, X4PLUS)
+    )
+    assert 4 < x2_s / general_s < 7 and 15 < x4_s / general_s < 25
 
 
 def test_plan_tells_what_it_takes(tmp_path: Path) -> None:
