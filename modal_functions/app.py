@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import modal
 
 from modal_functions.images import cpu_image, gpu_image
@@ -9,12 +11,16 @@ from modal_functions.protocol import app_name
 
 APP_NAME = app_name()
 
-_ENVIRONMENT = {"MODAL_APP_NAME": APP_NAME}
-GPU_IMAGE, CPU_IMAGE = gpu_image(_ENVIRONMENT), cpu_image(_ENVIRONMENT)
+GPU = "T4"
+COMPILE = os.environ.get("FRAMESTREAM_COMPILE") or None
+"""What compiles networks: `tensorrt` or nothing, as is said where the app is deployed."""
+
+_ENVIRONMENT = {"MODAL_APP_NAME": APP_NAME, "FRAMESTREAM_COMPILE": COMPILE or ""}
+GPU_IMAGE = gpu_image(_ENVIRONMENT, GPU, tensorrt=COMPILE == "tensorrt")
+CPU_IMAGE = cpu_image(_ENVIRONMENT)
 
 app = modal.App(APP_NAME, secrets=[modal.Secret.from_name("r2-credentials")])
 
-GPU = "T4"
 GPU_CORES = 4
 """With these, decoding, sampling and libx264 keep up with a T4. With Modal's default of an eighth
 of a core it would wait."""

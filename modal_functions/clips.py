@@ -29,6 +29,7 @@ from engine.timeline.clip import APP_EASE
 from engine.timeline.edit import Edit, Transition
 from engine.timeline.plan import build_plan
 from engine.upscale.choice import choose_upscaler
+from engine.upscale.options import NetworkOptions
 from modal_functions.bucket import open_bucket, user_object_key
 from modal_functions.progress_dict import PhaseProgress, ProgressDict
 from modal_functions.protocol import (
@@ -68,7 +69,7 @@ def process_clip(
         report = export(
             plan,
             Path(folder) / "clip.mp4",
-            upscaler=choose_upscaler(device=device()),
+            upscaler=choose_upscaler("auto", device(), network_options()),
             encoder=choose_encoder(
                 plan.size, plan.fps, name=ENCODER, key_interval_s=plan.key_interval_s
             ),
@@ -136,6 +137,11 @@ def title_of(info: Mapping[str, Any]) -> str | None:
 def device() -> str:
     """Where networks run. The image of the T4s says `cuda`, so that a missing GPU is an error."""
     return os.environ.get("FRAMESTREAM_DEVICE", "auto")
+
+
+def network_options() -> NetworkOptions:
+    """How networks run: compiled by what the app was deployed with."""
+    return NetworkOptions(compile=os.environ.get("FRAMESTREAM_COMPILE") or None)
 
 
 def report_export_progress(phases: PhaseProgress, at: Progress) -> None:

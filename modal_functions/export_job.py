@@ -34,7 +34,7 @@ from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.spec import stage_of_document
 from engine.version import VERSION
-from modal_functions.app import APP_NAME, GPU
+from modal_functions.app import APP_NAME, COMPILE, GPU
 from modal_functions.bucket import check_owner, open_bucket
 from modal_functions.clips import report_export_progress, upload_film, video_response
 from modal_functions.executor import ModalExecutor
@@ -203,7 +203,9 @@ def _render_job(
     )
     scales = sorted({clip.scale for clip in plan.clips})
     asked = {"upscaler": job.upscaler, "scales": scales}
-    text = json.dumps([VERSION, RENDER_VERSION, CHOICE_VERSION, GPU, asked], sort_keys=True)
+    text = json.dumps(
+        [VERSION, RENDER_VERSION, CHOICE_VERSION, GPU, COMPILE, asked], sort_keys=True
+    )
     key = f"cache/choices/{hashlib.sha256(text.encode()).hexdigest()}.json"
     store = fence.store
     try:

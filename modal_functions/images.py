@@ -27,6 +27,9 @@ REQUIREMENTS = (
     "boto3>=1.40,<2",
 )
 
+TENSORRT = "tensorrt-cu12>=10.13,<11"
+"""Only where the app is deployed with FRAMESTREAM_COMPILE=tensorrt."""
+
 WEIGHTS_FOLDER = "/opt/framestream/weights"
 KERNELS_FOLDER = "/opt/framestream/kernels"
 _WEIGHTS_SOURCES = {
@@ -71,7 +74,9 @@ def compile_kernels() -> None:
     kernels.compile_kernels()
 
 
-def _with_sources(image: modal.Image, environment: dict[str, str]) -> modal.Image:
+def _with_sources(
+    image: modal.Image, environment: dict[str, str], engines_for: str | None = None
+) -> modal.Image:
     """The image with the project's own code, which comes last since it changes most often.
 
     The engine is copied and not mounted, so that its kernels are compiled while the image is built,
@@ -82,20 +87,32 @@ def _with_sources(image: modal.Image, environment: dict[str, str]) -> modal.Imag
         "NUMBA_CPU_NAME": "haswell",  # AVX2
         "NUMBA_CPU_FEATURES": "",
     }
-    return (
+    image = (
         image.env({**numba, **environment})
         .add_local_python_source("engine", copy=True)
         .run_function(compile_kernels)
-        .add_local_python_source("modal_functions")
     )
+    if engines_for is not None:
+        image = image.run_function(build_engines, gpu=engines_for)
+    return image.add_local_python_source("modal_functions")
 
 
-def gpu_image(environment: dict[str, str]) -> modal.Image:
-    """The image for rendering: torch, the weights, and the driver's video libraries for NVENC."""
+def build_engines() -> None:
+    """Has TensorRT compile the usual network for the usual sizes, on a GPU like those to come."""
+    from modal_functions.renderer import RendererState
+
+    RendererState.loaded()
+
+
+def gpu_image(environment: dict[str, str], gpu: str, *, tensorrt: bool = False) -> modal.Image:
+    """The image for rendering: torch, the weights, and the driver's video libraries for NVENC.
+
+    With `tensorrt`, it has TensorRT and its engines for the usual pictures on that GPU.
+    """
     image = (
         modal.Image.debian_slim(python_version=PYTHON)
         .uv_pip_install(TORCH, index_url=TORCH_INDEX)
-        .uv_pip_install(*REQUIREMENTS)
+        .uv_pip_install(*REQUIREMENTS, *((TENSORRT,) if tensorrt else ()))
         .add_local_python_source("engine", copy=True, ignore=_fetches_no_weights)
         .run_function(fetch_weights, kwargs={"sha256": _weights_sha256()})
     )
@@ -107,6 +124,7 @@ def gpu_image(environment: dict[str, str]) -> modal.Image:
             "FRAMESTREAM_DEVICE": "cuda",
             **environment,
         },
+        engines_for=gpu if tensorrt else None,
     )
 
 

@@ -9,15 +9,17 @@ next one is rendered, and counts as rendered once it is stored.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import modal
 import modal.experimental
 
 from engine.errors import EncoderError, EngineError
+from engine.geometry import Size
 from engine.media.encoders import Encoder, check_opens
 from engine.pipeline.cache import StoreCache
 from engine.pipeline.chunk_store import ChunkStore
@@ -25,11 +27,11 @@ from engine.pipeline.executors import RenderContext, RenderedChunk, render_in_tu
 from engine.timeline.chunks import Chunk
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.spec import stage_document
-from engine.upscale.stage import LoadedStages
+from engine.upscale.stage import LoadedStages, PlainResampler
 from engine.write_behind import WriteBehind
 from modal_functions.bucket import open_bucket
 from modal_functions.chunk_bundle import get_bundle
-from modal_functions.clips import device
+from modal_functions.clips import device, network_options
 from modal_functions.progress_dict import ProgressDict, ProgressUnreadableError
 from modal_functions.protocol import (
     ChoiceResponse,
@@ -40,10 +42,25 @@ from modal_functions.protocol import (
 )
 from modal_functions.responses import error_response
 
+if TYPE_CHECKING:
+    from engine.upscale.network_stage import NetworkStage
+
 MAX_ATTEMPTS = 3
 """How often a chunk may be begun. Modal itself restarts a container that dies without end."""
 UNSTORED_CHUNKS = 2
 """How many finished chunks may wait to be stored, the one that is being stored included."""
+USUAL_REGIONS = (Size(624, 1080), Size(432, 720))
+"""What a network is given of 1920x1080 and 1280x720, for a film of 9:16."""
+
+
+def load_modules() -> None:
+    """Imports what renders, for a snapshot of a container's memory, which is made without a GPU.
+
+    torch remembers that it has found no GPU, so nothing may ask it here. Does nothing where the
+    image does not name a device.
+    """
+    if device() != "auto":
+        import_module("engine.upscale.load")
 
 
 class RendererState:
@@ -54,9 +71,14 @@ class RendererState:
 
     @classmethod
     def loaded(cls) -> RendererState:
-        """A state with the network loaded that most exports use."""
+        """A state with the network loaded that most exports use, ready for the usual sizes."""
         state = cls()
-        state._stages.of(choose_upscaler("auto", device()).stage_for(2.0))
+        stage = state._stages.of(
+            choose_upscaler("auto", device(), network_options()).stage_for(2.0)
+        )
+        if not isinstance(stage, PlainResampler):
+            for size in USUAL_REGIONS:
+                cast("NetworkStage", stage).warm_up(size)
         return state
 
     def choose(self, upscaler: str, scales: Sequence[float]) -> ChoiceResponse:
@@ -64,7 +86,7 @@ class RendererState:
 
         Raises `EngineError` where the machine lacks what was asked for.
         """
-        chosen = choose_upscaler(upscaler, device())
+        chosen = choose_upscaler(upscaler, device(), network_options())
         return {
             "status": "success",
             "upscaler": {"name": chosen.name, "why": chosen.why, "device": chosen.device},

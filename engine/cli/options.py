@@ -102,12 +102,25 @@ class UpscalerOptions(UpscalerChoice):
         float, typer.Option(help="1 to 0, of realesr-general-x4v3: how much noise is taken away.")
     ] = 1.0
 
+    compile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tensorrt",
+            help="What compiles the network for an NVIDIA GPU, once for each size of picture.",
+        ),
+    ] = None
+
     def choose(self) -> Upscaler:
         """The upscaler that these options name. Raises `UpscalerError`."""
         from engine.upscale.choice import choose_upscaler
         from engine.upscale.options import NetworkOptions
 
-        network = NetworkOptions(self.model_path, self.denoise, on_download=_say_when_downloaded)
+        network = NetworkOptions(
+            self.model_path,
+            self.denoise,
+            compile=self.compile,
+            on_download=_say_when_downloaded,
+        )
         return choose_upscaler(self.upscaler, self.device, network)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from engine.errors import UpscalerError
-from engine.upscale.devices import choose_device, quick_lack_of_cuda
+from engine.upscale.devices import check_compiler, choose_device, quick_lack_of_cuda
 from engine.upscale.models import GENERAL, MODELS, X2PLUS, X4PLUS, Model, model_named
 from engine.upscale.options import NetworkOptions
 from engine.upscale.spec import NetworkSpec
@@ -38,6 +38,7 @@ def choose_upscaler(
         )
     plain = options.model_path is None and options.precision is None
     chosen = choose_device(device, plain_network=plain)
+    check_compiler(options.compile, chosen.name)
     return Networks(
         name, chosen.name, f"{'auto' if name == 'auto' else 'asked for'}: {chosen.why}", options
     )

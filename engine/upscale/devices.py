@@ -11,6 +11,7 @@ from warnings import catch_warnings, simplefilter
 from engine.errors import UpscalerError
 
 OPENVINO = "openvino"
+TENSORRT = "tensorrt"
 DEVICES = ("auto", "cpu", "cuda", "mps", OPENVINO, f"{OPENVINO}:GPU")
 
 _NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia")
@@ -47,6 +48,21 @@ def choose_device(name: str, *, plain_network: bool = True) -> ChosenDevice:
     if lack is None:
         return ChosenDevice(OPENVINO, "OpenVINO computes in bfloat16 on this CPU")
     return ChosenDevice("cpu", f"no GPU here; OpenVINO {lack}")
+
+
+def check_compiler(name: str | None, device: str) -> None:
+    """Raises `UpscalerError` where networks on the device are not compiled by what was asked for.
+
+    None: nothing was.
+    """
+    if name is None:
+        return
+    if name != TENSORRT:
+        raise UpscalerError(f"there is no compiler {name!r}; there is {TENSORRT}")
+    if device != "cuda":
+        raise UpscalerError(f"TensorRT compiles for device cuda, not for {device}")
+    if find_spec("tensorrt") is None:
+        raise UpscalerError("TensorRT is not installed: pip install 'framestream[tensorrt]'")
 
 
 def quick_lack_of_cuda() -> str | None:

@@ -176,6 +176,18 @@ class Runner:
             return self._fitting(self._padded(images))[: len(images)]
 
     @torch.inference_mode()
+    def warm_up(self, size: Size) -> None:
+        """Computes one batch of black pictures of that size, so that the first real one is quick.
+
+        Raises `UpscalerError` where not even a small tile fits into memory.
+        """
+        shape = (self.batch_size(size), 3, size.height, size.width)
+        with self._computing:
+            self._fitting(torch.zeros(shape, device=self.device))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @torch.inference_mode()
     def in_full_precision(self, images: Tensor) -> Tensor:
         """The same in float32, for pictures whose result was not finite.
 

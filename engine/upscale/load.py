@@ -72,6 +72,8 @@ def runner_on(
         return _openvino_runner(network, target, precision)
     on = torch.device(device)
     possible = _possible(precision, network, options)
+    if options.compile is not None:
+        return _tensorrt_runner(network, on, possible)
     runner = Runner(network, on, possible, at_once=_passes_at_once(network, on))
     if possible != precision:
         runner.events.append(f"the network does not support {precision}: computed in float32")
@@ -94,6 +96,23 @@ def _openvino_runner(network: Network, target: str, precision: Precision) -> Run
         return runner
     compiled = OpenVinoNetwork(graph, network.shape.scale, target, precision, at_once)
     return Runner(network, cpu, precision, compiled=compiled, at_once=at_once)
+
+
+def _tensorrt_runner(network: Network, device: torch.device, precision: Precision) -> Runner:
+    """The network by TensorRT; by torch, with an event that says so, where that cannot be."""
+    try:
+        from engine.upscale.tensorrt_network import TensorRtNetwork
+
+        compiled = TensorRtNetwork(
+            network, device, precision, lambda: network.to(device, precision.dtype)
+        )
+    except (UpscalerError, ImportError) as error:  # its libraries may not load
+        runner = Runner(network, device, precision)
+        runner.events.append(f"{error}: computed by torch")
+        return runner
+    runner = Runner(network, device, precision, compiled=compiled)
+    compiled.events = runner.events
+    return runner
 
 
 def _passes_at_once(network: Network, device: torch.device) -> int:

@@ -66,6 +66,10 @@ class NetworkStage:
         self._batch = batch
         self._host = None if stays or self._cuda else HostPictures(runner)
 
+    def warm_up(self, size: Size) -> None:
+        """See `Runner`; `size` is that of a region."""
+        self._runner.warm_up(size)
+
     @property
     def events(self) -> list[str]:
         """What had to be done about memory or precision so far, one line each."""

@@ -19,5 +19,7 @@ class NetworkOptions:
     """Pictures at a time; by default what memory allows."""
     precision: str | None = None
     """fp32, fp16, bf16; by default what suits the device."""
+    compile: str | None = None
+    """tensorrt; by default torch runs the network as it is."""
     on_download: Callable[[int, int], None] | None = None
     """Called with the bytes done and the bytes in all while weights are downloaded."""

@@ -34,7 +34,8 @@ class NetworkSpec:
         kind, _, place = self.device.partition(":")
         if kind == OPENVINO:  # its CPU and its GPU give other pixels; two of torch's GPUs do not
             kind = f"{OPENVINO}-{place or 'CPU'}"
-        return f"{self.weights}:{self.precision}:{kind}"
+        by = f":{self.options.compile}" if self.options.compile else ""
+        return f"{self.weights}:{self.precision}:{kind}{by}"
 
     def load(self) -> NetworkStage:
         """See `StageSpec`. Raises `UpscalerError` where other weights than these are found."""
@@ -59,6 +60,7 @@ def stage_document(spec: StageSpec) -> dict[str, Any]:
         "precision": spec.precision,
         "denoise": spec.options.denoise,
         "batch": spec.options.batch,
+        "compile": spec.options.compile,
     }
 
 
@@ -71,5 +73,9 @@ def stage_of_document(document: dict[str, Any]) -> StageSpec:
         device=str(document["device"]),
         weights=str(document["weights"]),
         precision=str(document["precision"]),
-        options=NetworkOptions(denoise=float(document["denoise"]), batch=document["batch"]),
+        options=NetworkOptions(
+            denoise=float(document["denoise"]),
+            batch=document["batch"],
+            compile=document["compile"],
+        ),
     )

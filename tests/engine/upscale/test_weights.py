@@ -31,6 +31,7 @@ MODEL = Model(
     sha256=hashlib.sha256(BODY).hexdigest(),
     scale=4,
     flops_per_pixel=1,
+    moved_bytes_per_pixel=1,
 )
 
 
