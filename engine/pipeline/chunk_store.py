@@ -156,6 +156,11 @@ class ChunkStore:
         write_record(self._record_path(chunk), record.to_document())
         return record
 
+    def forget(self, chunk: Chunk) -> None:
+        """Deletes a chunk and its record."""
+        for path in (self._record_path(chunk), self.path(chunk)):
+            path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Deletes all chunks and what else the export left, and the folder once it is empty."""
         for path in list(self.folder.iterdir()):

@@ -8,12 +8,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.destination import FILM_SUFFIXES, beside, from_home, output_file
-from engine.errors import Cancelled, EditError, OutputError, SourceError, StoreError
+from engine.errors import Cancelled, EditError, OutputError, SourceError
 from engine.media.chapters import ChapterMark
 from engine.media.container import read_at
 from engine.media.encoders import Encoder, choose_encoder
@@ -21,7 +20,8 @@ from engine.media.fingerprint import fingerprint
 from engine.media.join import join
 from engine.media.probe import probe
 from engine.pipeline.cache import ChunkCache
-from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
+from engine.pipeline.chunk_store import ChunkStore
+from engine.pipeline.collection import collected_chunks
 from engine.pipeline.executors import Executor, RenderContext
 from engine.pipeline.job import RenderJob, plan_job
 from engine.pipeline.local import LocalWorkers
@@ -33,18 +33,13 @@ from engine.prefetch import Prefetch
 from engine.source import SourceInfo
 from engine.storage.cached_store import CachedStore, cached
 from engine.storage.objects import ObjectReader
-from engine.timeline.chunks import Chunk
 from engine.timeline.edit import Edit
 from engine.timeline.plan import Plan
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.stage import Upscaler
-from engine.write_behind import WriteBehind
 
 PARTS = ".parts"
 """What the name of the folder of chunks has more than that of its film."""
-
-UNOFFERED_CHUNKS = 2
-"""How many finished chunks may wait until the cache has them, the one it is given included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +202,9 @@ class _ExportRun:
         self.meter.enter(Phase.FRAMES)
         with Prefetch(self._mixdown(), 1, "sound") as mixing:
             try:
-                chunks = self._render()
+                chunks = collected_chunks(
+                    self.context, self.executor, self.cache, self, self.meter, self.clock
+                )
                 self.meter.enter(Phase.SOUND)
                 (sound,) = mixing.items(self.step)
             finally:
@@ -262,68 +259,6 @@ class _ExportRun:
             clock=self.clock,
             on_step=stop_when_unwanted,
         )
-
-    def _render(self) -> FinishedChunks:
-        """Renders what is missing. A chunk that is shown twice is rendered once."""
-        chunks = self.context.job.chunks
-        once = {chunk.digest: chunk for chunk in chunks}
-        places: dict[str, list[int]] = {}
-        for chunk in chunks:
-            places.setdefault(chunk.digest, []).append(chunk.index)
-        found = {digest: record for digest, chunk in once.items() if (record := self._found(chunk))}
-        for digest, record in found.items():
-            self._warn_all(record.warnings)
-            self.meter.finished(places[digest])
-        missing = [chunk for digest, chunk in once.items() if digest not in found]
-        self.meter.keep(self.plan.frame_count - sum(len(chunk.frames) for chunk in missing))
-        rendered = {}
-        with (
-            WriteBehind(self._offer, UNOFFERED_CHUNKS, "offer chunks") as offers,
-            closing(self.executor.render(self.context.only(missing), self)) as results,
-        ):
-            for each in results:
-                rendered[each.chunk.digest] = each
-                self.clock.add(each.record.stage_s)
-                self.meter.finished(places[each.chunk.digest])
-                with self._working_cache() as cache:
-                    if cache is not None and not each.chunk.is_copied:
-                        offers.put(each.chunk.digest, self.step)
-            with self._working_cache():
-                offers.finish(self.step)
-        return FinishedChunks(found, rendered)
-
-    def _found(self, chunk: Chunk) -> ChunkRecord | None:
-        """The record of a chunk that an earlier run has left, here or in the cache."""
-        self.step()
-        job = self.context.job
-        record = self.context.chunk_store.find(chunk, job.encoder) or self._fetched(chunk)
-        return None if record and job.strict and record.warnings else record
-
-    def _fetched(self, chunk: Chunk) -> ChunkRecord | None:
-        if chunk.is_copied:  # its packets are copied once more as fast as from a cache
-            return None
-        chunk_store = self.context.chunk_store
-        with self._working_cache() as cache:
-            if cache is not None and cache.fetch(chunk.digest, chunk_store.folder):
-                if record := chunk_store.find(chunk, self.context.job.encoder):
-                    return record
-                cache.forget(chunk.digest)
-                self.warn(f"chunk {chunk.digest} in the cache is not whole; it is rendered again")
-        return None
-
-    def _offer(self, digest: str) -> None:
-        """Called in a thread of its own."""
-        if (cache := self.cache) is not None:
-            cache.offer(digest, self.context.chunk_store.folder)
-
-    @contextmanager
-    def _working_cache(self) -> Iterator[ChunkCache | None]:
-        """The cache while it works. An export never fails because of its cache."""
-        try:
-            yield self.cache
-        except StoreError as error:
-            self.cache = None
-            self.warn(f"the cache is left out from here on: {error}")
 
     def _join(self, chunks: FinishedChunks, sound: Path | None) -> None:
         files = [chunks.record(chunk).file for chunk in self.context.job.chunks]

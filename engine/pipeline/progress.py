@@ -93,6 +93,11 @@ class ProgressMeter:
         """Notes chunks, by index, that are finished."""
         self._chunks_done.update(chunks)
 
+    def lost(self, chunks: Iterable[int], frames: int) -> None:
+        """Takes back chunks, by index, and their frames: they are rendered again."""
+        self._chunks_done.difference_update(chunks)
+        self._kept -= frames
+
     def frames(self, count: int) -> None:
         """Counts frames that were rendered."""
         if self._started_s is None:
