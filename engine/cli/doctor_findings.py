@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from av.error import FFmpegError
 
 from engine.errors import EncoderError
 from engine.geometry import Size
+from engine.machine import this_machine
 from engine.media.encoders import ENCODERS, Encoder, choose_encoder, refusal_of
 from engine.upscale.choice import choose_upscaler
 from engine.upscale.devices import OPENVINO, choose_device, lack_of
@@ -42,7 +42,9 @@ def findings(folder: Path) -> Iterator[Finding]:
     """Tries everything that an export needs. `folder` is where its output would go."""
     yield Finding("framestream", None, version("framestream"))
     yield Finding("Python", None, f"{platform.python_version()} on {platform.platform()}")
-    yield Finding("processors", None, str(os.cpu_count()))
+    machine = this_machine()
+    yield Finding("processors", None, f"{machine.cores:g}")
+    yield Finding("memory", None, f"{machine.memory_bytes >> 20} MiB available")
     yield Finding("PyAV", None, f"{av.__version__} with FFmpeg {av.ffmpeg_version_info}")
     yield from (_encoder(name) for name in ENCODERS)
     yield _auto_encoder()

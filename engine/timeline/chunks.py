@@ -19,7 +19,7 @@ from engine.timing import FrameRange
 MAX_CHUNK_FRAMES = 240
 """Long enough to make up for an encoder's start and end, short enough to lose little in a crash."""
 
-RENDER_VERSION = 4
+RENDER_VERSION = 5
 """Raised whenever the engine would give an encoder different pixels for the same plan."""
 
 
