@@ -58,6 +58,7 @@ def export_job(job: Job, settings: Settings) -> ExportJob:
         upscaler=settings.upscaler,
         encoder=encoder,
         preset=task.mode.preset_of(encoder),
+        encoder_options=settings.encoder_options or None,
         key_interval_s=settings.key_interval_s,
     )
 

@@ -199,6 +199,7 @@ def _render_job(
         encoder_on_modal(job.encoder),
         quality=job.quality,
         preset=job.preset,
+        options=job.encoder_options,
         key_interval_s=interval_s,
     )
     scales = sorted({clip.scale for clip in plan.clips})

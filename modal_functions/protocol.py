@@ -106,6 +106,8 @@ class ExportJob:
     """See `encoder_on_modal`."""
     quality: float | None = None
     preset: str | None = None
+    encoder_options: Mapping[str, str] | None = None
+    """FFmpeg's, for this encoder."""
     key_interval_s: float | None = None
     """From one key frame to the next, where the edit has no `keyInterval`. None: the engine's."""
     max_containers: int = 10

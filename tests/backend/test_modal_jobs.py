@@ -12,6 +12,7 @@ import pytest
 from backend.modal_jobs import export_job
 from backend.models import Job
 from backend.settings import Settings
+from modal_functions.protocol import ExportJob
 from tests.backend.conftest import post, serving, wait_for
 from tests.clips import read_number
 from tests.media import needs_ffmpeg
@@ -93,6 +94,13 @@ def test_no_job_leaves_the_encoder_to_the_container(
     job = Job(folder="a", user_id="7", output_key="7/a.mp4", request=request)
     given = export_job(job, Settings(encoder=asked))
     assert (given.encoder, given.preset) == (encoder, preset)
+
+
+def test_a_job_takes_the_servers_options_of_the_encoder_along() -> None:
+    job = Job(folder="a", user_id="7", output_key="7/a.mp4")
+    job.request = {"kind": "render", "edit": {"clips": []}, "mode": "fast"}
+    given = export_job(job, Settings(encoder_options={"bf": "0"}))
+    assert ExportJob.from_document(given.document()).encoder_options == {"bf": "0"}
 
 
 def calls(world: World) -> list[Any]:

@@ -408,6 +408,7 @@ def test_a_source_that_is_not_there(world: World) -> None:
         ({"upscaler": "nonsense"}, "nonsense"),
         ({"encoder": "nonsense"}, "nonsense"),
         ({"preset": "nonsense"}, "nonsense"),
+        ({"encoder_options": {"nonsense": "1"}}, "nonsense"),
     ],
 )
 def test_what_cannot_be_done(world: World, changes: dict[str, Any], complaint: str) -> None:
@@ -419,8 +420,10 @@ def test_what_cannot_be_done(world: World, changes: dict[str, Any], complaint: s
 
 def test_the_encoder_is_libx264_also_where_nvenc_opens(world: World) -> None:
     world.monkeypatch.setattr("engine.media.encoders.refusal_of", lambda _: None)
-    job = job_of(world.footage(frames=30), edit=_short(), encoder="auto")
-    assert exported(job, world.store)["report"]["encoder"] == "libx264"
+    options = {"bf": "0"}
+    job = job_of(world.footage(frames=30), edit=_short(), encoder="auto", encoder_options=options)
+    report = exported(job, world.store)["report"]
+    assert (report["encoder"], report["encoder_options"]["bf"]) == ("libx264", "0")
 
 
 def test_an_encoder_that_opens_in_some_containers_only(world: World) -> None:
