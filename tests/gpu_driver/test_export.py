@@ -6,14 +6,18 @@ from fractions import Fraction as F
 from pathlib import Path
 
 import av
+import pytest
 import xxhash
 
 from engine.geometry import Rect, Size
 from engine.gpu.streams import DeviceStreams
 from engine.media.encoders import choose_encoder
 from engine.media.frame_sink import HostFrameSink
+from engine.pipeline.cache import StoreCache
+from engine.pipeline.collection import ODD
 from engine.pipeline.exporter import export, probe_sources
 from engine.pipeline.report import Report
+from engine.storage import LocalStore
 from engine.timeline.edit import Clip, CropKeyframe, Edit, Transition
 from engine.timeline.plan import Plan, build_plan
 from engine.upscale.network_stage import NetworkStage
@@ -63,6 +67,24 @@ def test_a_film_by_nvenc_holds_the_frames_of_one_by_libx264(tmp_path: Path, driv
     assert hashes(by_nvenc) == hashes(by_x264)
     assert len(driver.records("encoder")) == 1 + 3  # to choose it, and one for each chunk
     assert_holds_what_was_hashed(film, by_nvenc)
+
+
+def test_chunks_that_another_driver_left_in_the_cache_are_rendered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, frames in (("a.mp4", 30), ("b.mp4", 40), ("c.mp4", 20)):
+        numbered_clip(tmp_path / name, frames, FPS)
+    cache, films = StoreCache(LocalStore(tmp_path / "cache")), []
+    for variant, last in (("0", "b.mp4"), ("3", "c.mp4")):
+        monkeypatch.setenv("GPU_DRIVER_PARAMETER_SETS", variant)
+        plan, film = a_plan(tmp_path, Clip("a.mp4"), Clip(last)), tmp_path / f"{variant}.mp4"
+        encoder = choose_encoder(plan.size, plan.fps, name="h264_nvenc", key_interval_s=F(1, 2))
+        films.append(export(plan, film, encoder=encoder, upscaler=PLAIN, cache=cache))
+    of_a = films[0].chunks[0]
+    assert films[1].chunks[0].digest == of_a.digest
+    assert films[1].chunks[0].frame_hash == of_a.frame_hash
+    assert films[1].warnings == (f"frames [0, {of_a.stop_frame}) are rendered again: {ODD}",)
+    assert_holds_what_was_hashed(film, films[1])
 
 
 def on_cuda(driver: Driver) -> NetworkStage:
