@@ -113,10 +113,11 @@ def _overlap_add(
         low, high = _search_range(ideal[row], attacks, speed, 0 if begin and row == 0 else reach)
         position = low if low == high else _best_match(mono, previous, ideal[row], low, high)
         for side in range(2):
-            left = source[side, position - HOP : position]
-            right = source[side, position : position + HOP]
-            out[side, row * HOP : (row + 1) * HOP] = tail[side] + rise * left
-            tail[side] = (1 - rise) * right
+            # sample by sample: numba's sums of arrays raise errors for which it must be there
+            for place in range(HOP):
+                faded_in = rise[place] * source[side, position - HOP + place]
+                out[side, row * HOP + place] = tail[side, place] + faded_in
+                tail[side, place] = (1 - rise[place]) * source[side, position + place]
         previous = position
     return previous
 
