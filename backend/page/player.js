@@ -176,7 +176,10 @@ export function mountPlayer() {
   video.onerror = () => key && become(true);
   video.onloadedmetadata = () => (video.videoWidth ? player.seek(app.time) : become(true));
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(everyPicture);
-  else video.onseeked = video.ontimeupdate = () => tell("picture");
+  else video.ontimeupdate = () => tell("picture");
+  // the callback may come while the next seek is on its way, when the picture cannot be drawn, and
+  // does not come again for the same picture
+  video.onseeked = () => tell("picture");
   let shown = null;
   on("select edit media", () => {
     load();

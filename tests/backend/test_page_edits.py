@@ -46,17 +46,11 @@ def test_a_turned_part_of_a_file_is_shown_and_kept(
     )
     expect(page.locator("#video")).to_have_js_property("currentTime", 0.501)
 
-    def number_shown() -> int | None:
-        try:
-            return read_number(preview(page, tmp_path))
-        except ValueError:  # nothing is drawn yet
-            return None
-
-    wait_until(lambda: number_shown() == 15)
+    wait_until(lambda: number_shown(page, tmp_path) == 15)
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(page.locator("#time")).to_have_text("0:00.10 / 0:00.70")
-    wait_until(lambda: number_shown() == 18)
+    wait_until(lambda: number_shown(page, tmp_path) == 18)
     edit = document(page)
     plan = planned(edit, [clip])
     assert plan.clips[0].retiming.pieces[0].start_s == Fraction(1, 2)
@@ -98,6 +92,28 @@ def test_a_turned_part_of_a_file_is_shown_and_kept(
     assert eases == ["spline", None]
     way.select_option("")
     assert "ease" not in document(page)["clips"][0]["cropKeyframes"][0]
+
+
+def test_the_picture_is_drawn_where_the_browser_does_not_tell_of_it(
+    page: Page, client: httpx.Client, tmp_path: Path
+) -> None:
+    """As it does not of one that it has shown before, though nothing could be drawn then."""
+    clip = numbered_clip(tmp_path / "clip.mp4", 30, size=(160, 96))
+    client.put("/api/clips/clip.mp4", content=clip.read_bytes())
+    page.add_init_script("HTMLVideoElement.prototype.requestVideoFrameCallback = () => 0")
+    opened(page, client)
+    paste(page, {"clips": [{"fileName": "clip.mp4"}], "targetWidth": 160, "targetHeight": 96})
+    expect(page.locator("#plays")).to_have_text("plays 1.00 s of 1.00 s")
+    page.keyboard.press("ArrowRight")
+    wait_until(lambda: number_shown(page, tmp_path) == 1)
+
+
+def number_shown(page: Page, folder: Path) -> int | None:
+    """The number of the frame in the live preview, None where nothing is drawn yet."""
+    try:
+        return read_number(preview(page, folder))
+    except ValueError:
+        return None
 
 
 def preview(page: Page, folder: Path) -> NDArray[np.float64]:
