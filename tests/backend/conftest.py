@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from sqlalchemy import create_engine, text
+from starlette.requests import Request
 
 from backend.database import Database
 from backend.server import create_server
@@ -71,6 +72,22 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return stack.enter_context(context)
 
         yield start
+
+
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many bytes of bodies the routes of servers in this process have read in this test."""
+    bytes_read = 0
+    stream = Request.stream
+
+    async def counted(request: Request) -> AsyncGenerator[bytes, None]:
+        nonlocal bytes_read
+        async for piece in stream(request):
+            bytes_read += len(piece)
+            yield piece
+
+    monkeypatch.setattr(Request, "stream", counted)
+    return lambda: bytes_read
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.clips import numbered_clip
 from tests.disks import fill, small_disk
-from tests.engine.cli.program import framestream, write_edit
+from tests.engine.cli.program import framestream, interrupted, write_edit
 from tests.media import needs_ffmpeg
 from tests.witness import key_frames, video_stream
 
@@ -146,25 +144,11 @@ def test_a_bad_option_is_one_line_and_exit_code_2(words: list[str], edit: Path) 
 
 def test_ctrl_c_is_exit_code_130_and_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     numbered_clip(tmp_path / "a.mp4", 600)
-    clips = [{"fileName": "a.mp4"}] * 10
-    edit = write_edit(tmp_path / "edit.json", {"clips": clips})
-    out = tmp_path / "out.mp4"
-    with subprocess.Popen(
-        [sys.executable, "-m", "engine", "render", edit, "-o", out, "--preset", "slower"],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("rendering: "):
-                break
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        asked_s = time.monotonic()
-        said = process.stderr.read()
-        code = process.wait(120)
-    assert (code, "cancelled" in said) == (130, True)
-    assert time.monotonic() - asked_s < 5
+    edit = write_edit(tmp_path / "edit.json", {"clips": [{"fileName": "a.mp4"}]})
+    out, parts = tmp_path / "out.mp4", tmp_path / "out.mp4.parts"
+    command: list[str | Path] = ["render", edit, "-o", out, "--preset", "slower"]
+    done = interrupted(*command, once=lambda: [*parts.glob(".*.partial")])
+    assert (done.returncode, "cancelled" in done.stderr) == (130, True)
     assert not out.exists() and not list(tmp_path.glob(".*.partial"))
 
 
