@@ -21,6 +21,8 @@ settings.load_profile("framestream")
 # Without its bytecode each of the many processes that tests start compiles the project's modules.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# torch's threads that wait for each other would spin, and take the processor from other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 LONGEST_S = 180
 """Fifteen times what the longest test takes: one that hangs fails, and tells where."""
