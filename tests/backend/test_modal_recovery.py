@@ -158,6 +158,8 @@ def test_a_call_that_modal_has_forgotten(
         wait_until(lambda: not is_live(call))
     else:
         world.plane.cancel(call.id)
+        # a renderer that has begun could be interrupted while it starts a thread
+        wait_until(lambda: not is_live(call))
     gate.set()
     del world.plane.calls[call.id]
     restart_client()
