@@ -30,6 +30,7 @@ from backend.models import Job, JobStatus
 from backend.progress_hub import JobKey
 from backend.resumable_upload import sweep_uploads
 from backend.tasks import task_adapter
+from backend.threads import run_to_end
 from engine.errors import StoreError
 from engine.storage import Store, user_key
 
@@ -78,8 +79,8 @@ class Cleanup:
             self._receiving.discard(folder.name)
 
     async def discard(self, folder: Path) -> None:
-        """Removes a folder that belongs to no job."""
-        await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
+        """Removes a folder that belongs to no job, also where the server is stopping."""
+        await run_to_end(shutil.rmtree, folder, ignore_errors=True)
 
     async def clear(self, job: Job) -> None:
         """Removes all temporary files of a finished job, and a result that was not published.
