@@ -14,6 +14,7 @@ from itertools import zip_longest
 from queue import SimpleQueue
 from typing import Protocol
 
+from engine.errors import EngineError
 from engine.pipeline.chunk_pictures import OpenSources
 from engine.pipeline.chunk_store import ChunkRecord, ChunkStore
 from engine.pipeline.job import RenderJob
@@ -84,6 +85,12 @@ class Executor(Protocol):
         The chunks have different digests. Closing the generator, or an error that passes through
         it, leaves nothing running behind. What was finished is kept. Raises `EngineError`.
         """
+
+
+def check_workers(workers: int) -> None:
+    """Raises `EngineError` for a number of workers that renders nothing."""
+    if workers < 1:
+        raise EngineError(f"{workers} workers render nothing; there must be one")
 
 
 @dataclass(frozen=True, slots=True)

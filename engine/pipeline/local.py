@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from engine.errors import EngineError
 from engine.machine import this_machine
 from engine.pipeline.executors import (
     Executor,
@@ -13,6 +12,7 @@ from engine.pipeline.executors import (
     RenderContext,
     RenderedChunk,
     RenderObserver,
+    check_workers,
 )
 from engine.pipeline.job import RenderJob
 from engine.pipeline.workers import Work, WorkerDecision, decide_workers, work_of
@@ -36,8 +36,8 @@ class LocalWorkers:
     _chosen: Executor = field(default_factory=InProcess, init=False)
 
     def __post_init__(self) -> None:
-        if self.asked is not None and self.asked < 1:
-            raise EngineError(f"{self.asked} workers render nothing; there must be one")
+        if self.asked is not None:
+            check_workers(self.asked)
 
     @property
     def name(self) -> str:

@@ -22,7 +22,12 @@ from engine.child_process import start_interpreter
 from engine.errors import ChunkError, EngineError
 from engine.machine import this_machine
 from engine.pipeline.chunk_queue import ChunkQueue
-from engine.pipeline.executors import RenderContext, RenderedChunk, RenderObserver
+from engine.pipeline.executors import (
+    RenderContext,
+    RenderedChunk,
+    RenderObserver,
+    check_workers,
+)
 from engine.pipeline.process_worker import (
     END_S,
     Failed,
@@ -51,8 +56,7 @@ class LocalProcesses:
     name = "local processes"
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise EngineError(f"{self.workers} workers render nothing; there must be one")
+        check_workers(self.workers)
 
     def render(
         self, context: RenderContext, observer: RenderObserver

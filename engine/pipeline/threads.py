@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Self, TypeAlias
 
-from engine.errors import Cancelled, EngineError
+from engine.errors import Cancelled
 from engine.pipeline.chunk_queue import ChunkQueue
-from engine.pipeline.executors import RenderContext, RenderedChunk, RenderObserver, render_in_turn
+from engine.pipeline.executors import (
+    RenderContext,
+    RenderedChunk,
+    RenderObserver,
+    check_workers,
+    render_in_turn,
+)
 from engine.timeline.chunks import Chunk
 from engine.upscale.stage import LoadedStages
 
@@ -30,8 +36,7 @@ class LocalThreads:
     name = "threads of this process"
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise EngineError(f"{self.workers} workers render nothing; there must be one")
+        check_workers(self.workers)
 
     def render(
         self, context: RenderContext, observer: RenderObserver
