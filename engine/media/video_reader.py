@@ -98,6 +98,11 @@ class FrameReader:
         """The device where `surfaces` leaves its frames; None since the CPU had to take over."""
         return self._device.device if self._device else None
 
+    @property
+    def decoder(self) -> str | None:
+        """What decodes on `device`, such as `NVDEC`; None since the CPU had to take over."""
+        return self._device.name if self._device else None
+
     def close(self) -> None:
         """Closes the file. Frames that were given out stay valid."""
         self._closed = True

@@ -69,8 +69,7 @@ class ClipReaders:
         to."""
         reader, index = self._readers[clip.index], clip.index
         if reader.device is not None:
-            decoder = "NVDEC" if reader.device.startswith("cuda") else "the CPU"
-            return f"clips[{index}]: decoded by {decoder}, frames stay on {reader.device}"
+            return f"clips[{index}]: decoded by {reader.decoder}, frames stay on {reader.device}"
         why = reader.device_failure or self._refusals.get(index)
         return why and f"clips[{index}]: decoded on the CPU ({why}), one upload per frame"
 
